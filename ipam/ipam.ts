@@ -1,0 +1,77 @@
+/**
+ * What the daemon asks of the address management. The protocol is ADDRESSES.md; the parts behind this
+ * interface are pools, slots, the allocator and the ledger.
+ *
+ * An address is held from the moment `allocate` returns it; the caller journals it (with its attachment's
+ * intent) and then calls `recorded`, and the ledger follows by group commit. After a restart the journal's
+ * holders are given back by `restore`, before `start`.
+ */
+import type { Family } from '../lib/address.ts'
+
+export interface Holder {
+  /** Attachment id, or 'tunnel'. Allocation is idempotent per id. */
+  readonly id: string
+  readonly kind: 'pod' | 'tunnel'
+  readonly network: string
+  readonly containerId: string
+  readonly ifName: string
+  readonly pod: { readonly namespace: string; readonly name: string; readonly uid: string } | null
+  /** Epoch milliseconds. */
+  readonly since: number
+}
+
+export interface HeldAddress {
+  readonly family: Family
+  readonly address: string
+  readonly poolUid: string
+  /** CIDR of the slot it is from. */
+  readonly slot: string
+  /** Of the part it was taken from. */
+  readonly generation: number
+}
+
+export interface OwnPart {
+  readonly poolUid: string
+  readonly slot: string
+  readonly cidr: string
+  readonly generation: number
+  readonly free: number
+  readonly held: number
+  /** False: out of term, fenced or in doubt; nothing is handed out from it. */
+  readonly usable: boolean
+}
+
+export interface AllocationRequest {
+  readonly holder: Holder
+  /** One address of each; [] means every family for which an enabled pool exists. */
+  readonly families: readonly Family[]
+  /** Names of pools to take from, in order; [] means every enabled one. */
+  readonly pools: readonly string[]
+}
+
+export interface Ipam {
+  /** Before `start`: what the journal says is held, of this boot. */
+  restore(holders: readonly { holder: Holder; addresses: readonly HeldAddress[] }[]): void
+  /** Watches, confirms ownership, prefetches, commits ledgers until `stop`. Resolves without waiting for the store. */
+  start(): void
+  /** Resolves when pools and own parts were read once from the store. */
+  ready(): Promise<void>
+  stop(): Promise<void>
+
+  /**
+   * In memory when this node's parts have room and term; else a claim in the store.
+   * @throws ipam.exhausted, ipam.no-pool, ipam.not-confirmed (retryable), store.unavailable (retryable)
+   */
+  allocate(request: AllocationRequest): Promise<HeldAddress[]>
+  /** The holder's addresses are journaled: the ledger may follow. */
+  recorded(holderId: string): void
+  /** Its link is gone: the addresses cool down. Unknown holders are ignored. */
+  release(holderId: string): void
+  /** Without waiting: could `allocate` be served from this node's parts? For STATUS. */
+  room(): { ok: true } | { ok: false; reason: string }
+
+  ownParts(): OwnPart[]
+  heldBy(holderId: string): readonly HeldAddress[]
+  /** Resolves when every recorded holder and release so far stands in the ledgers. */
+  settled(): Promise<void>
+}
