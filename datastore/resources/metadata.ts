@@ -1,0 +1,28 @@
+/**
+ * What every operator resource has: apiVersion, kind, metadata, spec. Each kind is defined once, in zod: the
+ * validator, the TypeScript type and the CRD schema come from it. Objects are strict: unknown fields are errors.
+ */
+import { z } from 'zod'
+
+export const API_VERSION = 'twill.network/v1alpha1'
+
+/** DNS subdomain (RFC 1123), as Kubernetes names its objects. */
+export const resourceName = z
+  .string()
+  .max(253)
+  .regex(
+    /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/,
+    'expected lower-case letters, digits, "-" and "."',
+  )
+
+export const metadata = z.strictObject({
+  name: resourceName,
+  /** Given by the store at creation; never by the operator. */
+  uid: z.string().optional(),
+  /** RFC 3339. */
+  creationTimestamp: z.string().optional(),
+  labels: z.record(z.string(), z.string()).optional(),
+  annotations: z.record(z.string(), z.string()).optional(),
+})
+
+export type Metadata = z.infer<typeof metadata>
