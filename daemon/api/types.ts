@@ -1,0 +1,88 @@
+/**
+ * The daemon's local API: HTTP/1.1 over the Unix socket <runDir>/api.sock, mode 0600. JSON, versioned by path;
+ * one version apart is allowed between client and daemon.
+ *
+ *   GET /v1/live     200 while the event loop turns
+ *   GET /v1/ready    200 when ADD can be served and the first reconcile is through, else 503 with {reasons}
+ *   GET /v1/status   Status
+ *   GET /v1/metrics  Prometheus text
+ */
+import type { Family } from '../../lib/address.ts'
+
+export interface Status {
+  readonly node: {
+    readonly name: string
+    readonly uid: string
+    readonly incarnation: string
+    readonly version: string
+    readonly startedAt: string
+    readonly pid: number
+  }
+  readonly ready: boolean
+  /** Why not, each a sentence; [] when ready. */
+  readonly reasons: readonly string[]
+  readonly datastore: {
+    readonly connected: boolean
+    readonly reason: string | null
+    readonly clusterUid: string | null
+    readonly commits: number
+  }
+  readonly underlay: readonly {
+    readonly family: Family
+    readonly device: string
+    readonly address: string
+    readonly mtu: number
+    /** Why this one: "the default route leaves by it". */
+    readonly reason: string
+  }[]
+  readonly overlay: {
+    readonly device: string | null
+    readonly vni: number
+    readonly port: number
+    readonly tunnel: readonly string[]
+    readonly podMtu: number
+  }
+  readonly nodes: readonly {
+    readonly name: string
+    readonly uid: string
+    readonly underlay: readonly string[]
+    readonly tunnel: readonly string[]
+    readonly self: boolean
+  }[]
+  readonly parts: readonly {
+    readonly pool: string
+    readonly cidr: string
+    readonly free: number
+    readonly held: number
+    readonly usable: boolean
+  }[]
+  readonly pods: readonly PodStatus[]
+  readonly reconcile: {
+    readonly lastFullSyncAt: string | null
+    readonly dirty: readonly string[]
+    /** Repairs of foreign damage since start, by kind of object. */
+    readonly repairs: Readonly<Record<string, number>>
+    readonly lastError: string | null
+  }
+  /** Rules of others that drop what ours accepts and that we do not reach. */
+  readonly foreignFilters: readonly {
+    readonly table: string
+    readonly chain: string
+    readonly hook: string
+    readonly reason: string
+  }[]
+  readonly conditions: readonly { readonly type: string; readonly message: string }[]
+}
+
+export interface PodStatus {
+  readonly id: string
+  readonly network: string
+  readonly containerId: string
+  readonly ifName: string
+  readonly pod: { readonly namespace: string; readonly name: string; readonly uid: string } | null
+  readonly addresses: readonly string[]
+  readonly hostInterface: string
+  readonly mac: string | null
+  readonly state: 'attaching' | 'attached' | 'detaching' | 'damaged'
+  readonly netns: string
+}

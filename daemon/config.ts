@@ -1,0 +1,85 @@
+/**
+ * twilld's configuration: a YAML file, then TWILL_* of the environment, then flags, the later winning. Whatever
+ * is set has a name here; an unknown key, variable or value stops the daemon before it does anything.
+ */
+import { z } from 'zod'
+import { ipPoolSpec } from '../datastore/resources/ippool.ts'
+import { resourceName } from '../datastore/resources/metadata.ts'
+import { parseDurationMs } from '../lib/duration.ts'
+
+const duration = z
+  .string()
+  .refine(text => parseDurationMs(text) !== null, 'expected a duration such as 500ms, 90s, 5m or 1h')
+  .transform(text => parseDurationMs(text) as number)
+
+const absolutePath = z.string().regex(/^\//, 'expected an absolute path')
+
+const endpoint = z.string().regex(/^https?:\/\/[^/\s]+$/, 'expected http://HOST:PORT or https://HOST:PORT')
+
+const etcdDatastore = z.strictObject({
+  type: z.literal('etcd').default('etcd'),
+  endpoints: z.array(endpoint).min(1),
+  /** Everything Twill keeps lies below it; two clusters in one etcd have two prefixes. */
+  prefix: z
+    .string()
+    .regex(/^\/.*\/$/, 'expected a path that begins and ends with "/"')
+    .default('/twill/v1/'),
+  tls: z
+    .strictObject({ ca: absolutePath, cert: absolutePath.optional(), key: absolutePath.optional() })
+    .optional(),
+  username: z.string().optional(),
+  passwordFile: absolutePath.optional(),
+})
+
+const underlay = z
+  .strictObject({
+    /** Exact name, or a pattern with "*". */
+    interface: z.string().min(1).optional(),
+    /** The interface by which this address is reached. */
+    reach: z.union([z.ipv4(), z.ipv6()]).optional(),
+  })
+  .refine(
+    value => value.interface === undefined || value.reach === undefined,
+    'expected "interface" or "reach", not both',
+  )
+
+export const configSchema = z.strictObject({
+  nodeName: resourceName,
+  datastore: etcdDatastore,
+  underlay: underlay.default({}),
+  vxlan: z
+    .strictObject({
+      vni: z.number().int().min(1).max(0xffffff).default(84),
+      port: z.number().int().min(1).max(65535).default(4789),
+    })
+    .prefault({}),
+  /** Created by the first daemon that finds no pool at all. */
+  firstPools: z.array(z.strictObject({ name: resourceName, spec: ipPoolSpec })).default([]),
+  /** How long this node may hand out its own addresses without hearing from the datastore. */
+  offlineAllowance: duration.prefault('1h'),
+  /** How long a freed address rests. */
+  coolDown: duration.prefault('60s'),
+  heartbeatInterval: duration.prefault('10s'),
+  resyncInterval: duration.prefault('60s'),
+  cni: z
+    .strictObject({
+      /** Written atomically once the daemon is ready; null: left to others. */
+      conflist: absolutePath.nullable().default('/etc/cni/net.d/10-twill.conflist'),
+      network: z
+        .string()
+        .regex(/^[A-Za-z0-9][A-Za-z0-9_.-]*$/)
+        .default('twill'),
+    })
+    .prefault({}),
+  runDir: absolutePath.default('/run/twill'),
+  stateDir: absolutePath.default('/var/lib/twill'),
+  logLevel: z.enum(['debug', 'info', 'warn', 'error']).default('info'),
+  /** HOST:PORT on which metrics are served without authentication; null: on the API socket only. */
+  metricsAddress: z
+    .string()
+    .regex(/^.+:\d+$/, 'expected HOST:PORT')
+    .nullable()
+    .default(null),
+})
+
+export type Config = z.infer<typeof configSchema>
