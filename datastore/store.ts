@@ -50,6 +50,9 @@ export interface StoreStatus {
   readonly reason: string | null
   /** Commits sent since start, for metrics and the bench. */
   readonly commits: number
+  /** Highest revision any answer or watch message bore; 0: none yet. A lower one later: an older snapshot was
+   * restored (ADDRESSES.md rule 16). */
+  readonly lastRevision: number
 }
 
 /**
