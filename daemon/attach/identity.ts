@@ -1,0 +1,26 @@
+/** Names that derive from an attachment: stable where a restart must recognise them, fresh where reuse would race. */
+import { createHash } from 'node:crypto'
+import { POD_ALIAS_PREFIX, POD_LINK_PREFIX } from '../../kernel/ownership.ts'
+import type { Random } from '../../lib/clock.ts'
+
+/** State is keyed by (network, container, interface): CNI-190. 32 hex digits. */
+export function attachmentId(network: string, containerId: string, ifName: string): string {
+  return createHash('sha256').update(`${network}\0${containerId}\0${ifName}`).digest('hex').slice(0, 32)
+}
+
+export const aliasOf = (id: string): string => `${POD_ALIAS_PREFIX}${id}`
+
+/** The attachment that a link's alias names, or null. */
+export function attachmentOfAlias(alias: string | null): string | null {
+  return alias?.startsWith(POD_ALIAS_PREFIX) ? alias.slice(POD_ALIAS_PREFIX.length) : null
+}
+
+/** Fresh for every ADD: the link of an earlier attachment of the same container may still await its deletion. */
+export const hostInterfaceName = (random: Random): string => `${POD_LINK_PREFIX}${random.hex(6)}`
+
+/** Random, unicast, locally administered (IEEE 802): chosen here so that the policy element can precede the link. */
+export function podMac(random: Random): string {
+  const octets = random.hex(6).match(/../g) as string[]
+  const first = (Number.parseInt(octets[0] as string, 16) & 0xfc) | 0x02
+  return [first.toString(16).padStart(2, '0'), ...octets.slice(1)].join(':')
+}

@@ -1,0 +1,96 @@
+/**
+ * Deletes the links of detached pods a little later and many at a time, because deleting one blocks its thread for
+ * 15–20 ms. Only when a link is gone is its attachment over: then the journal says so and the address cools down.
+ */
+import type { Kernel } from '../../kernel/kernel.ts'
+import type { Clock, Timer } from '../../lib/clock.ts'
+import { messageOf } from '../../lib/errors.ts'
+import { faultPoint } from '../../lib/fault.ts'
+import type { Log } from '../../lib/log.ts'
+
+export interface ReaperModules {
+  readonly kernel: Pick<Kernel, 'reapLinks'>
+  readonly clock: Clock
+  readonly log: Log
+  /** Ends the attachment: journal, then address. */
+  readonly finish: (id: string) => Promise<void>
+}
+
+interface Waiting {
+  readonly hostInterface: string
+  readonly done: Promise<void>
+  readonly resolve: () => void
+}
+
+export class Reaper {
+  readonly #delayMs: number
+  readonly #modules: ReaperModules
+  readonly #waiting = new Map<string, Waiting>()
+  #timer: Timer | null = null
+  #running: Promise<void> | null = null
+  #failures = 0
+
+  constructor(options: { delayMs: number }, modules: ReaperModules) {
+    this.#delayMs = options.delayMs
+    this.#modules = modules
+  }
+
+  /** The attachment's link is in REAP_GROUP, or gone already. */
+  add(id: string, hostInterface: string): void {
+    if (this.#waiting.has(id)) return
+    let resolve = () => {}
+    const done = new Promise<void>(settle => {
+      resolve = settle
+    })
+    this.#waiting.set(id, { hostInterface, done, resolve })
+    this.#schedule(this.#delayMs)
+  }
+
+  /** Resolves when the attachment's link is gone and its end recorded; at once when it does not wait here. */
+  async gone(id: string): Promise<void> {
+    const waiting = this.#waiting.get(id)
+    if (waiting === undefined) return
+    this.#schedule(0)
+    await waiting.done
+  }
+
+  /** Resolves when nothing waits any more. */
+  async idle(): Promise<void> {
+    while (this.#waiting.size > 0) await Promise.all([...this.#waiting.values()].map(waiting => waiting.done))
+  }
+
+  #schedule(delayMs: number): void {
+    if (this.#running !== null) return
+    if (this.#timer !== null && delayMs > 0) return
+    this.#timer?.cancel()
+    this.#timer = this.#modules.clock.setTimer(delayMs, () => this.#start())
+  }
+
+  #start(): void {
+    this.#timer = null
+    this.#running = this.#reap().finally(() => {
+      this.#running = null
+      if (this.#waiting.size > 0) this.#schedule(this.#delayMs * 2 ** Math.min(this.#failures, 6))
+    })
+  }
+
+  async #reap(): Promise<void> {
+    const batch = [...this.#waiting]
+    try {
+      const { foreign } = await this.#modules.kernel.reapLinks()
+      if (foreign.length > 0) this.#modules.log.warn({ foreign }, 'links of others stand in the group of links awaiting deletion; left alone')
+      faultPoint('del.links-reaped')
+      for (const [id] of batch) await this.#finish(id)
+      this.#failures = 0
+    } catch (error) {
+      this.#failures++
+      this.#modules.log.error({ error: messageOf(error), waiting: batch.length }, 'links awaiting deletion could not be deleted; trying again')
+    }
+  }
+
+  async #finish(id: string): Promise<void> {
+    await this.#modules.finish(id)
+    this.#waiting.get(id)?.resolve()
+    this.#waiting.delete(id)
+  }
+}
