@@ -36,12 +36,19 @@ export const SETTINGS: readonly Setting[] = [
 ]
 
 /** Variables that mean something to the executable, the rig or the tests, not to the configuration. */
-const OTHER_VARIABLES: ReadonlySet<string> = new Set(['TWILL_CONFIG', 'TWILL_FAULT', 'TWILL_CNI_SOCKET', 'TWILL_CONDUIT', 'TWILL_CLUSTER'])
+const OTHER_VARIABLES: ReadonlySet<string> = new Set([
+  'TWILL_CONFIG',
+  'TWILL_FAULT',
+  'TWILL_CNI_SOCKET',
+  'TWILL_CONDUIT',
+  'TWILL_CLUSTER',
+])
 
 const words = (setting: Setting) => setting.path.map(part => part.replace(/[A-Z]/g, letter => `_${letter}`))
 
 export const variableOf = (setting: Setting): string => `TWILL_${words(setting).join('_').toUpperCase()}`
-export const flagOf = (setting: Setting): string => words(setting).join('-').replaceAll('_', '-').toLowerCase()
+export const flagOf = (setting: Setting): string =>
+  words(setting).join('-').replaceAll('_', '-').toLowerCase()
 
 export interface ConfigSources {
   /** null: there is no file. */
@@ -66,8 +73,14 @@ export function loadConfig(sources: ConfigSources): Config {
   if (document.nodeName === undefined) document.nodeName = sources.hostname.toLowerCase()
   const result = validate(configSchema, document)
   if (result.ok && mistakes.length === 0) return result.value
-  const lines = result.ok ? [] : result.problems.map(problem => formatProblem(origin.get(problem.field) ?? sources.file?.path ?? 'configuration', problem))
-  throw new TwillError('config.invalid', [...mistakes, ...lines].join('\n'), { lines: [...mistakes, ...lines] })
+  const lines = result.ok
+    ? []
+    : result.problems.map(problem =>
+        formatProblem(origin.get(problem.field) ?? sources.file?.path ?? 'configuration', problem),
+      )
+  throw new TwillError('config.invalid', [...mistakes, ...lines].join('\n'), {
+    lines: [...mistakes, ...lines],
+  })
 }
 
 function readFile(file: ConfigSources['file']): Record<string, unknown> {

@@ -15,7 +15,11 @@ interface Reply {
   readonly body: string
 }
 
-const json = (status: number, body: unknown): Reply => ({ status, type: 'application/json', body: `${JSON.stringify(body)}\n` })
+const json = (status: number, body: unknown): Reply => ({
+  status,
+  type: 'application/json',
+  body: `${JSON.stringify(body)}\n`,
+})
 
 export class ApiServer {
   readonly #options: { readonly socketPath: string; readonly metricsAddress: string | null }
@@ -72,8 +76,15 @@ export class ApiServer {
 
 const notFound = async (path: string): Promise<Reply> => json(404, { error: `no such path: ${path}` })
 
-async function answer(request: IncomingMessage, response: ServerResponse, route: (path: string) => Promise<Reply>): Promise<void> {
-  const reply = request.method === 'GET' ? await route(new URL(request.url ?? '/', 'http://local').pathname) : json(405, { error: 'expected GET' })
+async function answer(
+  request: IncomingMessage,
+  response: ServerResponse,
+  route: (path: string) => Promise<Reply>,
+): Promise<void> {
+  const reply =
+    request.method === 'GET'
+      ? await route(new URL(request.url ?? '/', 'http://local').pathname)
+      : json(405, { error: 'expected GET' })
   response.writeHead(reply.status, { 'content-type': reply.type }).end(reply.body)
 }
 

@@ -34,6 +34,8 @@ export interface AttachRequest {
   readonly mtu: number | null
   readonly families: readonly Family[]
   readonly pools: readonly string[]
+  /** Asked for by name; [] leaves the choice to the pools. */
+  readonly addresses: readonly string[]
 }
 
 export interface AttachmentKey {
@@ -51,7 +53,11 @@ export interface AttachmentsModules {
   readonly log: Log
   readonly node: NodeView
   /** Elements of the anti-spoofing sets for one endpoint. */
-  readonly elements: (endpoint: { hostInterface: string; podMac: string; addresses: readonly HeldAddress[] }) => SetElement[]
+  readonly elements: (endpoint: {
+    hostInterface: string
+    podMac: string
+    addresses: readonly HeldAddress[]
+  }) => SetElement[]
   /** Resolves when pods may be attached: the table stands. Rejects (retryable) when that takes too long. */
   readonly gate: () => Promise<void>
 }
@@ -65,7 +71,10 @@ export class Attachments {
   constructor(options: { boot: string; reapDelayMs: number }, modules: AttachmentsModules) {
     this.#boot = options.boot
     this.#modules = modules
-    this.#reaper = new Reaper({ delayMs: options.reapDelayMs }, { ...modules, finish: id => this.#finish(id) })
+    this.#reaper = new Reaper(
+      { delayMs: options.reapDelayMs },
+      { ...modules, finish: id => this.#finish(id) },
+    )
   }
 
   /** Ids whose operation is under way: the loop touches nothing of theirs. */
@@ -102,9 +111,13 @@ export class Attachments {
     const known = this.#modules.registry.get(id)
     if (known === undefined) return
     if (known.state === 'attached' && (await this.#sameNamespace(known, request.netns)))
-      throw new TwillError('kernel.interface-exists', `interface ${request.ifName} exists in container ${request.containerId}: attached already`, {
-        interface: request.ifName,
-      })
+      throw new TwillError(
+        'kernel.interface-exists',
+        `interface ${request.ifName} exists in container ${request.containerId}: attached already`,
+        {
+          interface: request.ifName,
+        },
+      )
     if (known.state !== 'detaching') await this.#detach(known)
     await this.#reaper.gone(id)
   }
@@ -120,6 +133,7 @@ export class Attachments {
       holder: holderOf(id, request, since),
       families: request.families,
       pools: request.pools,
+      addresses: request.addresses,
     })
     faultPoint('add.address-taken')
     const pathMtu = node.podMtu(addresses.map(address => address.poolUid))
@@ -153,7 +167,10 @@ export class Attachments {
   async #build(attachment: Attachment, gone: AbortSignal): Promise<Attachment> {
     const { kernel, registry, ipam, node, elements } = this.#modules
     const mac = attachment.podMac as string
-    const endpoint = await kernel.attachPod(endpointSpec(attachment, node), elements({ ...attachment, podMac: mac }))
+    const endpoint = await kernel.attachPod(
+      endpointSpec(attachment, node),
+      elements({ ...attachment, podMac: mac }),
+    )
     faultPoint('add.kernel-done')
     refuseWhenGone(gone)
     await registry.attached(attachment.id, { podMac: endpoint.podMac, netnsCookie: endpoint.netnsCookie })
@@ -167,7 +184,10 @@ export class Attachments {
     try {
       await this.#detach(attachment)
     } catch (error) {
-      this.#modules.log.error({ id: attachment.id, error: messageOf(error) }, 'a failed ADD could not be undone; the reconcile loop goes on with it')
+      this.#modules.log.error(
+        { id: attachment.id, error: messageOf(error) },
+        'a failed ADD could not be undone; the reconcile loop goes on with it',
+      )
     }
   }
 
@@ -185,10 +205,16 @@ export class Attachments {
   async #detach(attachment: Attachment): Promise<void> {
     const { kernel, registry, node, elements, log } = this.#modules
     await registry.detaching(attachment.id).catch(error => {
-      log.warn({ id: attachment.id, error: messageOf(error) }, 'the journal could not be written; DEL goes on, a restart would repeat it')
+      log.warn(
+        { id: attachment.id, error: messageOf(error) },
+        'the journal could not be written; DEL goes on, a restart would repeat it',
+      )
     })
     faultPoint('del.detaching-written')
-    await kernel.detachPod(detachSpec(attachment, node), attachment.podMac ? elements({ ...attachment, podMac: attachment.podMac }) : [])
+    await kernel.detachPod(
+      detachSpec(attachment, node),
+      attachment.podMac ? elements({ ...attachment, podMac: attachment.podMac }) : [],
+    )
     faultPoint('del.kernel-done')
     this.#reaper.add(attachment.id, attachment.hostInterface)
   }
@@ -225,7 +251,10 @@ export class Attachments {
       const known = this.#modules.registry.get(id)
       if (known?.state !== 'attached') return
       const { kernel, node, elements, registry } = this.#modules
-      const endpoint = await kernel.attachPod(endpointSpec(known, node), elements({ ...known, podMac: known.podMac as string }))
+      const endpoint = await kernel.attachPod(
+        endpointSpec(known, node),
+        elements({ ...known, podMac: known.podMac as string }),
+      )
       await registry.attached(id, { podMac: endpoint.podMac, netnsCookie: endpoint.netnsCookie })
     })
   }
@@ -256,5 +285,11 @@ function holderOf(id: string, request: AttachRequest, since: number): Holder {
 }
 
 function refuseWhenGone(gone: AbortSignal): void {
-  if (gone.aborted) throw new TwillError('cancelled', 'the client went away; what was begun is undone', {}, { retryable: true })
+  if (gone.aborted)
+    throw new TwillError(
+      'cancelled',
+      'the client went away; what was begun is undone',
+      {},
+      { retryable: true },
+    )
 }

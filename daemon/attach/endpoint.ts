@@ -5,7 +5,11 @@ import { aliasOf } from './identity.ts'
 import type { NodeView } from './node-view.ts'
 
 function podAddresses(attachment: Attachment, node: NodeView): PodAddress[] {
-  return attachment.addresses.map(({ family, address }) => ({ family, address, routeSource: node.routeSource(family) }))
+  return attachment.addresses.map(({ family, address }) => ({
+    family,
+    address,
+    routeSource: node.routeSource(family),
+  }))
 }
 
 export function endpointSpec(attachment: Attachment, node: NodeView): PodEndpointSpec {

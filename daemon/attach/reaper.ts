@@ -78,13 +78,20 @@ export class Reaper {
     const batch = [...this.#waiting]
     try {
       const { foreign } = await this.#modules.kernel.reapLinks()
-      if (foreign.length > 0) this.#modules.log.warn({ foreign }, 'links of others stand in the group of links awaiting deletion; left alone')
+      if (foreign.length > 0)
+        this.#modules.log.warn(
+          { foreign },
+          'links of others stand in the group of links awaiting deletion; left alone',
+        )
       faultPoint('del.links-reaped')
       for (const [id] of batch) await this.#finish(id)
       this.#failures = 0
     } catch (error) {
       this.#failures++
-      this.#modules.log.error({ error: messageOf(error), waiting: batch.length }, 'links awaiting deletion could not be deleted; trying again')
+      this.#modules.log.error(
+        { error: messageOf(error), waiting: batch.length },
+        'links awaiting deletion could not be deleted; trying again',
+      )
     }
   }
 

@@ -2,8 +2,7 @@
  * The attachments of this node as the journal has them, in memory. Every change goes to the journal first: what
  * is in this map survives the death of the process.
  */
-import type { Attachment } from '../journal/records.ts'
-import type { JournalRecord } from '../journal/records.ts'
+import type { Attachment, JournalRecord } from '../journal/records.ts'
 
 export interface AttachmentJournal {
   append(record: JournalRecord): Promise<void>
@@ -14,7 +13,10 @@ export class Registry {
   readonly #journal: AttachmentJournal
   #version = 0
 
-  constructor(options: { attachments: ReadonlyMap<string, Attachment> }, modules: { journal: AttachmentJournal }) {
+  constructor(
+    options: { attachments: ReadonlyMap<string, Attachment> },
+    modules: { journal: AttachmentJournal },
+  ) {
     this.#attachments = new Map(options.attachments)
     this.#journal = modules.journal
   }

@@ -49,7 +49,9 @@ export class CniServer {
     this.#open.add(socket)
     const gone = new AbortController()
     socket.setTimeout(FRAME_TIMEOUT_MS, () => socket.destroy())
-    socket.on('error', error => this.#modules.log.debug({ error: messageOf(error) }, 'a connection of the CNI socket broke'))
+    socket.on('error', error =>
+      this.#modules.log.debug({ error: messageOf(error) }, 'a connection of the CNI socket broke'),
+    )
     socket.on('close', () => {
       this.#open.delete(socket)
       gone.abort()

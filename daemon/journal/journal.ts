@@ -6,8 +6,9 @@
  * Appends that come while a write is under way go out together in the next one. A failed write (disk full)
  * rejects exactly those whose bytes did not all arrive, and cuts the file back to its last whole record.
  */
-import { open, readFile, rename } from 'node:fs/promises'
+
 import type { FileHandle } from 'node:fs/promises'
+import { open, readFile, rename } from 'node:fs/promises'
 import { crc32 } from 'node:zlib'
 import { messageOf, TwillError } from '../../lib/errors.ts'
 
@@ -56,7 +57,12 @@ export async function readJournal(path: string): Promise<JournalContents> {
     return decodeJournal(await readFile(path, 'utf8'))
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return { records: [], damaged: [] }
-    throw new TwillError('journal.damaged', `journal ${path}: ${messageOf(error)}`, { path }, { cause: error })
+    throw new TwillError(
+      'journal.damaged',
+      `journal ${path}: ${messageOf(error)}`,
+      { path },
+      { cause: error },
+    )
   }
 }
 
@@ -89,7 +95,12 @@ export class Journal {
       return [file, bytes.length]
     } catch (error) {
       await file.close()
-      throw new TwillError('journal.write-failed', `journal ${path}: ${messageOf(error)}`, { path }, { cause: error })
+      throw new TwillError(
+        'journal.write-failed',
+        `journal ${path}: ${messageOf(error)}`,
+        { path },
+        { cause: error },
+      )
     }
   }
 
@@ -144,7 +155,12 @@ export class Journal {
         await this.#file.truncate(this.#length).catch(() => undefined)
         const errno = (cause as NodeJS.ErrnoException).code
         pending.reject(
-          new TwillError('journal.write-failed', `journal ${this.#path}: ${messageOf(cause)}`, { path: this.#path, errno }, { cause, retryable: true }),
+          new TwillError(
+            'journal.write-failed',
+            `journal ${this.#path}: ${messageOf(cause)}`,
+            { path: this.#path, errno },
+            { cause, retryable: true },
+          ),
         )
       }
     }
@@ -153,7 +169,12 @@ export class Journal {
   async #writeAll(bytes: Buffer): Promise<void> {
     let written = 0
     while (written < bytes.length) {
-      const { bytesWritten } = await this.#file.write(bytes, written, bytes.length - written, this.#length + written)
+      const { bytesWritten } = await this.#file.write(
+        bytes,
+        written,
+        bytes.length - written,
+        this.#length + written,
+      )
       written += bytesWritten
     }
   }

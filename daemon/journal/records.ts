@@ -75,7 +75,9 @@ export function replayJournal(records: readonly unknown[]): JournalState {
   for (const raw of records) {
     const parsed = journalRecord.safeParse(raw)
     if (!parsed.success) {
-      refused.push(`${JSON.stringify(raw).slice(0, 120)}: ${parsed.error.issues[0]?.message ?? 'unknown shape'}`)
+      refused.push(
+        `${JSON.stringify(raw).slice(0, 120)}: ${parsed.error.issues[0]?.message ?? 'unknown shape'}`,
+      )
       continue
     }
     const record = parsed.data
@@ -98,5 +100,11 @@ function replayAttachment(attachments: Map<string, Attachment>, record: Attachme
   if (known === undefined) return
   if (record.t === 'gone') attachments.delete(record.id)
   else if (record.t === 'detach') attachments.set(record.id, { ...known, state: 'detaching' })
-  else attachments.set(record.id, { ...known, state: 'attached', podMac: record.podMac, netnsCookie: record.netnsCookie })
+  else
+    attachments.set(record.id, {
+      ...known,
+      state: 'attached',
+      podMac: record.podMac,
+      netnsCookie: record.netnsCookie,
+    })
 }

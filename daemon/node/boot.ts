@@ -26,9 +26,18 @@ export async function readProductUuid(): Promise<string> {
  */
 export function hardwareOf(productUuid: string, links: readonly Link[], underlayDevice: string): string {
   const macs = links
-    .filter(link => !link.loopback && link.mac !== null && !link.name.startsWith(POD_LINK_PREFIX) && link.alias !== VXLAN_ALIAS)
+    .filter(
+      link =>
+        !link.loopback &&
+        link.mac !== null &&
+        !link.name.startsWith(POD_LINK_PREFIX) &&
+        link.alias !== VXLAN_ALIAS,
+    )
     .filter(link => link.kind === null || link.name === underlayDevice)
     .map(link => link.mac as string)
     .sort()
-  return createHash('sha256').update([productUuid, ...macs].join('\n')).digest('hex').slice(0, 32)
+  return createHash('sha256')
+    .update([productUuid, ...macs].join('\n'))
+    .digest('hex')
+    .slice(0, 32)
 }

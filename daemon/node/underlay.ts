@@ -53,18 +53,36 @@ function pickDevice(wish: UnderlayWish, view: UnderlayView): { device: string; r
 
 function candidates(view: UnderlayView): Link[] {
   return view.links.filter(
-    link => !link.loopback && !link.name.startsWith(POD_LINK_PREFIX) && link.alias !== VXLAN_ALIAS && hasAddress(view, link.name),
+    link =>
+      !link.loopback &&
+      !link.name.startsWith(POD_LINK_PREFIX) &&
+      link.alias !== VXLAN_ALIAS &&
+      hasAddress(view, link.name),
   )
 }
 
-const hasAddress = (view: UnderlayView, device: string) => view.addresses.some(a => a.device === device && a.scope === GLOBAL_SCOPE)
+const hasAddress = (view: UnderlayView, device: string) =>
+  view.addresses.some(a => a.device === device && a.scope === GLOBAL_SCOPE)
 
 function byName(pattern: string, view: UnderlayView): { device: string; reason: string } {
-  const expression = new RegExp(`^${pattern.split('*').map(part => part.replace(/[.\\+?^${}()|[\]]/g, '\\$&')).join('.*')}$`)
+  const expression = new RegExp(
+    `^${pattern
+      .split('*')
+      .map(part => part.replace(/[.\\+?^${}()|[\]]/g, '\\$&'))
+      .join('.*')}$`,
+  )
   const matching = candidates(view).filter(link => expression.test(link.name))
   const first = matching.sort((a, b) => a.index - b.index)[0]
-  if (first === undefined) throw nothingFits(`underlay.interface ${pattern}`, 'an interface of that name with a global address', view)
-  const reason = pattern === first.name ? 'named in the configuration' : `the first of ${matching.length} that match ${pattern}`
+  if (first === undefined)
+    throw nothingFits(
+      `underlay.interface ${pattern}`,
+      'an interface of that name with a global address',
+      view,
+    )
+  const reason =
+    pattern === first.name
+      ? 'named in the configuration'
+      : `the first of ${matching.length} that match ${pattern}`
   return { device: first.name, reason }
 }
 
@@ -76,19 +94,39 @@ function byReach(target: string, view: UnderlayView): { device: string; reason: 
 
 function byDefaultRoute(view: UnderlayView): { device: string; reason: string } {
   const defaults = view.routes
-    .filter(route => (route.dst === '0.0.0.0/0' || route.dst === '::/0') && route.type === 'unicast' && route.device !== null)
+    .filter(
+      route =>
+        (route.dst === '0.0.0.0/0' || route.dst === '::/0') &&
+        route.type === 'unicast' &&
+        route.device !== null,
+    )
     .sort((a, b) => a.family - b.family || a.metric - b.metric)
   const device = defaults[0]?.device
-  if (!device) throw nothingFits('underlay', 'a default route, or underlay.interface or underlay.reach in the configuration', view)
+  if (!device)
+    throw nothingFits(
+      'underlay',
+      'a default route, or underlay.interface or underlay.reach in the configuration',
+      view,
+    )
   return { device, reason: 'the default route leaves by it' }
 }
 
 function nothingFits(what: string, expected: string, view: UnderlayView): TwillError {
   const there = candidates(view).map(link => link.name)
-  return new TwillError('config.invalid', `${what}: expected ${expected}; there is ${there.join(', ') || 'no interface with a global address'}`, { there }, { retryable: true })
+  return new TwillError(
+    'config.invalid',
+    `${what}: expected ${expected}; there is ${there.join(', ') || 'no interface with a global address'}`,
+    { there },
+    { retryable: true },
+  )
 }
 
-function preferredAddress(addresses: readonly LinkAddress[], device: string, family: Family, source: string | null): string | null {
+function preferredAddress(
+  addresses: readonly LinkAddress[],
+  device: string,
+  family: Family,
+  source: string | null,
+): string | null {
   const usable = addresses.filter(a => a.device === device && a.family === family && a.scope === GLOBAL_SCOPE)
   return (usable.find(a => a.address === source) ?? usable[0])?.address ?? null
 }

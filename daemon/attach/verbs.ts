@@ -1,0 +1,105 @@
+/** The CNI verbs as the daemon serves them: from validated requests to attachments, and from attachments to results. */
+import { CNI_CODE, CniError } from '../../cni-bin/cni-error.ts'
+import type { Verbs } from '../../cni-bin/dispatch.ts'
+import type { AddRequest, CheckRequest, DelRequest } from '../../cni-bin/request.ts'
+import type { CniResult } from '../../cni-bin/result.ts'
+import type { Kernel } from '../../kernel/kernel.ts'
+import { ROUTE_PROTOCOL } from '../../kernel/ownership.ts'
+import type { Clock } from '../../lib/clock.ts'
+import type { Attachments } from './attachments.ts'
+import { checkAttachment } from './check.ts'
+import { OWN_CODE, toCniError } from './cni-errors.ts'
+import { attachmentId } from './identity.ts'
+import type { Registry } from './registry.ts'
+import { addResult } from './result.ts'
+
+export interface VerbsModules {
+  readonly attachments: Attachments
+  readonly registry: Registry
+  readonly kernel: Pick<
+    Kernel,
+    'inspectPod' | 'readLinks' | 'readRoutes' | 'readNeighbours' | 'rulesetIntact'
+  >
+  readonly clock: Clock
+  /** Could ADD be served, without waiting for anything? */
+  readonly servable: () => { ok: true } | { ok: false; code: 50 | 51; reason: string }
+}
+
+/** CHECK right after ADD may meet a repair under way (CNI-154). */
+const CHECK_ATTEMPTS = 3
+const CHECK_PAUSE_MS = 150
+
+export interface DaemonVerbs extends Omit<Verbs, 'add'> {
+  add(request: AddRequest, gone: AbortSignal): Promise<CniResult>
+}
+
+export function createVerbs(modules: VerbsModules): DaemonVerbs {
+  return {
+    add: (request, gone) => add(modules, request, gone),
+    check: request => check(modules, request),
+    del: request => modules.attachments.del(keyOf(request)),
+    // GC reclaims nothing yet, and says so in docs/executable.md; a missing implementation must exit 0 (CNI-168).
+    gc: async () => undefined,
+    status: async () => {
+      const servable = modules.servable()
+      if (!servable.ok) throw new CniError(servable.code, 'twill cannot serve ADD', servable.reason)
+    },
+    toCniError,
+  }
+}
+
+const keyOf = (request: AddRequest | CheckRequest | DelRequest) => ({
+  network: request.network,
+  containerId: request.containerId,
+  ifName: request.ifName,
+})
+
+async function add(modules: VerbsModules, request: AddRequest, gone: AbortSignal): Promise<CniResult> {
+  const attachment = await modules.attachments.add(
+    {
+      ...keyOf(request),
+      netns: request.netns,
+      pod: request.pod,
+      mac: request.wishes.mac,
+      mtu: request.mtu,
+      families: request.twill.families,
+      pools: request.twill.pools,
+      addresses: request.wishes.addresses,
+    },
+    gone,
+  )
+  return addResult(attachment, request.prevResult, request.dns)
+}
+
+async function check(modules: VerbsModules, request: CheckRequest): Promise<void> {
+  const id = attachmentId(request.network, request.containerId, request.ifName)
+  for (let attempt = 1; ; attempt++) {
+    const problems = await problemsOf(modules, id, request)
+    if (problems.length === 0) return
+    if (attempt === CHECK_ATTEMPTS)
+      throw new CniError(
+        OWN_CODE.checkFailed,
+        `the attachment is damaged: ${problems[0]}`,
+        problems.join('; '),
+      )
+    await modules.clock.sleep(CHECK_PAUSE_MS)
+  }
+}
+
+async function problemsOf(modules: VerbsModules, id: string, request: CheckRequest): Promise<string[]> {
+  const { kernel, registry } = modules
+  const attachment = registry.get(id)
+  if (attachment?.state !== 'attached')
+    throw new CniError(
+      CNI_CODE.unknownContainer,
+      `container ${request.containerId} has no interface ${request.ifName} on network ${request.network}`,
+    )
+  const [pod, links, routes, neighbours, rulesetIntact] = await Promise.all([
+    kernel.inspectPod(request.netns, request.ifName),
+    kernel.readLinks(),
+    kernel.readRoutes({ protocol: ROUTE_PROTOCOL }),
+    kernel.readNeighbours(),
+    kernel.rulesetIntact(),
+  ])
+  return checkAttachment(attachment, request.prevResult, { pod, links, routes, neighbours, rulesetIntact })
+}
