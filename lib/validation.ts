@@ -15,6 +15,8 @@ import { type ErrorCode, TwillError } from './errors.ts'
 export interface Problem {
   /** Dotted, with indices in brackets: `spec.rules[0].from`; empty for the whole document. */
   readonly field: string
+  /** `field` in its steps, for those who look for its line. */
+  readonly path: readonly PropertyKey[]
   /** As it would stand in a document, shortened; `missing` when nothing does. */
   readonly value: string
   /** Begins with "expected" or "unknown field". */
@@ -69,11 +71,12 @@ function problemsOfIssue(schema: z.core.$ZodType, issue: Issue, input: unknown):
     return [
       {
         field: formatField(issue.path.slice(0, -1)),
+        path: issue.path,
         value: formatValue(issue.path.at(-1)),
         message: issue.issues.map(expectation).join(', '),
       },
     ]
-  return [{ field: formatField(issue.path), value, message: expectation(issue) }]
+  return [{ field: formatField(issue.path), path: issue.path, value, message: expectation(issue) }]
 }
 
 function unknownFields(
@@ -84,6 +87,7 @@ function unknownFields(
   const known = fieldsOf(schemasAt(schema, issue.path))
   return issue.keys.map(key => ({
     field: formatField([...issue.path, key]),
+    path: [...issue.path, key],
     value: formatValue(valueAt(input, [...issue.path, key])),
     message: `unknown field, ${suggestion(key, known)}`,
   }))
@@ -155,7 +159,8 @@ function formatField(path: Path): string {
   }, '')
 }
 
-function formatValue(value: unknown): string {
+/** As it would stand in a document, shortened; `missing` for undefined. */
+export function formatValue(value: unknown): string {
   if (value === undefined) return 'missing'
   const text = typeof value === 'bigint' ? String(value) : (JSON.stringify(value) ?? String(value))
   return text.length > VALUE_LENGTH ? `${text.slice(0, VALUE_LENGTH - 1)}…` : text

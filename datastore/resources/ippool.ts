@@ -1,7 +1,7 @@
 /** IPPool: a range of addresses for pods, and how packets to them travel. */
 import { z } from 'zod'
 import { type Cidr, parseCidr } from '../../lib/address.ts'
-import { messageOf } from '../../lib/errors.ts'
+import { poolCidr } from './cidr.ts'
 import { API_VERSION, metadata } from './metadata.ts'
 
 /** Bounds of blockSize per family (ADDRESSES.md, Records). */
@@ -9,14 +9,6 @@ export const BLOCK_SIZE = {
   4: { min: 20, max: 32, default: 26 },
   6: { min: 116, max: 128, default: 122 },
 } as const
-
-const cidrText = z.string().superRefine((text, context) => {
-  try {
-    parseCidr(text)
-  } catch (error) {
-    context.addIssue({ code: 'custom', message: messageOf(error), input: text })
-  }
-})
 
 function parsed(text: string): Cidr | null {
   try {
@@ -28,15 +20,11 @@ function parsed(text: string): Cidr | null {
 
 export const ipPoolSpec = z
   .strictObject({
-    cidr: cidrText.meta({ description: 'Range the pool hands out, IPv4 or IPv6. Immutable.' }),
-    blockSize: z
-      .number()
-      .int()
-      .optional()
-      .meta({
-        description:
-          'Prefix length of a slot: /20 to /32 (default /26), for IPv6 /116 to /128 (default /122). Immutable.',
-      }),
+    cidr: poolCidr.meta({ description: 'Range the pool hands out, IPv4 or IPv6. Immutable.' }),
+    blockSize: z.number().int().optional().meta({
+      description:
+        'Prefix length of a slot: /20 to /32 (default /26), for IPv6 /116 to /128 (default /122). Immutable.',
+    }),
     encapsulation: z
       .enum(['Always', 'CrossSubnet', 'Never'])
       .default('Always')
@@ -84,6 +72,7 @@ export const ipPool = z.strictObject({
 
 export type IPPool = z.infer<typeof ipPool>
 
+/** Prefix length of the pool's slots: its blockSize, else the default of its family. */
 export function slotPrefixOf(pool: IPPool): number {
   return pool.spec.blockSize ?? BLOCK_SIZE[parseCidr(pool.spec.cidr).family].default
 }

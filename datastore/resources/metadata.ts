@@ -15,13 +15,27 @@ export const resourceName = z
     'expected lower-case letters, digits, "-" and "."',
   )
 
+/** Labels as Kubernetes has them: an optional prefix, a name of at most 63 characters. */
+const labelKey = z
+  .string()
+  .regex(
+    /^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?\/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/,
+    'expected a label name such as zone or example.com/zone',
+  )
+const labelValue = z
+  .string()
+  .regex(
+    /^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$/,
+    'expected at most 63 letters, digits, "-", "_" and "."',
+  )
+
 export const metadata = z.strictObject({
   name: resourceName,
   /** Given by the store at creation; never by the operator. */
   uid: z.string().optional(),
   /** RFC 3339. */
   creationTimestamp: z.string().optional(),
-  labels: z.record(z.string(), z.string()).optional(),
+  labels: z.record(labelKey, labelValue).optional(),
   annotations: z.record(z.string(), z.string()).optional(),
 })
 

@@ -1,0 +1,94 @@
+/**
+ * Every kind of operator resource, once: what it is called, its schema, what of it never changes, and the columns
+ * it is listed with. The CLI, the document parser and the CRDs read this table; a new kind is one entry.
+ */
+import type { z } from 'zod'
+import { type IPPool, ipPool, slotPrefixOf } from './ippool.ts'
+import { type Node, node } from './node.ts'
+
+export type Resource = IPPool | Node
+
+/** A field by its steps: ['spec', 'cidr']. */
+export type FieldPath = readonly string[]
+
+export interface Column {
+  readonly header: string
+  readonly field: FieldPath
+  /** Shown only with `-o wide`. */
+  readonly wide: boolean
+}
+
+export interface ResourceKind {
+  readonly kind: Resource['kind']
+  /** In keys, commands and CRDs. */
+  readonly plural: string
+  readonly singular: string
+  readonly shortNames: readonly string[]
+  readonly schema: z.ZodType<Resource>
+  /** Fields that an update may not change. */
+  readonly immutable: readonly FieldPath[]
+  readonly columns: readonly Column[]
+}
+
+const IP_POOL: ResourceKind = {
+  kind: 'IPPool',
+  plural: 'ippools',
+  singular: 'ippool',
+  shortNames: ['pool', 'pools'],
+  schema: ipPool,
+  immutable: [
+    ['spec', 'cidr'],
+    ['spec', 'blockSize'],
+  ],
+  columns: [
+    { header: 'CIDR', field: ['spec', 'cidr'], wide: false },
+    { header: 'BLOCK', field: ['spec', 'blockSize'], wide: true },
+    { header: 'ENCAPSULATION', field: ['spec', 'encapsulation'], wide: false },
+    { header: 'ROUTES', field: ['spec', 'routes'], wide: true },
+    { header: 'NAT', field: ['spec', 'natOutgoing'], wide: true },
+    { header: 'DISABLED', field: ['spec', 'disabled'], wide: false },
+  ],
+}
+
+const NODE: ResourceKind = {
+  kind: 'Node',
+  plural: 'nodes',
+  singular: 'node',
+  shortNames: ['no'],
+  schema: node,
+  immutable: [],
+  columns: [{ header: 'LABELS', field: ['metadata', 'labels'], wide: true }],
+}
+
+export const KINDS: readonly ResourceKind[] = [IP_POOL, NODE]
+
+/** By kind, plural, singular or short name, in any case; null: none is called so. */
+export function kindNamed(name: string): ResourceKind | null {
+  const word = name.toLowerCase()
+  return KINDS.find(kind => namesOf(kind).includes(word)) ?? null
+}
+
+export const namesOf = (kind: ResourceKind): readonly string[] => [
+  kind.plural,
+  kind.singular,
+  ...kind.shortNames,
+]
+
+export function kindOf(resource: Resource): ResourceKind {
+  return KINDS.find(kind => kind.kind === resource.kind) as ResourceKind
+}
+
+/** Defaults that depend on other fields, filled in: what is stored and compared is complete. */
+export function completed(resource: Resource): Resource {
+  if (resource.kind !== 'IPPool') return resource
+  return { ...resource, spec: { ...resource.spec, blockSize: slotPrefixOf(resource) } }
+}
+
+/** undefined where the path leads nowhere. */
+export function fieldOf(resource: Resource, path: FieldPath): unknown {
+  return path.reduce<unknown>(
+    (value, step) =>
+      typeof value === 'object' && value !== null ? (value as Record<string, unknown>)[step] : undefined,
+    resource,
+  )
+}

@@ -1,0 +1,19 @@
+/**
+ * Node: what an operator says about a node, under the node's own name. What a node says about itself (addresses,
+ * VTEP) is its record in nodes/, written by its daemon; `twillctl get nodes` shows both side by side.
+ *
+ * The specification has no field yet: labels are all that an operator may set, and a field that nothing honours
+ * would be a lie. It may be written before the node has registered and outlives the node's restarts; deleting the
+ * node by name deletes it.
+ */
+import { z } from 'zod'
+import { API_VERSION, metadata } from './metadata.ts'
+
+export const node = z.strictObject({
+  apiVersion: z.literal(API_VERSION),
+  kind: z.literal('Node'),
+  metadata,
+  spec: z.strictObject({}).default({}).meta({ description: 'No fields yet.' }),
+})
+
+export type Node = z.infer<typeof node>

@@ -1,0 +1,58 @@
+/** The table of kinds: names are unique, paths lead somewhere, and a JSON schema (for CRDs) comes out of each. */
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { z } from 'zod'
+import { parseDocuments } from '../../../../datastore/resources/documents.ts'
+import {
+  completed,
+  fieldOf,
+  KINDS,
+  kindNamed,
+  kindOf,
+  namesOf,
+} from '../../../../datastore/resources/kinds.ts'
+
+const samples: Record<string, string> = {
+  IPPool:
+    'apiVersion: twill.network/v1alpha1\nkind: IPPool\nmetadata: {name: a}\nspec: {cidr: 10.0.0.0/16}\n',
+  Node: 'apiVersion: twill.network/v1alpha1\nkind: Node\nmetadata: {name: a, labels: {a: b}}\n',
+}
+
+test('no name belongs to two kinds, and each finds its kind', () => {
+  const names = KINDS.flatMap(namesOf)
+  assert.is(new Set(names).size, names.length)
+  for (const kind of KINDS)
+    for (const name of [...namesOf(kind), kind.kind, kind.plural.toUpperCase()])
+      assert.is(kindNamed(name), kind)
+  assert.is(kindNamed('pods'), null)
+  assert.is(kindNamed('toString'), null)
+})
+
+for (const kind of KINDS) {
+  const [sample] = parseDocuments('sample', samples[kind.kind] ?? '')
+
+  test(`${kind.kind}: a valid sample is of its kind, and its columns and immutable fields exist`, () => {
+    assert.is(kindOf(sample!), kind)
+    for (const path of [...kind.immutable, ...kind.columns.map(column => column.field)])
+      assert.is.not(fieldOf(sample!, path), undefined, path.join('.'))
+  })
+
+  test(`${kind.kind}: the OpenAPI schema of what an operator writes`, () => {
+    const schema = z.toJSONSchema(kind.schema, { target: 'openapi-3.0', io: 'input' })
+    assert.equal(Object.keys(schema.properties ?? {}), ['apiVersion', 'kind', 'metadata', 'spec'])
+    assert.is(schema.additionalProperties, false)
+    assert.ok(!schema.required?.includes('blockSize'))
+    assert.ok(JSON.stringify(schema).length > 200)
+  })
+}
+
+test('completed fills the block size of either family', () => {
+  const of = (cidr: string) => {
+    const [pool] = parseDocuments('s', samples.IPPool!.replace('10.0.0.0/16', `"${cidr}"`))
+    return fieldOf(completed(pool!), ['spec', 'blockSize'])
+  }
+  assert.is(of('10.0.0.0/16'), 26)
+  assert.is(of('fd00::/64'), 122)
+})
+
+test.run()
