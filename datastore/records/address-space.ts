@@ -15,6 +15,11 @@ export const addressSpaceRecord = z.object({
       state: z.enum(['open', 'closed']),
     }),
   ),
+  /**
+   * Rule 16: set by whoever sees that the store went back to an older state, taken away once it has stood for
+   * `allowanceMs` (the longest of any node) plus margin. It stands in this key because every claim reads it.
+   */
+  restored: z.object({ id: z.string().min(1), allowanceMs: z.number().int().nonnegative() }).nullable(),
 })
 
 export type AddressSpaceRecord = z.infer<typeof addressSpaceRecord>

@@ -19,12 +19,24 @@ export const ledgerEntry = z.object({
   boot: z.string(),
 })
 
+/** A holder that has gone: who had the address before. Oldest first, bounded by the writer. */
+export const pastHolder = z.object({
+  address: z.string(),
+  holder: z.string().min(1),
+  pod: z.object({ namespace: z.string(), name: z.string(), uid: z.string() }).nullable(),
+  /** Epoch milliseconds. */
+  since: z.number().int(),
+  until: z.number().int(),
+})
+
 export const ledgerRecord = z.object({
   v: z.literal(1),
   owner: z.string().min(1),
   /** generation → address → entry */
   generations: z.record(z.string(), z.record(z.string(), ledgerEntry)),
+  recent: z.array(pastHolder),
 })
 
 export type LedgerEntry = z.infer<typeof ledgerEntry>
+export type PastHolder = z.infer<typeof pastHolder>
 export type LedgerRecord = z.infer<typeof ledgerRecord>

@@ -12,7 +12,16 @@ export const livenessRecord = z.object({
   /** Interval at which the counter moves, for observers. */
   heartbeatMs: z.number().int().positive(),
   allowanceMs: z.number().int().nonnegative(),
-  removed: z.object({ fence: z.string(), by: z.string() }).nullable(),
+  removed: z
+    .object({
+      /** Fence id that the parts of this UID get. */
+      fence: z.string().min(1),
+      /** Who removed it, for people. */
+      by: z.string(),
+      /** What ends the removal: the owner's own return, or only the re-creation of its Node object (rule 13). */
+      endsWith: z.enum(['return', 'recreation']),
+    })
+    .nullable(),
 })
 
 export type LivenessRecord = z.infer<typeof livenessRecord>

@@ -24,8 +24,18 @@ export const part = z.object({
   cooling: z.record(z.string(), z.number().nonnegative()),
 })
 
-/** A wish for addresses that another node owns, answered by its owner through this same record. */
-export const request = z.object({ id: z.string().min(1), owner: z.string(), cidr: z.string().nullable() })
+/**
+ * A wish for addresses that other nodes own, answered through this same record: an owner who can gives a part
+ * that bears the request's id as its claim and drops the request; one who cannot enters himself in `refusals`.
+ */
+export const request = z.object({
+  id: z.string().min(1),
+  /** UID of the node that asks. */
+  owner: z.string().min(1),
+  /** What is asked for, down to one address; null: any piece. */
+  cidr: z.string().nullable(),
+  refusals: z.array(z.object({ owner: z.string().min(1), reason: z.string() })),
+})
 
 export const slotRecord = z.object({
   v: z.literal(1),
@@ -35,5 +45,6 @@ export const slotRecord = z.object({
 })
 
 export type Fence = z.infer<typeof fence>
+export type PartRequest = z.infer<typeof request>
 export type Part = z.infer<typeof part>
 export type SlotRecord = z.infer<typeof slotRecord>

@@ -1,0 +1,141 @@
+/**
+ * What the address management keeps in the node's journal, and the state that a replay of it yields. Nothing is
+ * written per allocation: the attachment's own record carries its addresses.
+ *
+ * A `slot` record replaces everything known of its slot, so that one append is one atomic step: what is given
+ * away is gone from `parts` and stands in `giving` before the request is sent, and a claim's id stands in
+ * `claiming` before the claim is sent (ADDRESSES.md rule 3). While either is set the slot is in doubt (rule 4).
+ */
+import { z } from 'zod'
+
+const journaledPart = z.object({ cidr: z.string(), generation: z.number().int().positive() })
+
+const slotEntry = z.object({
+  t: z.literal('slot'),
+  poolUid: z.string().min(1),
+  slot: z.string(),
+  parts: z.array(journaledPart),
+  /** Id of a claim that was, or is about to be, sent. */
+  claiming: z.string().nullable(),
+  giving: z.array(journaledPart),
+})
+
+const instant = { boot: z.string(), boottimeMs: z.number(), realtimeMs: z.number() }
+
+export const ipamJournalRecord = z.discriminatedUnion('t', [
+  slotEntry,
+  /** Slots whose ownership was confirmed by requests sent at this instant or later (rule 7). */
+  z.object({
+    t: z.literal('confirmed'),
+    ...instant,
+    /** Highest revision of the store seen by then (rule 16). */
+    revision: z.number().int(),
+    slots: z.array(z.object({ poolUid: z.string(), slot: z.string() })),
+  }),
+  z.object({
+    t: z.literal('released'),
+    ...instant,
+    addresses: z.array(z.object({ poolUid: z.string(), address: z.string() })),
+  }),
+  /** Every pool, as last seen: a restart without the store knows which to take from. */
+  z.object({
+    t: z.literal('pools'),
+    pools: z.array(
+      z.object({
+        uid: z.string().min(1),
+        name: z.string().min(1),
+        cidr: z.string(),
+        slotPrefix: z.number().int(),
+        disabled: z.boolean(),
+        open: z.boolean(),
+      }),
+    ),
+  }),
+])
+
+export type IpamJournalRecord = z.infer<typeof ipamJournalRecord>
+export type JournaledSlot = z.infer<typeof slotEntry>
+export type JournaledPool = Extract<IpamJournalRecord, { t: 'pools' }>['pools'][number]
+
+export interface Instant {
+  /** boot_id and namespace cookie: BOOTTIMEs of different boots do not compare. */
+  readonly boot: string
+  readonly boottimeMs: number
+  readonly realtimeMs: number
+}
+
+export interface IpamJournalState {
+  readonly slots: ReadonlyMap<string, JournaledSlot>
+  /** By slotId: when the request that confirmed it was sent. */
+  readonly confirmed: ReadonlyMap<string, Instant>
+  /** By addressId: when it was last released. */
+  readonly released: ReadonlyMap<string, Instant>
+  readonly pools: readonly JournaledPool[]
+  readonly lastRevision: number
+}
+
+export interface IpamJournal {
+  /** Resolves when the record survives the death of this process. @throws journal.write-failed (retryable) */
+  append(record: IpamJournalRecord): Promise<void>
+}
+
+export const slotId = (poolUid: string, slot: string): string => `${poolUid} ${slot}`
+export const addressId = (poolUid: string, address: string): string => `${poolUid} ${address}`
+
+/** Pure. Records in the order they were appended; [] yields what a node knows that has never run. */
+export function replay(records: readonly IpamJournalRecord[]): IpamJournalState {
+  const slots = new Map<string, JournaledSlot>()
+  const confirmed = new Map<string, Instant>()
+  const released = new Map<string, Instant>()
+  let pools: readonly JournaledPool[] = []
+  let lastRevision = 0
+  for (const record of records) {
+    if (record.t === 'slot') replaySlot(slots, record)
+    else if (record.t === 'pools') pools = record.pools
+    else if (record.t === 'confirmed') {
+      for (const { poolUid, slot } of record.slots) confirmed.set(slotId(poolUid, slot), instantOf(record))
+      lastRevision = record.revision
+    } else
+      for (const { poolUid, address } of record.addresses)
+        released.set(addressId(poolUid, address), instantOf(record))
+  }
+  return { slots, confirmed, released, pools, lastRevision }
+}
+
+function replaySlot(slots: Map<string, JournaledSlot>, record: JournaledSlot): void {
+  const id = slotId(record.poolUid, record.slot)
+  if (record.parts.length === 0 && record.claiming === null && record.giving.length === 0) slots.delete(id)
+  else slots.set(id, record)
+}
+
+const instantOf = ({ boot, boottimeMs, realtimeMs }: Instant): Instant => ({ boot, boottimeMs, realtimeMs })
+
+/**
+ * The fewest records that replay to the same, for a journal that is written anew. Pure.
+ * Releases older than `keepReleasedMs` on the running boot's BOOTTIME no longer matter and are left out.
+ */
+export function compact(
+  state: IpamJournalState,
+  now: { readonly boot: string; readonly boottimeMs: number },
+  keepReleasedMs: number,
+): IpamJournalRecord[] {
+  const records: IpamJournalRecord[] = []
+  if (state.pools.length > 0) records.push({ t: 'pools', pools: [...state.pools] })
+  records.push(...state.slots.values())
+  for (const [id, at] of state.confirmed) {
+    const [poolUid, slot] = split(id)
+    if (state.slots.has(id))
+      records.push({ t: 'confirmed', ...at, revision: state.lastRevision, slots: [{ poolUid, slot }] })
+  }
+  for (const [id, at] of state.released) {
+    const [poolUid, address] = split(id)
+    if (at.boot !== now.boot || now.boottimeMs - at.boottimeMs < keepReleasedMs)
+      records.push({ t: 'released', ...at, addresses: [{ poolUid, address }] })
+  }
+  return records
+}
+
+function split(id: string): [string, string] {
+  const space = id.indexOf(' ')
+  return [id.slice(0, space), id.slice(space + 1)]
+}
