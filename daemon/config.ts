@@ -5,6 +5,7 @@
 import { z } from 'zod'
 import { ipPoolSpec } from '../datastore/resources/ippool.ts'
 import { resourceName } from '../datastore/resources/metadata.ts'
+import { etcdDatastore } from '../datastore/settings.ts'
 import { parseDurationMs } from '../lib/duration.ts'
 
 const duration = z
@@ -13,23 +14,6 @@ const duration = z
   .transform(text => parseDurationMs(text) as number)
 
 const absolutePath = z.string().regex(/^\//, 'expected an absolute path')
-
-const endpoint = z.string().regex(/^https?:\/\/[^/\s]+$/, 'expected http://HOST:PORT or https://HOST:PORT')
-
-const etcdDatastore = z.strictObject({
-  type: z.literal('etcd').default('etcd'),
-  endpoints: z.array(endpoint).min(1),
-  /** Everything Twill keeps lies below it; two clusters in one etcd have two prefixes. */
-  prefix: z
-    .string()
-    .regex(/^\/.*\/$/, 'expected a path that begins and ends with "/"')
-    .default('/twill/v1/'),
-  tls: z
-    .strictObject({ ca: absolutePath, cert: absolutePath.optional(), key: absolutePath.optional() })
-    .optional(),
-  username: z.string().optional(),
-  passwordFile: absolutePath.optional(),
-})
 
 const underlay = z
   .strictObject({

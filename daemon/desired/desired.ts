@@ -1,0 +1,72 @@
+/**
+ * From facts to the kernel state this node should have. Pure: equal facts give equal states.
+ *
+ * Before the facts are complete only this node's own pods are desired, and `complete` tells the plan to delete
+ * nothing: the overlay stays as the previous daemon left it.
+ */
+
+import { isOverlay, overlayFamilies, ownedParts } from '../../routing/parts.ts'
+import type { DesiredRoute, DesiredSysctl, RoutingState } from '../../routing/state.ts'
+import { overlayState } from '../../routing/vxlan/desired.ts'
+import { podMtu } from '../../routing/vxlan/vtep.ts'
+import type { AttachmentFacts, Facts, SelfFacts } from './facts.ts'
+import { gatewayV4, heldBy, hostEnd, hostEndAddresses, isIdle, podNeighbours, podRoutes } from './pods.ts'
+import type { DesiredState } from './state.ts'
+
+/** @throws TwillError address.invalid when a record holds what is no address */
+export function desired(facts: Facts): DesiredState {
+  const idle = facts.attachments.filter(isIdle)
+  const overlay = facts.complete ? overlayOf(facts) : NOTHING
+  const v6 = forwardsIpv6(facts)
+  return {
+    complete: facts.complete,
+    links: overlay.links,
+    hostEnds: idle.map(hostEnd),
+    addresses: [gatewayV4('lo'), ...overlay.addresses, ...podAddresses(idle, facts.self)],
+    routes: uniqueRoutes([...overlay.routes, ...idle.flatMap(each => podRoutes(each, facts.self))]),
+    neighbours: [...overlay.neighbours, ...idle.flatMap(podNeighbours)],
+    fdb: overlay.fdb,
+    sysctls: [...forwarding(v6), ...overlay.sysctls],
+    held: heldBy(facts.attachments.filter(each => !isIdle(each))),
+    forwardsIpv6: v6,
+  }
+}
+
+/** MTU of a new pod here: the smallest of its paths. null when the node has no underlay yet. */
+export function attachmentMtu(facts: Pick<Facts, 'self' | 'pools'>): number | null {
+  const v4 = facts.self.underlay[4]
+  const uplinks = Object.values(facts.self.underlay).map(({ mtu }) => mtu)
+  if (uplinks.length === 0) return null
+  const tunnels = v4 !== undefined && facts.pools.some(isOverlay) ? [{ family: 4 as const, mtu: v4.mtu }] : []
+  return podMtu(tunnels, Math.min(...uplinks))
+}
+
+const NOTHING: RoutingState = { links: [], addresses: [], routes: [], neighbours: [], fdb: [], sysctls: [] }
+
+function overlayOf({ self, nodes, pools, slots }: Facts): RoutingState {
+  return overlayState(self, nodes, pools, ownedParts(slots, pools))
+}
+
+const podAddresses = (attachments: readonly AttachmentFacts[], self: SelfFacts) =>
+  attachments.flatMap(each => hostEndAddresses(each, self))
+
+/** IPv6 is forwarded only where a pool or a pod needs it: it changes how uplinks treat advertisements. */
+function forwardsIpv6({ pools, attachments }: Facts): boolean {
+  const pods = attachments.some(({ addresses }) => addresses.some(({ family }) => family === 6))
+  return pods || overlayFamilies(pools).has(6)
+}
+
+function forwarding(v6: boolean): DesiredSysctl[] {
+  const v4: DesiredSysctl = { path: 'net/ipv4/ip_forward', value: '1' }
+  return v6 ? [v4, { path: 'net/ipv6/conf/all/forwarding', value: '1' }] : [v4]
+}
+
+/** A peer's part of one address and a pod here that thinks it holds it: the slots decide (the peer's stands first). */
+function uniqueRoutes(routes: readonly DesiredRoute[]): DesiredRoute[] {
+  const byKey = new Map<string, DesiredRoute>()
+  for (const route of routes) {
+    const key = `${route.dst} ${route.metric}`
+    if (!byKey.has(key)) byKey.set(key, route)
+  }
+  return [...byKey.values()]
+}
