@@ -1,0 +1,88 @@
+/** What Prometheus sees of a node. Names are for ever; every one says its unit. */
+import { Counter, Gauge, Histogram, Registry } from 'prom-client'
+import type { Status } from './api/types.ts'
+
+/** Bounds around what an attach takes: a millisecond to a runtime's patience. */
+const SECONDS = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10]
+
+export interface Metrics {
+  /** Ends one CNI call. */
+  cniCall(command: string, code: number, seconds: number): void
+  repair(kind: string): void
+  text(): Promise<string>
+}
+
+export function createMetrics(modules: { status: () => Status }): Metrics {
+  const registry = new Registry()
+  const registers = [registry]
+  const calls = new Histogram({
+    name: 'twill_cni_seconds',
+    help: 'CNI calls by command and error code (0: success)',
+    labelNames: ['command', 'code'],
+    buckets: SECONDS,
+    registers,
+  })
+  const repairs = new Counter({
+    name: 'twill_repairs_total',
+    help: 'Objects of ours that somebody else removed or changed, put right',
+    labelNames: ['kind'],
+    registers,
+  })
+  const gauge = (
+    name: string,
+    help: string,
+    read: (status: Status, gauge: Gauge) => void,
+    labelNames: string[] = [],
+  ) =>
+    new Gauge({
+      name,
+      help,
+      labelNames,
+      registers,
+      collect() {
+        this.reset()
+        read(modules.status(), this)
+      },
+    })
+  gauge('twill_ready', '1 when pods can be attached', (status, it) => it.set(status.ready ? 1 : 0))
+  gauge('twill_datastore_connected', '1 when the datastore answers', (status, it) =>
+    it.set(status.datastore.connected ? 1 : 0),
+  )
+  gauge('twill_datastore_commits', 'Commits sent since start', (status, it) =>
+    it.set(status.datastore.commits),
+  )
+  gauge(
+    'twill_pods',
+    'Attachments by state',
+    (status, it) =>
+      countBy(status.pods, pod => pod.state).forEach((count, state) => it.set({ state }, count)),
+    ['state'],
+  )
+  gauge(
+    'twill_addresses_free',
+    'Free addresses in the parts of this node',
+    (status, it) => status.parts.forEach(part => it.inc({ pool: part.pool }, part.free)),
+    ['pool'],
+  )
+  gauge(
+    'twill_addresses_held',
+    'Addresses held in the parts of this node',
+    (status, it) => status.parts.forEach(part => it.inc({ pool: part.pool }, part.held)),
+    ['pool'],
+  )
+  gauge('twill_nodes', 'Nodes of the cluster as this one knows them', (status, it) =>
+    it.set(status.nodes.length),
+  )
+  gauge('twill_resident_bytes', 'Resident memory of the daemon', (_, it) => it.set(process.memoryUsage.rss()))
+  return {
+    cniCall: (command, code, seconds) => calls.observe({ command, code: String(code) }, seconds),
+    repair: kind => repairs.inc({ kind }),
+    text: () => registry.metrics(),
+  }
+}
+
+function countBy<T>(items: readonly T[], keyOf: (item: T) => string): Map<string, number> {
+  const counts = new Map<string, number>()
+  for (const item of items) counts.set(keyOf(item), (counts.get(keyOf(item)) ?? 0) + 1)
+  return counts
+}

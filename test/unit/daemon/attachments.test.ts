@@ -1,0 +1,290 @@
+/**
+ * The order of ADD and DEL against recording stand-ins: what is written before what, and what a failure leaves.
+ * The real kernel and the crash tests prove the same from outside.
+ */
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { Attachments, type AttachRequest } from '../../../daemon/attach/attachments.ts'
+import { attachmentId } from '../../../daemon/attach/identity.ts'
+import { Registry } from '../../../daemon/attach/registry.ts'
+import type { Attachment, JournalRecord } from '../../../daemon/journal/records.ts'
+import type { PodDetachSpec, PodEndpointSpec } from '../../../kernel/kernel.ts'
+import { systemClock } from '../../../lib/clock.ts'
+import { isTwillError, TwillError } from '../../../lib/errors.ts'
+import { silentLog } from '../../../lib/log.ts'
+import { systemRandom } from '../../../lib/random.ts'
+
+const request: AttachRequest = {
+  network: 'twill',
+  containerId: 'c1',
+  ifName: 'eth0',
+  netns: { path: '/run/netns/x', dev: '4', ino: '7' },
+  pod: null,
+  mac: null,
+  mtu: null,
+  families: [],
+  pools: [],
+  addresses: [],
+}
+const id = attachmentId('twill', 'c1', 'eth0')
+const here = () => new AbortController().signal
+
+interface Faults {
+  journal?: (record: JournalRecord) => void
+  attach?: (spec: PodEndpointSpec) => void
+  gate?: () => Promise<void>
+}
+
+function bed(faults: Faults = {}, attachments: Attachment[] = [], cookie = 'cookie-1') {
+  const said: string[] = []
+  const held = new Set<string>()
+  const journal = {
+    async append(record: JournalRecord) {
+      faults.journal?.(record)
+      said.push(`journal ${record.t}`)
+    },
+  }
+  const registry = new Registry({ attachments: new Map(attachments.map(a => [a.id, a])) }, { journal })
+  const service = new Attachments(
+    { boot: 'boot:1', reapDelayMs: 1 },
+    {
+      registry,
+      clock: systemClock,
+      random: systemRandom,
+      log: silentLog,
+      node: { routeSource: () => null, podMtu: () => 1450, gatewayOnHostEnd: false },
+      elements: ({ podMac }) => [{ set: 'pods4', element: podMac }],
+      gate: faults.gate ?? (async () => undefined),
+      ipam: {
+        async allocate({ holder }) {
+          said.push('allocate')
+          held.add(holder.id)
+          return [{ family: 4, address: '10.0.0.1', poolUid: 'p', slot: '10.0.0.0/26', generation: 1 }]
+        },
+        recorded: () => said.push('recorded'),
+        release(holder) {
+          said.push('release')
+          held.delete(holder)
+        },
+      },
+      kernel: {
+        async attachPod(spec) {
+          said.push('kernel attach')
+          faults.attach?.(spec)
+          return { hostIndex: 5, podIndex: 2, podMac: spec.podMac as string, netnsCookie: cookie }
+        },
+        async detachPod(_: PodDetachSpec) {
+          said.push('kernel detach')
+        },
+        async reapLinks() {
+          said.push('reap')
+          return { deleted: [], foreign: [] }
+        },
+        async changeElements() {
+          said.push('elements')
+        },
+        netnsCookie: async () => cookie,
+      },
+    },
+  )
+  return { service, registry, said, held }
+}
+
+const failure = (promise: Promise<unknown>): Promise<Error> =>
+  promise.then(
+    () => {
+      throw new Error('succeeded')
+    },
+    (error: Error) => error,
+  )
+
+test('ADD: address, intent, kernel, done, then the ledger (CNI-120)', async () => {
+  const { service, said, registry } = bed()
+  const attachment = await service.add(request, here())
+  assert.equal(said, ['allocate', 'journal attach', 'kernel attach', 'journal attached', 'recorded'])
+  assert.is(attachment.state, 'attached')
+  assert.is(attachment.netnsCookie, 'cookie-1')
+  assert.is(registry.get(id), attachment)
+})
+
+test('DEL: journal, kernel, answer; the end and the address only when the link is gone', async () => {
+  const { service, said, held, registry } = bed()
+  await service.add(request, here())
+  said.length = 0
+  await service.del(request)
+  assert.equal(said, ['journal detach', 'kernel detach'])
+  assert.is(held.size, 1, 'the address is not free before its link is gone')
+  await service.settled()
+  assert.equal(said, ['journal detach', 'kernel detach', 'reap', 'journal gone', 'release'])
+  assert.is(held.size, 0)
+  assert.is(registry.get(id), undefined)
+})
+
+test('DEL of an unknown container succeeds and does nothing (CNI-138); repeated DEL too (CNI-131)', async () => {
+  const { service, said } = bed()
+  await service.del(request)
+  assert.equal(said, [])
+  await service.add(request, here())
+  await Promise.all([service.del(request), service.del(request)])
+  await service.settled()
+  await service.del(request)
+  assert.is(said.filter(each => each === 'kernel detach').length, 1)
+})
+
+test('a kernel failure in ADD is undone completely (CNI-009)', async () => {
+  const { service, said, held, registry } = bed({
+    attach() {
+      throw new TwillError('kernel.failed', 'no')
+    },
+  })
+  const error = await failure(service.add(request, here()))
+  assert.ok(isTwillError(error, 'kernel.failed'))
+  await service.settled()
+  assert.is(held.size, 0)
+  assert.is(registry.get(id), undefined)
+  assert.equal(said.slice(-2), ['journal gone', 'release'])
+})
+
+test('a journal that refuses the intent leaves nothing, and the kernel is not touched', async () => {
+  const { service, said, held } = bed({
+    journal() {
+      throw new TwillError('journal.write-failed', 'disk full')
+    },
+  })
+  assert.ok(isTwillError(await failure(service.add(request, here())), 'journal.write-failed'))
+  assert.is(held.size, 0)
+  assert.not.ok(said.includes('kernel attach'))
+})
+
+test('DEL works on a full disk', async () => {
+  let full = false
+  const { service, said } = bed({
+    journal(record) {
+      if (full && record.t === 'detach') throw new TwillError('journal.write-failed', 'disk full')
+    },
+  })
+  await service.add(request, here())
+  full = true
+  await service.del(request)
+  assert.ok(said.includes('kernel detach'))
+})
+
+test('a second ADD without DEL is refused and the first keeps its address (CNI-116)', async () => {
+  const { service, held, said } = bed()
+  await service.add(request, here())
+  said.length = 0
+  assert.ok(isTwillError(await failure(service.add(request, here())), 'kernel.interface-exists'))
+  assert.equal(said, [])
+  assert.is(held.size, 1)
+})
+
+test('a container restarted under its id, in another namespace, without DEL: the old attachment goes first', async () => {
+  const stale: Attachment = {
+    ...request,
+    id,
+    netnsCookie: 'cookie-0',
+    hostInterface: 'twl000000000001',
+    podMac: '02:00:00:00:00:01',
+    mtu: 1450,
+    addresses: [],
+    boot: 'boot:1',
+    begunBoottimeMs: 0,
+    since: 0,
+    state: 'attached',
+  }
+  const { service, said } = bed({}, [stale])
+  await service.add(request, here())
+  assert.equal(said.slice(0, 5), ['journal detach', 'kernel detach', 'reap', 'journal gone', 'release'])
+  assert.is(said.at(-1), 'recorded')
+})
+
+test('DEL, then ADD of the same container: waits for the link, succeeds', async () => {
+  const { service, registry } = bed()
+  await service.add(request, here())
+  await service.del(request)
+  await service.add(request, here())
+  assert.is(registry.get(id)?.state, 'attached')
+})
+
+test('a client that went away gets its ADD undone', async () => {
+  const gone = new AbortController()
+  const { service, held, registry } = bed({ attach: () => gone.abort() })
+  assert.ok(isTwillError(await failure(service.add(request, gone.signal)), 'cancelled'))
+  await service.settled()
+  assert.is(held.size, 0)
+  assert.is(registry.get(id), undefined)
+})
+
+test('operations on one attachment are serial, on different ones parallel (CNI-010)', async () => {
+  let open = () => {}
+  const gate = new Promise<void>(resolve => {
+    open = resolve
+  })
+  let first = true
+  const { service, registry } = bed({
+    gate: () => {
+      if (!first) return Promise.resolve()
+      first = false
+      return gate
+    },
+  })
+  const slow = service.add(request, here())
+  const deleted = service.del(request)
+  await service.add({ ...request, containerId: 'c2' }, here())
+  assert.is(registry.all().length, 1, 'the other one overtook')
+  open()
+  await slow
+  await deleted
+  await service.settled()
+  assert.is(registry.get(id), undefined, 'the DEL came after its ADD')
+})
+
+test('a spooled DEL touches only attachments begun before it', async () => {
+  const { service, registry } = bed()
+  await service.add(request, here())
+  await service.del(request, 0)
+  assert.is(registry.get(id)?.state, 'attached')
+  await service.del(request, systemClock.boottimeMs() + 1000)
+  assert.is(registry.get(id)?.state, 'detaching')
+})
+
+test('recovery: halves are undone or finished, the dead of an earlier boot forgotten, the living kept', async () => {
+  const make = (name: string, state: Attachment['state'], boot: string): Attachment => ({
+    ...request,
+    id: name,
+    netnsCookie: null,
+    hostInterface: `twl-${name}`,
+    podMac: null,
+    mtu: 1450,
+    addresses: [],
+    boot,
+    begunBoottimeMs: 0,
+    since: 0,
+    state,
+  })
+  const all = [
+    make('half', 'attaching', 'boot:1'),
+    make('going', 'detaching', 'boot:1'),
+    make('dead', 'attached', 'boot:0'),
+    make('living', 'attached', 'boot:1'),
+  ]
+  const { service, registry } = bed({}, all)
+  assert.equal(await service.recover(), { kept: 1, undone: 2, dead: 1 })
+  await service.settled()
+  assert.equal(
+    registry.all().map(attachment => attachment.id),
+    ['living'],
+  )
+})
+
+test("a pod's new MAC is learned once", async () => {
+  const { service, said, registry } = bed()
+  await service.add(request, here())
+  said.length = 0
+  await service.learnMac(id, '02:aa:aa:aa:aa:aa')
+  await service.learnMac(id, '02:aa:aa:aa:aa:aa')
+  assert.equal(said, ['elements', 'journal attached'])
+  assert.is(registry.get(id)?.podMac, '02:aa:aa:aa:aa:aa')
+})
+
+test.run()

@@ -1,0 +1,99 @@
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { type ConfigSources, loadConfig } from '../../../daemon/config-load.ts'
+import { isTwillError } from '../../../lib/errors.ts'
+
+const sources = (text: string, more: Partial<ConfigSources> = {}): ConfigSources => ({
+  file: { path: '/etc/twill/twilld.yaml', text },
+  environment: {},
+  flags: {},
+  hostname: 'Worker-7',
+  ...more,
+})
+
+const minimal = 'datastore: {endpoints: ["http://10.0.0.1:2379"]}\n'
+
+function refusal(from: ConfigSources): string {
+  try {
+    loadConfig(from)
+  } catch (error) {
+    assert.ok(isTwillError(error, 'config.invalid'), String(error))
+    return (error as Error).message
+  }
+  throw new Error('accepted')
+}
+
+test('defaults: the node is the host, in lower case; durations become milliseconds', () => {
+  const config = loadConfig(sources(minimal))
+  assert.is(config.nodeName, 'worker-7')
+  assert.is(config.offlineAllowance, 3_600_000)
+  assert.is(config.coolDown, 60_000)
+  assert.equal(config.vxlan, { vni: 84, port: 4789 })
+  assert.is(config.datastore.prefix, '/twill/v1/')
+  assert.is(config.metricsAddress, null)
+})
+
+test('flags win over the environment, which wins over the file', () => {
+  const text = `${minimal}nodeName: from-file\nvxlan: {vni: 1}\nlogLevel: warn\n`
+  const environment = { TWILL_NODE_NAME: 'from-env', TWILL_VXLAN_VNI: '2', PATH: '/bin' }
+  const config = loadConfig(sources(text, { environment, flags: { 'node-name': 'from-flag' } }))
+  assert.is(config.nodeName, 'from-flag')
+  assert.is(config.vxlan.vni, 2)
+  assert.is(config.logLevel, 'warn')
+})
+
+test('lists in the environment are separated by commas', () => {
+  const environment = { TWILL_DATASTORE_ENDPOINTS: 'http://a:1, http://b:2' }
+  assert.equal(loadConfig(sources('', { environment })).datastore.endpoints, ['http://a:1', 'http://b:2'])
+})
+
+test('a wrong key is named with its file', () => {
+  const message = refusal(sources(`${minimal}vxlan: {vnid: 5}\n`))
+  assert.match(message, '/etc/twill/twilld.yaml')
+  assert.match(message, 'vnid')
+})
+
+test('a wrong value is named with field, value and what was expected', () => {
+  const message = refusal(sources(`${minimal}coolDown: soon\n`))
+  assert.match(message, /coolDown: .*soon.*: expected a duration/)
+})
+
+test('a wrong variable is named; so is the source of a wrong value', () => {
+  assert.match(refusal(sources(minimal, { environment: { TWILL_NODENAME: 'x' } })), 'TWILL_NODENAME')
+  assert.match(
+    refusal(sources(minimal, { environment: { TWILL_VXLAN_PORT: 'x' } })),
+    /TWILL_VXLAN_PORT: vxlan.port/,
+  )
+  assert.match(
+    refusal(sources(minimal, { flags: { 'vxlan-port': '70000' } })),
+    /--vxlan-port: vxlan.port: 70000/,
+  )
+})
+
+test('every mistake is told at once', () => {
+  const message = refusal(sources('datastore: {endpoints: []}\nlogLevel: loud\n'))
+  assert.match(message, 'datastore.endpoints')
+  assert.match(message, 'logLevel')
+})
+
+test('a block size outside its bounds and a CIDR with host bits are refused', () => {
+  const pool = (spec: string) => refusal(sources(`${minimal}firstPools: [{name: a, spec: {${spec}}}]\n`))
+  assert.match(pool('cidr: 10.0.0.0/16, blockSize: 12'), 'expected /20 to /32')
+  assert.match(pool('cidr: 10.0.0.1/16'), '10.0.0.1/16')
+  assert.match(pool('cidr: 10.0.0.0/24, blockSize: 22'), 'no larger than its pool')
+})
+
+test('interface and reach exclude each other', () => {
+  assert.match(refusal(sources(`${minimal}underlay: {interface: eth0, reach: 10.0.0.1}\n`)), 'not both')
+})
+
+test('no YAML, and no table', () => {
+  assert.match(refusal(sources('a: [')), 'not YAML')
+  assert.match(refusal(sources('- a')), 'expected a table')
+})
+
+test('without any datastore: the error names the field', () => {
+  assert.match(refusal(sources('', { file: null })), 'datastore')
+})
+
+test.run()
