@@ -6,7 +6,6 @@
  * Trap: DEL must work from what was recorded (CNI-049, CNI-139), also when the configuration has changed or an
  * optional part of it cannot be read: everything optional is null or empty there instead of an error.
  */
-import type { NetnsRef } from '../kernel/kernel.ts'
 import type { Family } from '../lib/address.ts'
 import { parseWishes, type Wishes } from './capabilities.ts'
 import { CNI_CODE, CniError, quote } from './cni-error.ts'
@@ -49,6 +48,14 @@ export interface PodIdentity {
   readonly uid: string
 }
 
+/** A namespace as the caller opened it; the shape of kernel.ts's NetnsRef. */
+export interface OpenedNetns {
+  readonly path: string
+  /** st_dev and st_ino as decimal text; null when the caller could not open the path. */
+  readonly dev: string | null
+  readonly ino: string | null
+}
+
 interface Common {
   readonly cniVersion: CniVersion
   /** Name of the network. */
@@ -81,14 +88,14 @@ interface AttachmentRequest extends Common, Attachment {
 
 export interface AddRequest extends AttachmentRequest {
   readonly command: 'ADD'
-  readonly netns: NetnsRef
+  readonly netns: OpenedNetns
   /** Of the plugin before us in the chain. */
   readonly prevResult: CniResult | null
 }
 
 export interface CheckRequest extends AttachmentRequest {
   readonly command: 'CHECK'
-  readonly netns: NetnsRef
+  readonly netns: OpenedNetns
   /** Of the whole chain. */
   readonly prevResult: CniResult
 }
@@ -96,7 +103,7 @@ export interface CheckRequest extends AttachmentRequest {
 export interface DelRequest extends Common, Attachment {
   readonly command: 'DEL'
   /** null: CNI_NETNS was empty. Its dev and ino are null when the path could not be opened. */
-  readonly netns: NetnsRef | null
+  readonly netns: OpenedNetns | null
   /** null also when it could not be read. */
   readonly prevResult: CniResult | null
 }
@@ -316,14 +323,14 @@ function requiredText(object: JsonObject, key: string, path: string): string {
 
 // ---------------------------------------------------------------- the namespace
 
-function netnsOf(request: Request): NetnsRef | null {
+function netnsOf(request: Request): OpenedNetns | null {
   const path = request.environment.get('CNI_NETNS') ?? ''
   return path === '' ? null : { path, dev: request.netnsDev, ino: request.netnsIno }
 }
 
-function openedNetns(request: Request, context: RequestContext): NetnsRef {
+function openedNetns(request: Request, context: RequestContext): OpenedNetns {
   refuseOwnNetns(request, context)
-  const netns = netnsOf(request) as NetnsRef
+  const netns = netnsOf(request) as OpenedNetns
   if (netns.ino === null)
     throw new CniError(CNI_CODE.invalidEnvironment, 'CNI_NETNS cannot be opened', quote(netns.path))
   return netns
