@@ -7,6 +7,8 @@
  *
  * so that a death at any point leaves either nothing or a record from which the rest is undone.
  */
+
+import { attachmentId } from '../../cni-bin/attachment-id.ts'
 import type { HeldAddress, Holder, Ipam } from '../../ipam/ipam.ts'
 import type { Kernel, NetnsRef, SetElement } from '../../kernel/kernel.ts'
 import type { Family } from '../../lib/address.ts'
@@ -17,7 +19,7 @@ import type { Log } from '../../lib/log.ts'
 import { KeyedQueue } from '../../lib/queue.ts'
 import type { Attachment } from '../journal/records.ts'
 import { detachSpec, endpointSpec } from './endpoint.ts'
-import { attachmentId, hostInterfaceName, podMac } from './identity.ts'
+import { hostInterfaceName, podMac } from './identity.ts'
 import type { NodeView } from './node-view.ts'
 import { Reaper } from './reaper.ts'
 import type { Registry } from './registry.ts'

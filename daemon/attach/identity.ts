@@ -1,12 +1,6 @@
 /** Names that derive from an attachment: stable where a restart must recognise them, fresh where reuse would race. */
-import { createHash } from 'node:crypto'
 import { POD_ALIAS_PREFIX, POD_LINK_PREFIX } from '../../kernel/ownership.ts'
 import type { Random } from '../../lib/clock.ts'
-
-/** State is keyed by (network, container, interface): CNI-190. 32 hex digits. */
-export function attachmentId(network: string, containerId: string, ifName: string): string {
-  return createHash('sha256').update(`${network}\0${containerId}\0${ifName}`).digest('hex').slice(0, 32)
-}
 
 export const aliasOf = (id: string): string => `${POD_ALIAS_PREFIX}${id}`
 

@@ -1,4 +1,6 @@
 /** The CNI verbs as the daemon serves them: from validated requests to attachments, and from attachments to results. */
+
+import { attachmentId } from '../../cni-bin/attachment-id.ts'
 import { CNI_CODE, CniError } from '../../cni-bin/cni-error.ts'
 import type { Verbs } from '../../cni-bin/dispatch.ts'
 import type { AddRequest, CheckRequest, DelRequest } from '../../cni-bin/request.ts'
@@ -9,7 +11,6 @@ import type { Clock } from '../../lib/clock.ts'
 import type { Attachments } from './attachments.ts'
 import { checkAttachment } from './check.ts'
 import { OWN_CODE, toCniError } from './cni-errors.ts'
-import { attachmentId } from './identity.ts'
 import type { Registry } from './registry.ts'
 import { addResult } from './result.ts'
 

@@ -83,14 +83,7 @@ function acceptChains(facts: Facts): AcceptChain[] {
     ['-i', device],
     ['-o', device],
   ])
-  const replies = devices.map(device => [
-    '-i',
-    device,
-    '-m',
-    'conntrack',
-    '--ctstate',
-    'RELATED,ESTABLISHED',
-  ])
+  const replies = devices.map(device => ['-i', device, '-m', 'conntrack', '--ctstate', 'RELATED,ESTABLISHED'])
   const vxlan = ['-p', 'udp', '--dport', String(facts.self.vtep.port)]
   return [
     { hook: 'forward', family: 4, matches: forward },

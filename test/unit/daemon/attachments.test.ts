@@ -4,8 +4,8 @@
  */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { attachmentId } from '../../../cni-bin/attachment-id.ts'
 import { Attachments, type AttachRequest } from '../../../daemon/attach/attachments.ts'
-import { attachmentId } from '../../../daemon/attach/identity.ts'
 import { Registry } from '../../../daemon/attach/registry.ts'
 import type { Attachment, JournalRecord } from '../../../daemon/journal/records.ts'
 import type { PodDetachSpec, PodEndpointSpec } from '../../../kernel/kernel.ts'
