@@ -69,6 +69,11 @@ export interface Store {
   list(prefix: string): Promise<{ entries: KeyValue[]; revision: number }>
   commit(commit: Commit): Promise<CommitOutcome>
   watch(prefix: string, listener: (message: WatchMessage) => void): Watch
+  /**
+   * From now on every call rejects with store.foreign-cluster and watches are silent, unless the store's record
+   * `cluster` bears this UID. Checked within each call, so that nothing is ever written to another cluster.
+   */
+  expectCluster(uid: string): void
   status(): StoreStatus
   close(): Promise<void>
 }

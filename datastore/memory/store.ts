@@ -6,6 +6,7 @@
  */
 import type { Clock } from '../../lib/clock.ts'
 import { TwillError } from '../../lib/errors.ts'
+import { CLUSTER_KEY } from '../keys.ts'
 import type { Commit, CommitOutcome, KeyValue, Store, StoreStatus, Watch, WatchMessage } from '../store.ts'
 import type { MemoryCluster } from './cluster.ts'
 import { MemoryWatch } from './watch.ts'
@@ -29,6 +30,7 @@ export class MemoryStore implements Store {
   readonly #late: Commit[] = []
   #delayMs: number
   #failure: TwillError | null = null
+  #expectedCluster: string | null = null
   #commits = 0
   #lastRevision = 0
   #closed = false
@@ -72,7 +74,7 @@ export class MemoryStore implements Store {
       {
         prefix,
         delayMs: () => this.#delayMs,
-        failure: () => this.#failure?.message ?? null,
+        failure: () => this.#failed()?.message ?? null,
         ended: () => this.#watches.delete(watch),
       },
       { cluster: this.#cluster, clock: this.#clock },
@@ -85,10 +87,15 @@ export class MemoryStore implements Store {
     return watch
   }
 
+  expectCluster(uid: string): void {
+    this.#expectedCluster = uid
+  }
+
   status(): StoreStatus {
+    const failure = this.#failed()
     return {
-      connected: this.#failure === null && !this.#closed,
-      reason: this.#closed ? 'closed' : (this.#failure?.message ?? null),
+      connected: failure === null && !this.#closed,
+      reason: this.#closed ? 'closed' : (failure?.message ?? null),
       commits: this.#commits,
       lastRevision: this.#lastRevision,
     }
@@ -133,7 +140,17 @@ export class MemoryStore implements Store {
     else await Promise.resolve()
     if (this.#closed)
       throw new TwillError('store.unavailable', 'the store is closed', {}, { retryable: false })
-    if (this.#failure !== null) throw this.#failure
+    const failure = this.#failed()
+    if (failure !== null) throw failure
+  }
+
+  #failed(): TwillError | null {
+    const expected = this.#expectedCluster
+    if (this.#failure !== null || expected === null) return this.#failure
+    const found = this.#cluster.get(CLUSTER_KEY)?.value ?? 'no cluster record'
+    if (found === JSON.stringify({ v: 1, uid: expected })) return null
+    const message = `this node belongs to cluster ${expected}; the store has ${found}`
+    return new TwillError('store.foreign-cluster', message, { expected, found }, { retryable: true })
   }
 
   #saw(revision: number): number {

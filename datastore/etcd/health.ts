@@ -1,0 +1,30 @@
+/** What `status()` tells, gathered from every answer and failure. */
+import { messageOf } from '../../lib/errors.ts'
+import type { StoreStatus } from '../store.ts'
+
+export class Health {
+  commits = 0
+  #connected = false
+  #reason: string | null = 'not connected yet'
+  #lastRevision = 0
+
+  answered(revision: number): void {
+    this.#connected = true
+    this.#reason = null
+    this.#lastRevision = Math.max(this.#lastRevision, revision)
+  }
+
+  lost(error: unknown): void {
+    this.#connected = false
+    this.#reason = messageOf(error)
+  }
+
+  status(): StoreStatus {
+    return {
+      connected: this.#connected,
+      reason: this.#reason,
+      commits: this.commits,
+      lastRevision: this.#lastRevision,
+    }
+  }
+}
