@@ -1,0 +1,95 @@
+/** twilld on a node of the rig: its configuration, start, end, and its local API as the host reaches it. */
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { request } from 'node:http'
+import { join } from 'node:path'
+import { stringify } from 'yaml'
+import { lastLines } from './etcd.ts'
+import { ETCD_URL, PODS, ROOT } from './layout.ts'
+import type { Machine } from './machine.ts'
+import { until } from './processes.ts'
+
+export interface DaemonOptions {
+  /** Variables such as TWILL_FAULT. */
+  env?: Record<string, string>
+  /** Return at once instead of when the daemon is ready. */
+  wait?: boolean
+  timeoutMs?: number
+}
+
+export interface ApiAnswer {
+  status: number
+  body: string
+}
+
+const CONFIG = '/etc/twill/twilld.yaml'
+const API_SOCKET = '/run/twill/api.sock'
+
+/** @param changes keys of daemon/config.ts that replace the rig's own */
+export function writeDaemonConfig(machine: Machine, changes: Record<string, unknown> = {}): void {
+  const config = {
+    nodeName: machine.name,
+    datastore: { type: 'etcd', endpoints: [ETCD_URL] },
+    firstPools: [
+      { name: 'pods-v4', spec: { cidr: PODS.v4 } },
+      { name: 'pods-v6', spec: { cidr: PODS.v6 } },
+    ],
+    ...changes,
+  }
+  mkdirSync(machine.path('/etc/twill'), { recursive: true })
+  writeFileSync(machine.path(CONFIG), stringify(config), { mode: 0o600 })
+}
+
+/** The node's daemon answers on a Unix socket; from the host it is reached through the node's root. */
+export function askDaemon(machine: Machine, path: string, method = 'GET', body?: string): Promise<ApiAnswer> {
+  return new Promise((resolve, reject) => {
+    const call = request({ socketPath: machine.path(API_SOCKET), path, method, timeout: 5_000 }, response => {
+      const chunks: Buffer[] = []
+      response.on('data', (chunk: Buffer) => chunks.push(chunk))
+      response.once('end', () =>
+        resolve({ status: response.statusCode ?? 0, body: Buffer.concat(chunks).toString() }),
+      )
+      response.once('error', reject)
+    })
+    call.once('timeout', () => call.destroy(new Error(`${machine.name}: ${path}: no answer within 5 s`)))
+    call.once('error', reject)
+    call.end(body)
+  })
+}
+
+/** @returns undefined when ready, else why not */
+export async function whyNotReady(machine: Machine): Promise<string | undefined> {
+  try {
+    const answer = await askDaemon(machine, '/v1/ready')
+    return answer.status === 200 ? undefined : answer.body
+  } catch (error) {
+    return (error as Error).message
+  }
+}
+
+export const daemonLog = (machine: Machine): string => join(machine.state, 'twilld.log')
+
+/** Does nothing if it runs. @throws Error with its last log lines if it ends, or is not ready in time */
+export async function startDaemon(machine: Machine, options: DaemonOptions = {}): Promise<void> {
+  if ((await machine.servicePid('twilld')) === undefined) {
+    const variables = Object.entries(options.env ?? {}).map(([name, value]) => `${name}=${value}`)
+    const command = ['env', ...variables, join(ROOT, 'dist/bin/twilld'), '--config', CONFIG]
+    machine.startService('twilld', command)
+  }
+  if (options.wait !== false) await awaitReady(machine, options.timeoutMs)
+}
+
+export async function awaitReady(machine: Machine, timeoutMs = 30_000): Promise<void> {
+  let reason: string | undefined
+  let polls = 0
+  await until(
+    async () => {
+      reason = await whyNotReady(machine)
+      // Looking for the process costs a process: not at every turn.
+      if (reason !== undefined && ++polls % 20 === 0 && (await machine.servicePid('twilld')) === undefined)
+        throw new Error(`${machine.name}: twilld ended: ${lastLines(daemonLog(machine))}`)
+      return reason === undefined
+    },
+    timeoutMs,
+    () => `${machine.name}: twilld is not ready: ${reason}\n${lastLines(daemonLog(machine))}`,
+  )
+}

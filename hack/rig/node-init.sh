@@ -1,0 +1,41 @@
+#!/bin/sh
+# The first process of a rig's namespaces: makes them look like a machine of their own, then waits and reaps.
+# Runs under `unshare` (net, mount, uts, ipc, pid), so whatever it mounts goes away with it. Says that it is ready by
+# writing its process id, as the host sees it, to $2/init.pid.
+#   $1 host name   $2 folder for this machine's state (kept over a stop)
+set -eu
+name=$1 state=$2
+read -r host_pid rest </proc/self/stat # the host's /proc is still mounted
+echo "$name" >/proc/sys/kernel/hostname
+mount -t proc proc /proc
+
+# A sysfs for this network namespace, with the host's cgroups where container runtimes look for them.
+mkdir -p "$state/sys"
+mount -t sysfs sysfs "$state/sys"
+mount --rbind /sys/fs/cgroup "$state/sys/fs/cgroup"
+mount --rbind "$state/sys" /sys
+
+# Folders that belong to a machine. What a runtime unpacks images into cannot itself lie on an overlay.
+for folder in etc opt var; do
+  mkdir -p "$state/$folder.upper" "$state/$folder.work"
+  mount -t overlay overlay -o "lowerdir=/$folder,upperdir=$state/$folder.upper,workdir=$state/$folder.work" "/$folder"
+done
+for folder in /var/lib/twill /var/lib/containerd /var/lib/containers /var/lib/cni /etc/cni/net.d /etc/twill /opt/cni/bin; do
+  mkdir -p "$state/own$folder" "$folder"
+  mount --bind "$state/own$folder" "$folder"
+done
+
+exec 3>"$state/init.pid" # the folder is out of sight once /run is ours
+mount -t tmpfs -o mode=755 tmpfs /run
+mkdir -p /run/netns /run/lock
+mount --make-rshared /
+
+ip link set lo up
+echo "$host_pid" >&3
+exec 3>&-
+# Reaps whatever loses its parent: `wait` waits for any child, adopted ones too.
+trap : TERM
+while :; do
+  sleep 2147483647 &
+  wait $! || :
+done
