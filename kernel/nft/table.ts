@@ -1,0 +1,259 @@
+/**
+ * Table inet twill in this namespace, and what this process last left there.
+ *
+ * Every transaction of ours is tied to the ruleset's generation (nf_tables counts transactions of the whole
+ * namespace): as long as the kernel's generation is the one after our last, nobody has touched anything, and
+ * `intact` costs one small request. When it is not, the table is read and compared with what we know of it.
+ *
+ * Invariant: #known is what stood in the kernel right after our last transaction, elements by their raw keys.
+ * Trap: elements go in with NLM_F_EXCL. Without it an element that is there already makes a transaction empty,
+ * and an empty one does not advance the generation.
+ */
+
+import { isTwillError, TwillError } from '../../lib/errors.ts'
+import type { Ruleset } from '../kernel.ts'
+import { readAttributes } from '../netlink/attributes.ts'
+import { Datagram } from '../netlink/datagram.ts'
+import { errnoName } from '../netlink/libc.ts'
+import { failureOf, type NetlinkSocket, type Outcome } from '../netlink/socket.ts'
+import { NFT_TABLE } from '../ownership.ts'
+import { NFTA_GEN_ID } from './constants.ts'
+import type { NftInterpreter } from './interpreter.ts'
+import {
+  ELEMENT_CHANGE_BYTES,
+  type ElementChange,
+  writeGenerationRequest,
+  writeTransaction,
+} from './messages.ts'
+import { type ObservedTable, readElements, readTable, sameTable } from './observed.ts'
+import { changeText, type ElementsChange, elementsChangeBetween, replacementText } from './ruleset-text.ts'
+import { encodeKey } from './set-key.ts'
+
+const ATTEMPTS = 4
+const DATAGRAM_BYTES = 60_000
+const CHANGES_PER_DATAGRAM = Math.floor((DATAGRAM_BYTES - 100) / ELEMENT_CHANGE_BYTES)
+
+export interface NftTableOptions {
+  /** Of family inet; NFT_TABLE unless a test says otherwise. */
+  readonly table?: string
+}
+
+export interface NftTableModules {
+  /** Of protocol NETLINK_NETFILTER, opened in the same namespace as the interpreter. */
+  readonly socket: NetlinkSocket
+  readonly interpreter: NftInterpreter
+}
+
+export class NftTable {
+  readonly #table: string
+  readonly #socket: NetlinkSocket
+  readonly #interpreter: NftInterpreter
+  readonly #datagram = new Datagram(DATAGRAM_BYTES)
+  /** The kernel's generation when the table was last known to be as #known says; null: not known. */
+  #generation: number | null = null
+  #known: ObservedTable | null = null
+  /** What the table was made from, elements kept up to date; null: nothing of ours yet. */
+  #chains: string | null = null
+  readonly #elements = new Map<string, Set<string>>()
+
+  constructor(options: NftTableOptions, modules: NftTableModules) {
+    this.#table = options.table ?? NFT_TABLE
+    this.#socket = modules.socket
+    this.#interpreter = modules.interpreter
+  }
+
+  /**
+   * Makes the table be the ruleset, in one transaction: packets meet the old or the new. Only elements are
+   * exchanged when nothing else differs and the table is intact, so that counters and rules stay.
+   * @throws TwillError kernel.failed; the table is then as it was
+   */
+  replace(ruleset: Ruleset): void {
+    const change = this.#differenceTo(ruleset)
+    if (change === null || !this.#changed(change)) this.#replaceWhole(ruleset)
+  }
+
+  /** False: the kernel refuses this order of changes (intervals that touch), but may take them as a whole table. */
+  #changed(change: ElementsChange): boolean {
+    try {
+      if (change.add.length + change.remove.length > 0) this.change(change)
+      return true
+    } catch (error) {
+      if (isTwillError(error, 'kernel.failed')) return false
+      throw error
+    }
+  }
+
+  #differenceTo(ruleset: Ruleset): ElementsChange | null {
+    if (this.#chains === null || this.#chains !== ruleset.chains || !this.intact()) return null
+    return elementsChangeBetween({ chains: this.#chains, elements: this.#elements }, ruleset)
+  }
+
+  #replaceWhole(ruleset: Ruleset): void {
+    const text = replacementText(this.#table, ruleset)
+    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+      const before = this.#readGeneration()
+      this.#interpreter.run(text)
+      this.#remember(ruleset)
+      this.#known = readTable(this.#socket, this.#table)
+      this.#generation = this.#readGeneration()
+      if (this.#generation === next(before)) return
+    }
+    // Others' transactions came between each time, and one of them may have been about our table.
+    this.#forget()
+  }
+
+  #remember(ruleset: Ruleset): void {
+    this.#chains = ruleset.chains
+    this.#elements.clear()
+    for (const [set, elements] of ruleset.elements) this.#elements.set(set, new Set(elements))
+  }
+
+  #forget(): void {
+    this.#known = null
+    this.#generation = null
+  }
+
+  /**
+   * Removes and adds elements in one transaction, removals first; what is there or gone already is no failure.
+   * Constant in time for plain sets of interface names, addresses and MACs; others go through nft.
+   * @throws TwillError kernel.failed (ENOENT when table or set are missing); nothing is changed then
+   */
+  change(change: ElementsChange): void {
+    const encoded = this.#encode(change)
+    if (encoded === null) this.#changeByText(change)
+    else this.#changeByMessages(encoded)
+    for (const { set, element } of change.remove) this.#elements.get(set)?.delete(element)
+    for (const { set, element } of change.add) this.#elementsOf(set).add(element)
+  }
+
+  #elementsOf(set: string): Set<string> {
+    const found = this.#elements.get(set)
+    if (found !== undefined) return found
+    const made = new Set<string>()
+    this.#elements.set(set, made)
+    return made
+  }
+
+  /** null when one of the sets is not of a kind we encode, or the change is too large for one datagram. */
+  #encode(change: ElementsChange): ElementChange[] | null {
+    if (change.add.length + change.remove.length > CHANGES_PER_DATAGRAM) return null
+    const encoded: ElementChange[] = []
+    for (const type of ['delete', 'add'] as const)
+      for (const { set, element } of type === 'add' ? change.add : change.remove) {
+        const layout = this.#setsOfTable().get(set)?.layout
+        if (layout === undefined || layout === null) return null
+        encoded.push({ type, set, key: encodeKey(layout, element) })
+      }
+    return encoded
+  }
+
+  /** A daemon that has replaced nothing yet learns the sets' layouts, but not to trust what it found. */
+  #setsOfTable(): ObservedTable['sets'] {
+    if (this.#known !== null) return this.#known.sets
+    const found = readTable(this.#socket, this.#table)
+    if (found === null)
+      throw new TwillError(
+        'kernel.failed',
+        `nft: there is no table inet ${this.#table}`,
+        { operation: 'nft change', errno: 'ENOENT', message: 'no such table' },
+        { retryable: true },
+      )
+    return found.sets
+  }
+
+  #changeByMessages(changes: readonly ElementChange[]): void {
+    let pending = changes
+    while (pending.length > 0) {
+      const request = writeTransaction(this.#datagram, this.#table, pending, this.#generation)
+      const [begin, ...outcomes] = this.#socket.execute(request, { ack: 'as-written' }) as [
+        Outcome,
+        ...Outcome[],
+      ]
+      if (begin.errno !== 0) {
+        // Somebody else's transaction came first. Whether it concerned us, `intact` will find out.
+        if (begin.errno !== ERESTART) throw failureOf('nft', begin)
+        this.#generation = null
+        continue
+      }
+      const left = pending.filter((change, i) => !settled(change, outcomes[i] as Outcome))
+      if (left.length === pending.length) {
+        if (this.#generation !== null) this.#generation = next(this.#generation)
+        break
+      }
+      pending = left
+    }
+    this.#noteChanges(changes)
+  }
+
+  #noteChanges(changes: readonly ElementChange[]): void {
+    if (this.#known === null) return
+    for (const { type, set, key } of changes) {
+      const elements = this.#known.sets.get(set)?.elements
+      if (type === 'add') elements?.add(key.toString('latin1'))
+      else elements?.delete(key.toString('latin1'))
+    }
+  }
+
+  #changeByText(change: ElementsChange): void {
+    // Known before, or what is read back afterwards would take others' damage for ours.
+    const trusted = this.#known !== null && this.intact()
+    const before = this.#generation
+    this.#interpreter.run(changeText(this.#table, change))
+    if (this.#known === null) return
+    for (const set of new Set([...change.add, ...change.remove].map(element => element.set)))
+      this.#reread(this.#known, set)
+    this.#generation = this.#readGeneration()
+    if (!trusted || before === null || this.#generation !== next(before)) this.#forget()
+  }
+
+  #reread(known: ObservedTable, name: string): void {
+    const set = known.sets.get(name)
+    if (set === undefined) return
+    const elements = new Set(readElements(this.#socket, this.#table, name))
+    known.sets.set(name, { ...set, elements })
+  }
+
+  /**
+   * True when the table in the kernel is what this object last left there: no rule, chain, set or element of it
+   * changed by anybody else. False also when nothing was replaced yet, and when it could not be made sure of.
+   * @throws TwillError kernel.failed
+   */
+  intact(): boolean {
+    for (let attempt = 0; this.#known !== null && attempt < ATTEMPTS; attempt++) {
+      const generation = this.#readGeneration()
+      if (generation === this.#generation) return true
+      const found = readTable(this.#socket, this.#table)
+      if (found === null || !sameTable(found, this.#known)) return false
+      if (generation === this.#readGeneration()) this.#generation = generation
+    }
+    return false
+  }
+
+  #readGeneration(): number {
+    const [outcome] = this.#socket.executeAll('nft generation', writeGenerationRequest(this.#datagram))
+    const reply = outcome?.replies[0]
+    const generation = reply && readAttributes(reply.bytes, reply.start + 4, reply.end).get(NFTA_GEN_ID)
+    if (generation === undefined) throw new TwillError('internal', 'the kernel names no nftables generation')
+    return generation.readUInt32BE(0)
+  }
+
+  /** Leaves the table in force. */
+  close(): void {
+    this.#interpreter.close()
+    this.#socket.close()
+  }
+}
+
+/** errno.h's number for a transaction whose generation is not the ruleset's; libc does not name it. */
+const ERESTART = 85
+
+/** The kernel skips 0. */
+const next = (generation: number): number => (generation + 1) >>> 0 || 1
+
+/** True when the change needs no doing. @throws TwillError kernel.failed for any failure besides that */
+function settled(change: ElementChange, outcome: Outcome): boolean {
+  if (outcome.errno === 0) return false
+  const name = errnoName(outcome.errno)
+  if (name === (change.type === 'add' ? 'EEXIST' : 'ENOENT')) return true
+  throw failureOf(`nft ${change.type} element in ${change.set}`, outcome)
+}
