@@ -49,6 +49,18 @@ export class Datagram {
     return this
   }
 
+  /** Where the datagram stands, for `rewind`. */
+  mark(): { length: number; messages: number } {
+    return { length: this.length, messages: this.messages.length }
+  }
+
+  /** Takes back what was written since the mark. */
+  rewind(mark: { length: number; messages: number }): void {
+    this.length = mark.length
+    this.messages.length = mark.messages
+    this.#open.length = 0
+  }
+
   // ------------------------------------------------ fixed header fields, in order
   u8(value: number): this {
     this.bytes[this.#reserve(1)] = value

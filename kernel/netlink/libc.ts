@@ -19,6 +19,8 @@ export interface Libc {
   recvmsg(fd: number, header: Buffer, flags: number): number
   close(fd: number): number
   setns(fd: number, type: number): number
+  /** Ends the whole process, every thread of it, at once. */
+  _exit(status: number): void
   /** Of the call just made on this thread. */
   errno(): number
   /** For structures that carry pointers; the buffer must be off-heap (over 64 bytes) and kept alive. */
@@ -38,6 +40,7 @@ export function loadLibc(): Libc {
     recvmsg: lib.func('int64_t recvmsg(int fd, void *header, int flags)'),
     close: lib.func('int close(int fd)'),
     setns: lib.func('int setns(int fd, int type)'),
+    _exit: lib.func('void _exit(int status)'),
     errno: () => koffi.errno(),
     addressOf: buffer => BigInt(koffi.address(buffer)),
   }

@@ -46,6 +46,8 @@ export interface NetlinkSocketOptions {
   readonly receiveBufferBytes?: number
   /** How long the kernel may keep us waiting for an answer. */
   readonly timeoutMs?: number
+  /** Where answers are received, at least 32 KiB; shared between sockets of one thread, which never overlap. */
+  readonly receiveInto?: Buffer
 }
 
 /** A message from the kernel. `bytes[start, end)` is its body after struct nlmsghdr. */
@@ -80,7 +82,7 @@ export class NetlinkSocket {
   /** @throws TwillError kernel.failed */
   constructor(options: NetlinkSocketOptions, modules: { libc: Libc }) {
     this.#libc = modules.libc
-    this.#received = Buffer.allocUnsafeSlow(65536)
+    this.#received = options.receiveInto ?? Buffer.allocUnsafeSlow(65536)
     this.fd = this.#check('socket', this.#libc.socket(AF_NETLINK, SOCK_RAW_CLOEXEC, options.protocol))
     try {
       this.portId = this.#configure(options)

@@ -1,0 +1,125 @@
+/**
+ * Other network namespaces: opened by path, proven by device and inode, entered for the instant of a call.
+ *
+ * Invariant: outside `within` the calling thread is in the namespace it was in when this object was made.
+ * Trap: setns moves the calling thread only, so this must run on one thread and never across an await; and a
+ * thread that cannot come back would do its next work on a pod's network, so the process ends at once.
+ */
+import { closeSync, fstatSync, openSync } from 'node:fs'
+import { isTwillError, messageOf, TwillError } from '../../lib/errors.ts'
+import type { NetnsRef } from '../kernel.ts'
+import { CLONE_NEWNET, SO_NETNS_COOKIE, SOL_SOCKET } from '../netlink/constants.ts'
+import { errnoName, kernelFailed, type Libc } from '../netlink/libc.ts'
+
+/** sysexits.h: an internal inconsistency. */
+const EX_SOFTWARE = 70
+const PROC_NET = '/proc/thread-self/ns/net'
+
+export class Namespaces {
+  readonly #libc: Libc
+  readonly #home: number
+  readonly #homeInode: string
+
+  constructor(_options: object, modules: { libc: Libc }) {
+    this.#libc = modules.libc
+    this.#home = openSync(PROC_NET, 'r')
+    this.#homeInode = inodeOf(this.#home).ino
+  }
+
+  /**
+   * Opens the namespace at the path; the caller closes it.
+   * @throws TwillError kernel.netns-gone, kernel.netns-mismatch (also when it is the node's own)
+   */
+  open(ref: NetnsRef): number {
+    const fd = openPath(ref.path)
+    try {
+      this.#prove(ref, inodeOf(fd))
+      return fd
+    } catch (error) {
+      closeSync(fd)
+      throw error
+    }
+  }
+
+  close(fd: number): void {
+    closeSync(fd)
+  }
+
+  /**
+   * Runs `work`, synchronous, with this thread inside the namespace.
+   * @throws TwillError kernel.netns-gone when the descriptor is no network namespace; whatever `work` throws
+   */
+  within<T>(fd: number, path: string, work: () => T): T {
+    if (this.#libc.setns(fd, CLONE_NEWNET) !== 0) throw enterFailed(path, this.#libc.errno())
+    try {
+      return work()
+    } finally {
+      if (this.#libc.setns(this.#home, CLONE_NEWNET) !== 0) this.#lost()
+    }
+  }
+
+  /** SO_NETNS_COOKIE of the namespace that the socket was made in, in decimal: never used twice on one boot. */
+  cookieOf(socket: number): string {
+    const value = Buffer.alloc(8)
+    const size = Buffer.from([8, 0, 0, 0])
+    if (this.#libc.getsockopt(socket, SOL_SOCKET, SO_NETNS_COOKIE, value, size) !== 0)
+      throw kernelFailed('read namespace cookie', this.#libc.errno(), '')
+    return value.readBigUInt64LE(0).toString()
+  }
+
+  dispose(): void {
+    closeSync(this.#home)
+  }
+
+  #prove(ref: NetnsRef, actual: { dev: string; ino: string }): void {
+    if ((ref.dev !== null && ref.dev !== actual.dev) || (ref.ino !== null && ref.ino !== actual.ino))
+      throw new TwillError(
+        'kernel.netns-mismatch',
+        `${ref.path} is namespace ${actual.dev}:${actual.ino} here, the caller opened ${ref.dev}:${ref.ino}`,
+        { path: ref.path, expected: { dev: ref.dev, ino: ref.ino }, actual },
+      )
+    if (actual.ino === this.#homeInode)
+      throw new TwillError('kernel.netns-mismatch', `${ref.path} is the node's own network namespace`, {
+        path: ref.path,
+        own: true,
+        actual,
+      })
+  }
+
+  #lost(): void {
+    process.stderr.write(
+      `fatal: cannot return from a pod's network namespace: ${errnoName(this.#libc.errno())}
+`,
+    )
+    // Not process.exit, which ends a worker thread only.
+    this.#libc._exit(EX_SOFTWARE)
+  }
+}
+
+/** True for what says that there is no such namespace for us to touch. */
+export function isNamespaceAbsent(error: unknown): boolean {
+  return isTwillError(error, 'kernel.netns-gone') || isTwillError(error, 'kernel.netns-mismatch')
+}
+
+function openPath(path: string): number {
+  try {
+    return openSync(path, 'r')
+  } catch (error) {
+    throw new TwillError(
+      'kernel.netns-gone',
+      `network namespace ${path} cannot be opened: ${messageOf(error)}`,
+      { path },
+      { cause: error },
+    )
+  }
+}
+
+function enterFailed(path: string, errno: number): TwillError {
+  if (errnoName(errno) !== 'EINVAL') return kernelFailed(`enter ${path}`, errno, '')
+  return new TwillError('kernel.netns-gone', `${path} is not a network namespace`, { path })
+}
+
+function inodeOf(fd: number): { dev: string; ino: string } {
+  const stat = fstatSync(fd, { bigint: true })
+  return { dev: stat.dev.toString(), ino: stat.ino.toString() }
+}
