@@ -3,9 +3,7 @@ import { z } from 'zod'
 
 const absolutePath = z.string().regex(/^\//, 'expected an absolute path')
 
-export const endpoint = z
-  .string()
-  .regex(/^https?:\/\/[^/\s]+$/, 'expected http://HOST:PORT or https://HOST:PORT')
+const endpoint = z.string().regex(/^https?:\/\/[^/\s]+$/, 'expected http://HOST:PORT or https://HOST:PORT')
 
 export const etcdDatastore = z.strictObject({
   type: z.literal('etcd').default('etcd'),

@@ -1,0 +1,92 @@
+/** `delete KIND NAME…` and `delete -f FILE…`: one after the other; what is not there is an error. */
+import { resourceKey } from '../../datastore/keys.ts'
+import { kindOf, type Resource, type ResourceKind } from '../../datastore/resources/kinds.ts'
+import { changeRecord, KEEP } from '../../ipam/change-record.ts'
+import { deletePool } from '../../ipam/pools.ts'
+import { isTwillError, messageOf } from '../../lib/errors.ts'
+import { removeNode } from '../node-removal.ts'
+import { notFound, parseStored } from '../resources.ts'
+import type { Session } from '../session.ts'
+import { readFiles } from './apply.ts'
+
+export interface Named {
+  readonly kind: ResourceKind
+  readonly name: string
+}
+
+export interface DeleteOptions {
+  /** Close pools that are in use instead of refusing. */
+  readonly drain: boolean
+}
+
+export async function deleteFiles(
+  files: readonly string[],
+  options: DeleteOptions,
+  session: Session,
+): Promise<number> {
+  const documents = await readFiles(files, session)
+  const named = documents.map(({ resource }) => ({ kind: kindOf(resource), name: resource.metadata.name }))
+  return deleteResources(named, options, session)
+}
+
+export async function deleteResources(
+  resources: readonly Named[],
+  options: DeleteOptions,
+  session: Session,
+): Promise<number> {
+  await session.store()
+  let code = 0
+  for (const resource of resources) {
+    try {
+      session.print(await deleteOne(resource, options, session))
+    } catch (error) {
+      const away = isTwillError(error, 'store.unavailable') || isTwillError(error, 'store.in-doubt')
+      if (away || !isTwillError(error)) throw error
+      session.complain(messageOf(error))
+      code = 1
+    }
+  }
+  return code
+}
+
+function deleteOne(resource: Named, options: DeleteOptions, session: Session): Promise<string> {
+  return resource.kind.kind === 'Node'
+    ? deleteNode(resource, session)
+    : deleteIPPool(resource, options, session)
+}
+
+/** @throws resource.not-found, resource.in-use, store.* */
+async function deleteIPPool({ name }: Named, options: DeleteOptions, session: Session): Promise<string> {
+  const modules = { store: await session.store(), clock: session.modules.clock }
+  const deletion = await deletePool(name, options, modules)
+  if (deletion.removed) return `IPPool ${name} deleted`
+  const owners = deletion.owners.join(', ')
+  return `IPPool ${name} closed: ${deletion.parts} parts still belong to nodes (${owners}); run this again to see it gone`
+}
+
+/** @throws resource.not-found, resource.in-use: it lives; store.* */
+async function deleteNode({ kind, name }: Named, session: Session): Promise<string> {
+  const store = await session.store()
+  const { env, clock, random } = session.modules
+  const by = `twillctl (${env.SUDO_USER ?? env.USER ?? 'unknown user'})`
+  const removal = await removeNode(name, by, { store, clock, random, note: line => session.note(line) })
+  const hadResource = await deleteResource(kind, name, session)
+  if (!removal.known && !hadResource) throw notFound(kind, name)
+  if (removal.fencedParts === 0) return `Node ${name} deleted`
+  const minutes = Math.ceil(removal.allowanceMs / 60_000)
+  return `Node ${name} deleted: its ${removal.fencedParts} parts are fenced and become free after ${minutes} min`
+}
+
+/** Whether there was one. */
+async function deleteResource(kind: ResourceKind, name: string, session: Session): Promise<boolean> {
+  let seen = false
+  await changeRecord<Resource>(await session.store(), {
+    key: resourceKey(kind.plural, name),
+    parse: (text, key) => parseStored(kind, text, key),
+    step: current => {
+      seen ||= current !== null
+      return current === null ? KEEP : null
+    },
+  })
+  return seen
+}

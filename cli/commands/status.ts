@@ -1,0 +1,68 @@
+/**
+ * `status`: what this node's daemon says of itself, and what the datastore holds. Either may be away: the other is
+ * shown, and which one is missing is said. 0 only when both answer and the daemon is ready.
+ */
+import type { Status } from '../../daemon/api/types.ts'
+import { CLUSTER_KEY } from '../../datastore/keys.ts'
+import { recordParser } from '../../datastore/record.ts'
+import { clusterRecord } from '../../datastore/records/cluster.ts'
+import { messageOf } from '../../lib/errors.ts'
+import { readNodes, stateOf } from '../nodes.ts'
+import { readPools } from '../pools.ts'
+import { renderJson } from '../render/documents.ts'
+import { renderStatus } from '../render/status.ts'
+import type { Session } from '../session.ts'
+
+/** What was asked, or why there is no answer. */
+export type Answer<T> =
+  | { readonly ok: true; readonly value: T }
+  | { readonly ok: false; readonly reason: string }
+
+export interface DatastoreSummary {
+  readonly endpoints: readonly string[]
+  readonly clusterUid: string | null
+  readonly nodes: readonly { readonly name: string; readonly state: string }[]
+  readonly pools: readonly { readonly name: string; readonly cidr: string; readonly state: string }[]
+}
+
+const parseCluster = recordParser(clusterRecord)
+
+export async function status(format: 'table' | 'json', session: Session): Promise<number> {
+  const [daemon, datastore] = await Promise.all([answerOf(session.status()), answerOf(summarise(session))])
+  session.modules.stdout.write(
+    format === 'json'
+      ? renderJson({ daemon: plain(daemon), datastore: plain(datastore) })
+      : renderStatus(daemon, datastore, session.colours),
+  )
+  return daemon.ok && daemon.value.ready && datastore.ok ? 0 : 1
+}
+
+async function answerOf<T>(question: Promise<T>): Promise<Answer<T>> {
+  try {
+    return { ok: true, value: await question }
+  } catch (error) {
+    return { ok: false, reason: messageOf(error) }
+  }
+}
+
+const plain = (answer: Answer<Status | DatastoreSummary>) =>
+  answer.ok ? { ...answer.value, error: null } : { error: answer.reason }
+
+/** @throws config.invalid, store.* */
+async function summarise(session: Session): Promise<DatastoreSummary> {
+  const warn = (line: string) => session.warn(line)
+  const store = await session.store()
+  const { entry } = await store.get(CLUSTER_KEY)
+  const nodes = await readNodes([], store, warn)
+  const pools = await readPools(store, warn)
+  return {
+    endpoints: session.settings.datastore?.endpoints ?? [],
+    clusterUid: entry === null ? null : parseCluster(entry.value, entry.key).uid,
+    nodes: nodes.map(node => ({ name: node.name, state: stateOf(node) })),
+    pools: pools.map(({ resource, state }) => ({
+      name: resource.metadata.name,
+      cidr: resource.spec.cidr,
+      state,
+    })),
+  }
+}

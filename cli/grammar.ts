@@ -1,0 +1,232 @@
+/**
+ * What may be typed: argv → one command, or help, or a mistake. yargs does the parsing and writes the help; it
+ * neither prints nor exits here, and reads no environment.
+ */
+import yargs, { type Argv } from 'yargs'
+import { KINDS, kindNamed, namesOf, type ResourceKind } from '../datastore/resources/kinds.ts'
+import { suggestion } from '../lib/validation.ts'
+import type { OutputFormat } from './commands/get.ts'
+import { type ConnectionFlags, DEFAULT_CONFIG, DEFAULT_RUN_DIR } from './settings.ts'
+
+export type Command =
+  | { readonly verb: 'apply'; readonly files: readonly string[] }
+  | {
+      readonly verb: 'get'
+      readonly kind: ResourceKind
+      readonly name: string | null
+      readonly format: OutputFormat
+    }
+  | {
+      readonly verb: 'delete'
+      readonly kind: ResourceKind
+      readonly names: readonly string[]
+      readonly drain: boolean
+    }
+  | { readonly verb: 'delete-files'; readonly files: readonly string[]; readonly drain: boolean }
+  | { readonly verb: 'status'; readonly format: 'table' | 'json' }
+
+export type Parsed =
+  | { readonly type: 'command'; readonly command: Command; readonly flags: ConnectionFlags }
+  | { readonly type: 'help'; readonly text: string }
+  /** `hint` names the help that would have avoided it. */
+  | { readonly type: 'mistake'; readonly message: string; readonly hint: string }
+
+const kindWords = KINDS.map(kind => kind.plural).join(' or ')
+
+/** @param columns width of the help; null: as wide as it is */
+export function parseArguments(argv: readonly string[], columns: number | null): Parsed {
+  let command: Command | null = null
+  let flags: ConnectionFlags | null = null
+  let outcome: Parsed | null = null
+  const choose = (chosen: Command, given: ConnectionFlags) => {
+    command = chosen
+    flags = given
+  }
+  grammar(choose, columns).parse(
+    [...argv],
+    {},
+    (error: Error | undefined, _argv: unknown, output: string) => {
+      if (error) outcome = mistake(error.message, argv)
+      else if (output !== '') outcome = { type: 'help', text: output }
+    },
+  )
+  if (outcome !== null) return outcome
+  if (command === null || flags === null) return mistake('expected a command', argv)
+  return { type: 'command', command, flags }
+}
+
+const VERBS = ['apply', 'get', 'delete', 'status']
+
+function mistake(message: string, argv: readonly string[]): Parsed {
+  const [first] = argv.filter(word => !word.startsWith('-'))
+  const known = first !== undefined && VERBS.includes(first)
+  // yargs calls it an unknown argument, among the flags that only the right command would have known.
+  const text =
+    argv[0] === first && first !== undefined && !known
+      ? `${JSON.stringify(first)}: unknown command, ${suggestion(first, VERBS)}`
+      : message.replaceAll(/\s*\n\s*/g, ' ')
+  const hint = ['twillctl', ...(known ? [first] : []), '--help'].join(' ')
+  return { type: 'mistake', message: text, hint }
+}
+
+type Choose = (command: Command, flags: ConnectionFlags) => void
+
+function grammar(choose: Choose, columns: number | null): Argv {
+  const parser = yargs([])
+    .scriptName('twillctl')
+    .locale('en')
+    .usage('Usage: $0 COMMAND\n\nResources, nodes and addresses of a Twill cluster.')
+    .option('config', {
+      type: 'string',
+      requiresArg: true,
+      describe: `twilld's configuration: where the datastore is [TWILL_CONFIG, ${DEFAULT_CONFIG}]`,
+    })
+    .option('etcd-endpoints', {
+      type: 'string',
+      array: true,
+      requiresArg: true,
+      nargs: 1,
+      describe: 'URLs of etcd, separated by commas [TWILL_DATASTORE_ENDPOINTS]',
+    })
+    .option('socket', {
+      type: 'string',
+      requiresArg: true,
+      describe: `API socket of the daemon [TWILL_RUN_DIR/api.sock, ${DEFAULT_RUN_DIR}/api.sock]`,
+    })
+    .demandCommand(1, 'expected a command: apply, get, delete or status')
+    .strict()
+    .version(false)
+    .help()
+    .alias('help', 'h')
+    .wrap(columns)
+    .exitProcess(false)
+    .showHelpOnFail(false)
+  return [withApply, withGet, withDelete, withStatus].reduce((each, add) => add(each, choose), parser as Argv)
+}
+
+interface Globals {
+  config?: string | undefined
+  'etcd-endpoints'?: string[] | undefined
+  socket?: string | undefined
+}
+
+function flagsOf(args: Globals): ConnectionFlags {
+  return { config: args.config, etcdEndpoints: args['etcd-endpoints'], socket: args.socket }
+}
+
+const FILE_OPTION = {
+  alias: 'f',
+  type: 'string',
+  array: true,
+  nargs: 1,
+  requiresArg: true,
+  describe: 'YAML file of resources, - for standard input; may be given again',
+} as const
+
+function withApply(parser: Argv, choose: Choose): Argv {
+  return parser.command(
+    'apply',
+    'Create resources, or bring them to what the files say',
+    (each: Argv) =>
+      each
+        .option('file', { ...FILE_OPTION, demandOption: true })
+        .example('$0 apply -f pools.yaml', 'create or update what the file describes')
+        .example('$0 get ippools -o yaml | $0 apply -f -', 'changes nothing'),
+    args => choose({ verb: 'apply', files: args.file as string[] }, flagsOf(args as Globals)),
+  )
+}
+
+function withGet(parser: Argv, choose: Choose): Argv {
+  return parser.command(
+    'get [kind] [name]',
+    `Show ${kindWords}`,
+    (each: Argv) =>
+      each
+        .positional('kind', { type: 'string', describe: KINDS.flatMap(namesOf).join(', ') })
+        .positional('name', { type: 'string', describe: 'only this one' })
+        .option('output', {
+          alias: 'o',
+          type: 'string',
+          requiresArg: true,
+          choices: ['wide', 'yaml', 'json'],
+          describe: 'more columns, the documents, or documents with their status',
+        })
+        .check(args => checkKind(args.kind))
+        .example('$0 get nodes', 'every node with its underlay and tunnel addresses')
+        .example('$0 get ippool default -o yaml', 'one pool, as apply takes it'),
+    args =>
+      choose(
+        {
+          verb: 'get',
+          kind: kindNamed(String(args.kind))!,
+          name: args.name === undefined ? null : String(args.name),
+          format: (args.output as OutputFormat | undefined) ?? 'table',
+        },
+        flagsOf(args as Globals),
+      ),
+  )
+}
+
+function withDelete(parser: Argv, choose: Choose): Argv {
+  return parser.command(
+    'delete [kind] [names..]',
+    'Delete resources; a node is removed from the cluster',
+    (each: Argv) =>
+      each
+        .positional('kind', { type: 'string', describe: KINDS.flatMap(namesOf).join(', ') })
+        .positional('names', { type: 'string', array: true, describe: 'which' })
+        .option('file', FILE_OPTION)
+        .option('drain', {
+          type: 'boolean',
+          default: false,
+          describe: 'pools in use: hand out no more and let them run empty, instead of refusing',
+        })
+        .check(args => checkDeletion(args.kind, args.names, args.file))
+        .example('$0 delete ippool old --drain', 'close a pool; again, once it is empty, to see it gone')
+        .example('$0 delete node node2', 'remove a node whose daemon has stopped'),
+    args =>
+      choose(deletionOf(args.kind, args.names, args.file, args.drain as boolean), flagsOf(args as Globals)),
+  )
+}
+
+function deletionOf(kind: unknown, names: unknown, files: unknown, drain: boolean): Command {
+  if (Array.isArray(files)) return { verb: 'delete-files', files: files as string[], drain }
+  return { verb: 'delete', kind: kindNamed(String(kind))!, names: (names as unknown[]).map(String), drain }
+}
+
+function withStatus(parser: Argv, choose: Choose): Argv {
+  return parser.command(
+    'status',
+    "This node's daemon, and the datastore; either may be away",
+    (each: Argv) =>
+      each
+        .option('output', {
+          alias: 'o',
+          type: 'string',
+          requiresArg: true,
+          choices: ['json'],
+          describe: 'for programs',
+        })
+        .example('$0 status', 'exit code 0 when both answer and the daemon is ready'),
+    args =>
+      choose({ verb: 'status', format: args.output === 'json' ? 'json' : 'table' }, flagsOf(args as Globals)),
+  )
+}
+
+/** Throws what the person at the terminal reads. */
+function checkKind(kind: unknown): true {
+  if (kind === undefined) throw new Error(`expected a kind: ${kindWords}`)
+  if (kindNamed(String(kind)) !== null) return true
+  const names = KINDS.flatMap(namesOf)
+  throw new Error(`kind: ${JSON.stringify(kind)}: unknown kind, ${suggestion(String(kind), names)}`)
+}
+
+function checkDeletion(kind: unknown, names: unknown, files: unknown): true {
+  const named = kind !== undefined
+  if (named && files !== undefined) throw new Error('expected KIND NAME or -f FILE, not both')
+  if (files !== undefined) return true
+  if (!named) throw new Error('expected KIND NAME or -f FILE')
+  checkKind(kind)
+  if (!Array.isArray(names) || names.length === 0) throw new Error(`expected the name of a ${String(kind)}`)
+  return true
+}

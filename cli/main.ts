@@ -1,0 +1,30 @@
+#!/usr/bin/env node
+/** twillctl: constructs what `run` needs. */
+import { readFile } from 'node:fs/promises'
+import { text } from 'node:stream/consumers'
+import { openDatastore } from '../datastore/open.ts'
+import { systemClock } from '../lib/clock.ts'
+import { silentLog } from '../lib/log.ts'
+import { systemRandom } from '../lib/random.ts'
+import { readStatus } from './daemon-api.ts'
+import { run } from './run.ts'
+
+// A reader that has seen enough (`twillctl get nodes | head -1`) is no failure.
+process.stdout.on('error', error => process.exit((error as NodeJS.ErrnoException).code === 'EPIPE' ? 0 : 1))
+
+process.exitCode = await run(process.argv.slice(2), {
+  openStore: settings =>
+    openDatastore(settings, {
+      clock: systemClock,
+      random: systemRandom,
+      log: silentLog,
+      readFile: path => readFile(path),
+    }),
+  readStatus,
+  readFile: path => (path === '-' ? text(process.stdin) : readFile(path, 'utf8')),
+  clock: systemClock,
+  random: systemRandom,
+  stdout: process.stdout,
+  stderr: process.stderr,
+  env: process.env,
+})

@@ -1,0 +1,26 @@
+/** What twillctl touches of the world, so that the whole command runs in memory in tests. */
+import type { Status } from '../daemon/api/types.ts'
+import type { DatastoreSettings } from '../datastore/settings.ts'
+import type { Store } from '../datastore/store.ts'
+import type { Clock, Random } from '../lib/clock.ts'
+
+export interface Output {
+  write(text: string): unknown
+  readonly isTTY?: boolean
+  /** Width of a terminal. */
+  readonly columns?: number
+}
+
+export interface CliModules {
+  /** Need not connect yet; calls on the store may reject with store.unavailable. */
+  openStore(settings: DatastoreSettings): Promise<Store>
+  /** GET /v1/status over the daemon's socket. Rejects when nobody answers there. */
+  readStatus(socket: string): Promise<Status>
+  /** Text of a file; '-' is standard input. */
+  readFile(path: string): Promise<string>
+  readonly clock: Clock
+  readonly random: Random
+  readonly stdout: Output
+  readonly stderr: Output
+  readonly env: Readonly<Record<string, string | undefined>>
+}

@@ -1,0 +1,153 @@
+/**
+ * Removal of a node by name (ADDRESSES.md rules 9, 11, 13): marks its liveness record, then puts a fence into each
+ * of its parts, then deletes what others route by and what the operator said of it. Its parts become free once
+ * the other daemons have seen the fence for the owner's allowance; pods that still run there keep running until
+ * the node learns of it. A node that comes back lifts the fence and registers anew.
+ *
+ * Refused while the heartbeat counter moves, judged by our own clock: a missed heartbeat alone removes nobody, and
+ * a living one is never removed by mistake. A heartbeat between the last look and the mark makes the
+ * compare-and-swap of that same record fail.
+ */
+import { livenessKey, nodeKey, PREFIX } from '../datastore/keys.ts'
+import { recordParser } from '../datastore/record.ts'
+import type { LivenessRecord } from '../datastore/records/liveness.ts'
+import type { NodeRecord } from '../datastore/records/node.ts'
+import { type SlotRecord, slotRecord } from '../datastore/records/slot.ts'
+import type { Store } from '../datastore/store.ts'
+import { type Changed, changeRecord, KEEP } from '../ipam/change-record.ts'
+import { fenceParts } from '../ipam/slot.ts'
+import type { Clock, Random } from '../lib/clock.ts'
+import { TwillError } from '../lib/errors.ts'
+import { parseLiveness, parseNode } from './nodes.ts'
+
+export interface RemovalModules {
+  readonly store: Store
+  readonly clock: Clock
+  readonly random: Random
+  /** Tells the operator why it takes so long. */
+  readonly note: (line: string) => void
+}
+
+export interface Removal {
+  /** False: neither a registration nor parts were known under this name. */
+  readonly known: boolean
+  readonly fencedParts: number
+  /** After this long, seen by the other daemons, the parts are free. */
+  readonly allowanceMs: number
+}
+
+/** Heartbeat intervals without a movement after which a node counts as silent. */
+const SILENT_INTERVALS = 2.5
+const parseSlot = recordParser(slotRecord)
+
+/** @param by who removes it, for people. @throws resource.in-use: it lives; store.* */
+export async function removeNode(name: string, by: string, modules: RemovalModules): Promise<Removal> {
+  const { store } = modules
+  const identities = await identitiesOf(name, store)
+  const { entry } = await store.get(nodeKey(name))
+  await watchSilence(name, identities, modules)
+  let fencedParts = 0
+  for (const identity of identities) {
+    const marked = await mark(identity, by, modules)
+    fencedParts += await fenceAll(marked, store)
+  }
+  if (entry !== null) await withdraw(parseNode(entry.value, entry.key), identities, store)
+  const allowances = identities.map(({ value }) => value.allowanceMs)
+  return {
+    known: identities.length > 0 || entry !== null,
+    fencedParts,
+    allowanceMs: Math.max(0, ...allowances),
+  }
+}
+
+interface Identity {
+  readonly value: LivenessRecord
+  readonly modRevision: number
+}
+
+/** A replaced machine leaves its earlier identity behind under the same name. */
+async function identitiesOf(name: string, store: Store): Promise<Identity[]> {
+  const { entries } = await store.list(PREFIX.liveness)
+  return entries
+    .map(({ key, value, modRevision }) => ({ value: parseLiveness(value, key), modRevision }))
+    .filter(({ value }) => value.name === name)
+}
+
+async function watchSilence(
+  name: string,
+  identities: readonly Identity[],
+  { store, clock, note }: RemovalModules,
+): Promise<void> {
+  const watched = identities.filter(({ value }) => value.removed === null)
+  if (watched.length === 0) return
+  const intervalMs = Math.max(...watched.map(({ value }) => value.heartbeatMs))
+  const endMs = clock.boottimeMs() + SILENT_INTERVALS * intervalMs
+  note(`watching the heartbeat of node ${name} for ${(SILENT_INTERVALS * intervalMs) / 1000} s`)
+  while (clock.boottimeMs() < endMs) {
+    await clock.sleep(Math.min(1_000, intervalMs / 2))
+    for (const { value } of watched) {
+      const key = livenessKey(value.uid)
+      const { entry } = await store.get(key)
+      if (entry !== null) refuseMoved(value, parseLiveness(entry.value, key))
+    }
+  }
+}
+
+/** @throws resource.in-use */
+function refuseMoved(before: LivenessRecord, now: LivenessRecord): void {
+  if (now.heartbeat === before.heartbeat) return
+  throw new TwillError(
+    'resource.in-use',
+    `Node ${before.name}: alive: its heartbeat went from ${before.heartbeat} to ${now.heartbeat}: expected a node whose daemon is stopped`,
+    { kind: 'Node', name: before.name, uid: before.uid },
+  )
+}
+
+/** @throws resource.in-use: a heartbeat came after all */
+async function mark(
+  identity: Identity,
+  by: string,
+  { store, random }: RemovalModules,
+): Promise<LivenessRecord> {
+  const fence = random.uuid()
+  const key = livenessKey(identity.value.uid)
+  const changed: Changed<LivenessRecord> = await changeRecord<LivenessRecord>(store, {
+    key,
+    parse: parseLiveness,
+    known: identity,
+    step: current => {
+      if (current === null) return KEEP
+      refuseMoved(identity.value, current)
+      return current.removed === null ? { ...current, removed: { fence, by, endsWith: 'return' } } : KEEP
+    },
+  })
+  return changed.value ?? { ...identity.value, removed: { fence, by, endsWith: 'return' } }
+}
+
+async function fenceAll(identity: LivenessRecord, store: Store): Promise<number> {
+  const { entries } = await store.list(PREFIX.slots)
+  const fence = { id: identity.removed?.fence ?? '', allowanceMs: identity.allowanceMs }
+  let fenced = 0
+  for (const { key, value, modRevision } of entries) {
+    const record = parseSlot(value, key)
+    if (!record.parts.some(part => part.owner === identity.uid)) continue
+    const changed = await changeRecord<SlotRecord>(store, {
+      key,
+      parse: parseSlot,
+      known: { value: record, modRevision },
+      step: current => (current === null ? KEEP : (fenceParts(current, identity.uid, fence) ?? KEEP)),
+    })
+    fenced += changed.value?.parts.filter(part => part.owner === identity.uid).length ?? 0
+  }
+  return fenced
+}
+
+/** Others stop routing to it. A record that another machine has written under the name meanwhile stays. */
+async function withdraw(seen: NodeRecord, identities: readonly Identity[], store: Store): Promise<void> {
+  const uids = new Set([seen.uid, ...identities.map(({ value }) => value.uid)])
+  await changeRecord<NodeRecord>(store, {
+    key: nodeKey(seen.name),
+    parse: parseNode,
+    step: current => (current !== null && uids.has(current.uid) ? null : KEEP),
+  })
+}

@@ -1,0 +1,120 @@
+/** `twillctl status` for people: a summary, then nodes, parts and pods as tables. */
+import type { PodStatus, Status } from '../../daemon/api/types.ts'
+import type { Answer, DatastoreSummary } from '../commands/status.ts'
+import type { Colours } from './colours.ts'
+import { renderTable } from './table.ts'
+
+type Line = readonly [label: string, text: string]
+
+export function renderStatus(
+  daemon: Answer<Status>,
+  datastore: Answer<DatastoreSummary>,
+  colours: Colours,
+): string {
+  const lines: Line[] = [
+    ...(daemon.ok ? daemonLines(daemon.value, colours) : [away('Daemon', daemon.reason, colours)]),
+    ...(datastore.ok ? datastoreLines(datastore.value) : [away('Datastore', datastore.reason, colours)]),
+  ]
+  const sections = [renderLines(lines), ...(daemon.ok ? tables(daemon.value) : [])]
+  return sections.join('\n')
+}
+
+function renderLines(lines: readonly Line[]): string {
+  const width = Math.max(...lines.map(([label]) => label.length)) + 2
+  return lines.map(([label, text]) => `${label.padEnd(width)}${text}\n`).join('')
+}
+
+const away = (label: string, reason: string, colours: Colours): Line => [
+  label,
+  `${colours.red('away')}: ${reason}`,
+]
+
+function daemonLines(status: Status, colours: Colours): Line[] {
+  const { node, overlay } = status
+  return [
+    ['Node', `${node.name}, uid ${node.uid}, incarnation ${node.incarnation}`],
+    ['Daemon', `twilld ${node.version}, pid ${node.pid}, since ${node.startedAt}`],
+    ['Ready', status.ready ? colours.green('yes') : `${colours.red('no')}: ${status.reasons.join('; ')}`],
+    ['Its datastore', datastoreOfDaemon(status.datastore, colours)],
+    ...status.underlay.map(
+      (each): Line => [
+        `Underlay IPv${each.family}`,
+        `${each.address} on ${each.device}, MTU ${each.mtu}: ${each.reason}`,
+      ],
+    ),
+    [
+      'Overlay',
+      `${overlay.device ?? 'no device'}, VNI ${overlay.vni}, port ${overlay.port}, tunnel ${listed(overlay.tunnel)}, MTU of pods ${overlay.podMtu}`,
+    ],
+    ['Reconcile', reconcile(status.reconcile)],
+    ...status.conditions.map((each): Line => ['Condition', `${colours.yellow(each.type)}: ${each.message}`]),
+    ...status.foreignFilters.map(
+      (each): Line => [
+        'Foreign filter',
+        `${colours.yellow(`${each.table} ${each.chain}`)} (${each.hook}): ${each.reason}`,
+      ],
+    ),
+  ]
+}
+
+function datastoreOfDaemon(datastore: Status['datastore'], colours: Colours): string {
+  if (!datastore.connected) return `${colours.red('not connected')}: ${datastore.reason ?? 'no reason given'}`
+  return `connected, cluster ${datastore.clusterUid ?? 'unknown'}, ${datastore.commits} commits`
+}
+
+function reconcile(state: Status['reconcile']): string {
+  const repairs = Object.entries(state.repairs).map(([kind, count]) => `${kind} ${count}`)
+  return [
+    state.lastFullSyncAt === null ? 'no full sync yet' : `last full sync ${state.lastFullSyncAt}`,
+    `dirty: ${listed(state.dirty)}`,
+    `repairs: ${listed(repairs)}`,
+    ...(state.lastError === null ? [] : [`last error: ${state.lastError}`]),
+  ].join(', ')
+}
+
+function datastoreLines(datastore: DatastoreSummary): Line[] {
+  const nodes = datastore.nodes.map(({ name, state }) =>
+    state === 'Registered' ? name : `${name} (${state})`,
+  )
+  const pools = datastore.pools.map(
+    ({ name, cidr, state }) => `${name} ${cidr}${state === 'Open' ? '' : ` (${state})`}`,
+  )
+  return [
+    [
+      'Datastore',
+      `${listed(datastore.endpoints)} answers, cluster ${datastore.clusterUid ?? 'not founded yet'}`,
+    ],
+    ['Nodes', listed(nodes)],
+    ['Pools', listed(pools)],
+  ]
+}
+
+function tables(status: Status): string[] {
+  const nodes = status.nodes.map(node => [
+    `${node.name}${node.self ? ' (this node)' : ''}`,
+    node.underlay.join(','),
+    node.tunnel.join(','),
+  ])
+  const parts = status.parts.map(part => [
+    part.pool,
+    part.cidr,
+    String(part.free),
+    String(part.held),
+    part.usable ? 'yes' : 'no',
+  ])
+  return [
+    table('NODE', ['UNDERLAY', 'TUNNEL'], nodes),
+    table('POOL', ['PART', 'FREE', 'HELD', 'USABLE'], parts),
+    table('POD', ['ADDRESSES', 'INTERFACE', 'HOST END', 'STATE'], status.pods.map(podCells)),
+  ].filter(text => text !== '')
+}
+
+const table = (first: string, more: readonly string[], rows: readonly string[][]) =>
+  rows.length === 0 ? '' : renderTable([first, ...more], rows)
+
+function podCells(pod: PodStatus): string[] {
+  const name = pod.pod === null ? pod.containerId : `${pod.pod.namespace}/${pod.pod.name}`
+  return [name, pod.addresses.join(','), pod.ifName, pod.hostInterface, pod.state]
+}
+
+const listed = (words: readonly string[]) => (words.length === 0 ? 'none' : words.join(', '))

@@ -1,0 +1,64 @@
+/** One run of twillctl: its settings, and the store once a command asks for it. */
+import type { Status } from '../daemon/api/types.ts'
+import type { Store } from '../datastore/store.ts'
+import { TwillError } from '../lib/errors.ts'
+import type { CliModules } from './modules.ts'
+import { type Colours, coloursFor } from './render/colours.ts'
+import type { Settings } from './settings.ts'
+
+export class Session {
+  readonly settings: Settings
+  readonly modules: CliModules
+  readonly colours: Colours
+  readonly #errorColours: Colours
+  #store: Promise<Store> | null = null
+
+  constructor(settings: Settings, modules: CliModules) {
+    this.settings = settings
+    this.modules = modules
+    this.colours = coloursFor(modules.stdout, modules.env)
+    this.#errorColours = coloursFor(modules.stderr, modules.env)
+  }
+
+  /** @throws config.invalid when nothing says where the datastore is; store.* */
+  store(): Promise<Store> {
+    this.#store ??= this.#open()
+    return this.#store
+  }
+
+  status(): Promise<Status> {
+    return this.modules.readStatus(this.settings.socket)
+  }
+
+  print(line: string): void {
+    this.modules.stdout.write(`${line}\n`)
+  }
+
+  /** For people, so that the output of a command stays what a program reads. */
+  note(line: string): void {
+    this.modules.stderr.write(`${line}\n`)
+  }
+
+  warn(line: string): void {
+    this.note(`${this.#errorColours.yellow('warning:')} ${line}`)
+  }
+
+  complain(line: string): void {
+    this.note(`${this.#errorColours.red('error:')} ${line}`)
+  }
+
+  async close(): Promise<void> {
+    const store = await this.#store?.catch(() => null)
+    await store?.close()
+  }
+
+  async #open(): Promise<Store> {
+    const { datastore, configFile } = this.settings
+    if (datastore !== null) return this.modules.openStore(datastore)
+    throw new TwillError(
+      'config.invalid',
+      `datastore: no endpoints: expected --etcd-endpoints, TWILL_DATASTORE_ENDPOINTS or datastore.endpoints in ${configFile}`,
+      { configFile },
+    )
+  }
+}

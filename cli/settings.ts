@@ -1,0 +1,88 @@
+/**
+ * Where the datastore and the daemon are: flags, then the environment, then the daemon's own configuration file,
+ * so that on a node nothing has to be said. The variables are twilld's: TWILL_CONFIG, TWILL_DATASTORE_ENDPOINTS,
+ * TWILL_DATASTORE_PREFIX, TWILL_RUN_DIR. Of the file only `datastore` and `runDir` are read; the rest is the
+ * daemon's to judge. TLS files, user and password come from it alone.
+ *
+ * A default file that does not exist is no error (a workstation has none); a file that was named must be there.
+ */
+import { parseDocument } from 'yaml'
+import { z } from 'zod'
+import { type DatastoreSettings, etcdDatastore } from '../datastore/settings.ts'
+import { messageOf, TwillError } from '../lib/errors.ts'
+import { validateOrThrow } from '../lib/validation.ts'
+import type { CliModules } from './modules.ts'
+
+export const DEFAULT_CONFIG = '/etc/twill/twilld.yaml'
+export const DEFAULT_RUN_DIR = '/run/twill'
+
+export interface ConnectionFlags {
+  readonly config: string | undefined
+  readonly etcdEndpoints: readonly string[] | undefined
+  readonly socket: string | undefined
+}
+
+export interface Settings {
+  /** null: nothing says where it is. */
+  readonly datastore: DatastoreSettings | null
+  readonly socket: string
+  /** The configuration file that was looked for, for messages. */
+  readonly configFile: string
+}
+
+const configFile = z.object({
+  datastore: etcdDatastore.optional(),
+  runDir: z.string().default(DEFAULT_RUN_DIR),
+})
+
+/** @throws config.invalid: the file, a variable or a flag is wrong */
+export async function readSettings(
+  flags: ConnectionFlags,
+  modules: Pick<CliModules, 'env' | 'readFile'>,
+): Promise<Settings> {
+  const named = flags.config ?? modules.env.TWILL_CONFIG
+  const path = named ?? DEFAULT_CONFIG
+  const file = await readConfig(path, named !== undefined, modules)
+  return {
+    datastore: datastoreOf(flags, modules.env, file.datastore),
+    socket: flags.socket ?? `${modules.env.TWILL_RUN_DIR ?? file.runDir}/api.sock`,
+    configFile: path,
+  }
+}
+
+async function readConfig(path: string, mustExist: boolean, modules: Pick<CliModules, 'readFile'>) {
+  let text: string
+  try {
+    text = await modules.readFile(path)
+  } catch (error) {
+    if (!mustExist && (error as NodeJS.ErrnoException).code === 'ENOENT') return configFile.parse({})
+    throw new TwillError('config.invalid', `${path}: cannot be read: ${messageOf(error)}`, { path })
+  }
+  const document = parseDocument(text, { prettyErrors: false })
+  const [broken] = document.errors
+  if (broken) throw new TwillError('config.invalid', `${path}: not YAML: ${broken.message}`, { path })
+  return validateOrThrow(configFile, document.toJS() ?? {}, path, 'config.invalid')
+}
+
+function datastoreOf(
+  flags: ConnectionFlags,
+  env: CliModules['env'],
+  fromFile: DatastoreSettings | undefined,
+): DatastoreSettings | null {
+  const [source, endpoints] = givenEndpoints(flags, env)
+  if (endpoints === null && fromFile === undefined) return null
+  const prefix = env.TWILL_DATASTORE_PREFIX
+  const wanted = {
+    ...fromFile,
+    ...(endpoints === null ? {} : { endpoints }),
+    ...(prefix === undefined ? {} : { prefix }),
+  }
+  return validateOrThrow(etcdDatastore, wanted, source, 'config.invalid')
+}
+
+function givenEndpoints(flags: ConnectionFlags, env: CliModules['env']): [string, string[] | null] {
+  const variable = env.TWILL_DATASTORE_ENDPOINTS
+  const split = (texts: readonly string[]) => texts.flatMap(text => text.split(',').map(each => each.trim()))
+  if (flags.etcdEndpoints !== undefined) return ['--etcd-endpoints', split(flags.etcdEndpoints)]
+  return ['environment', variable ? split([variable]) : null]
+}
