@@ -1,0 +1,172 @@
+/**
+ * The executable at its border, in both forms, against a daemon that validates with the real code. The table is
+ * test/fixtures/cni/cases.ts; what follows it here looks closer at results.
+ */
+import { spawnSync } from 'node:child_process'
+import { join } from 'node:path'
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { buildCases, type Expected, VERSIONS } from '../fixtures/cni/cases.ts'
+import { buildExecutables, localTarget, type Outcome, type Target } from '../fixtures/cni/executables.ts'
+import { type StubDaemon, startStubDaemon } from '../fixtures/cni/stub-daemon.ts'
+
+const built = buildExecutables()
+const netnsName = `twe${process.pid}`
+const netns = `/run/netns/${netnsName}`
+const socket = join(built.folder, 'cni.sock')
+const targets: Target[] = ['twill', 'twill-offline'].map(name =>
+  localTarget(join(built.bin, name), { TWILL_CNI_SOCKET: socket, TWILL_SPOOL: join(built.folder, 'spool') }),
+)
+
+let daemon: StubDaemon
+
+test.before(async () => {
+  const made = spawnSync('ip', ['netns', 'add', netnsName], { encoding: 'utf8' })
+  assert.is(made.status, 0, made.stderr)
+  daemon = await startStubDaemon(socket)
+})
+
+test.after(async () => {
+  await daemon.close()
+  spawnSync('ip', ['netns', 'delete', netnsName])
+  built.remove()
+})
+
+function verify(outcome: Outcome, expected: Expected): void {
+  const shown = `${outcome.stdout}${outcome.stderr}`
+  assert.is(outcome.status, expected.status, shown)
+  if (expected.stderr) assert.match(outcome.stderr, expected.stderr)
+  else assert.is(outcome.stderr, '')
+  if (expected.silent) {
+    assert.is(outcome.stdout, '')
+    return
+  }
+  const json = JSON.parse(outcome.stdout) as Record<string, unknown>
+  for (const [key, value] of Object.entries(expected.json ?? {})) assert.equal(json[key], value, shown)
+  if (expected.version) assert.is(json.cniVersion, expected.version)
+  if (expected.code !== undefined) verifyError(json, expected)
+}
+
+function verifyError(json: Record<string, unknown>, expected: Expected): void {
+  assert.is(json.code, expected.code, JSON.stringify(json))
+  assert.ok(VERSIONS.includes(json.cniVersion as (typeof VERSIONS)[number]), 'cniVersion of an error')
+  for (const text of [json.msg, json.details ?? '']) assert.not.match(text as string, /[\n\r]/)
+  if (expected.msg) assert.match(json.msg as string, expected.msg)
+  if (expected.details) assert.match(json.details as string, expected.details)
+}
+
+for (const target of targets)
+  for (const each of buildCases({ netns, hostNetns: `/proc/${process.pid}/ns/net` }))
+    test(`${target.name}: ${each.name}`, async () => {
+      verify(await target.run(each), each.expected)
+    })
+
+// ---------------------------------------------------------------- results in full
+
+const env = {
+  CNI_COMMAND: 'ADD',
+  CNI_CONTAINERID: 'c1',
+  CNI_NETNS: netns,
+  CNI_IFNAME: 'net7',
+  CNI_PATH: '/opt/cni/bin',
+}
+const add = async (target: Target, config: object) => {
+  const outcome = await target.run({ env, stdin: JSON.stringify({ name: 'n', type: 'twill', ...config }) })
+  assert.is(outcome.status, 0, outcome.stdout)
+  return JSON.parse(outcome.stdout)
+}
+
+for (const target of targets) {
+  for (const cniVersion of VERSIONS)
+    test(`${target.name}: CNI-071 to CNI-079 members of a result at ${cniVersion}`, async () => {
+      const result = await add(target, { cniVersion })
+      const newest = cniVersion === '1.1.0'
+      const family = (version: string) => (cniVersion.startsWith('0.') ? { version } : {})
+      const mtu = newest ? { mtu: 1450 } : {}
+      const extras = newest ? { mtu: 1400, advmss: 1360, priority: 7, table: 254, scope: 0 } : {}
+      assert.equal(result, {
+        cniVersion,
+        interfaces: [
+          { name: 'twl0011223344aa', mac: '02:54:57:49:4c:4c', ...mtu },
+          { name: 'net7', mac: '02:00:00:00:00:01', sandbox: netns, ...mtu },
+        ],
+        ips: [
+          { ...family('4'), address: '10.244.1.7/32', gateway: '169.254.1.1', interface: 1 },
+          { ...family('6'), address: 'fd00:244::7/128', gateway: 'fe80::1', interface: 1 },
+        ],
+        routes: [
+          { dst: '0.0.0.0/0', gw: '169.254.1.1', ...extras },
+          { dst: '::/0', gw: 'fe80::1', ...extras },
+        ],
+      })
+    })
+
+  for (const cniVersion of VERSIONS)
+    test(`${target.name}: CNI-112 CNI-253 a predecessor's result goes through at ${cniVersion}`, async () => {
+      const before = {
+        interfaces: [
+          { name: 'br0', mac: '02:00:00:00:00:09' },
+          { name: 'first0', sandbox: netns },
+        ],
+        ips: [
+          { ...(cniVersion.startsWith('0.') ? { version: '4' } : {}), address: '10.9.0.2/24', interface: 1 },
+        ],
+        routes: [{ dst: '10.9.0.0/16' }],
+        dns: { nameservers: ['10.9.0.1'], domain: 'd', search: ['s'], options: ['o'] },
+      }
+      const result = await add(target, { cniVersion, prevResult: { cniVersion, ...before } })
+      assert.equal(result.interfaces.slice(0, 2), before.interfaces)
+      assert.equal(result.ips[0], before.ips[0])
+      assert.equal(result.routes[0], before.routes[0])
+      assert.equal(result.dns, before.dns)
+      assert.equal(
+        result.ips.slice(1).map((ip: { interface: number }) => ip.interface),
+        [3, 3],
+      )
+      assert.is(result.interfaces[3].name, 'net7')
+    })
+
+  test(`${target.name}: CNI-033 the daemon gets environment, stdin and the namespace's identity as they are`, async () => {
+    const stdin = '{"cniVersion":"1.1.0","name":"n","x":"ä\\u0000"}\n'
+    await target.run({ env: { ...env, CNI_ARGS: 'A=1;B=ü', OTHER: 'x' }, stdin })
+    const request = daemon.requests.at(-1)
+    assert.is(request?.program, target.name)
+    assert.equal(Object.fromEntries(request?.environment ?? []), { ...env, CNI_ARGS: 'A=1;B=ü' })
+    assert.is(Buffer.from(request?.stdin ?? []).toString(), stdin)
+    const [dev, ino] = spawnSync('stat', ['-c', '%d %i', netns], { encoding: 'utf8' })
+      .stdout.trim()
+      .split(' ')
+    assert.equal([request?.netnsDev, request?.netnsIno], [dev, ino])
+  })
+
+  test(`${target.name}: CNI-100 CNI-104 an error of the daemon, on one line each`, async () => {
+    daemon.manner = 'refuse'
+    try {
+      const outcome = await target.run({ env, stdin: '{"cniVersion":"0.4.0","name":"n"}' })
+      assert.is(outcome.status, 1)
+      assert.equal(JSON.parse(outcome.stdout), {
+        cniVersion: '0.4.0',
+        code: 11,
+        msg: 'the store is away',
+        details: 'try again later',
+      })
+    } finally {
+      daemon.manner = 'answer'
+    }
+  })
+
+  test(`${target.name}: CNI-010 32 calls at once, each its own answer`, async () => {
+    const names = Array.from({ length: 32 }, (_, i) => `eth${i}`)
+    const outcomes = await Promise.all(
+      names.map(CNI_IFNAME =>
+        target.run({ env: { ...env, CNI_IFNAME }, stdin: '{"cniVersion":"1.1.0","name":"n"}' }),
+      ),
+    )
+    assert.equal(
+      outcomes.map(({ stdout }) => JSON.parse(stdout).interfaces[1].name),
+      names,
+    )
+  })
+}
+
+test.run()
