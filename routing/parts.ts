@@ -58,3 +58,13 @@ function parsed(text: string): Cidr | null {
     return null
   }
 }
+
+export function partsByOwner(parts: readonly OwnedPart[]): ReadonlyMap<string, readonly OwnedPart[]> {
+  const byOwner = new Map<string, OwnedPart[]>()
+  for (const part of parts) {
+    const owned = byOwner.get(part.owner)
+    if (owned === undefined) byOwner.set(part.owner, [part])
+    else owned.push(part)
+  }
+  return byOwner
+}

@@ -6,6 +6,7 @@
  */
 
 import { parseCidr } from '../../lib/address.ts'
+import { soundNodes } from '../../routing/nodes.ts'
 import { isOverlay, ownedParts } from '../../routing/parts.ts'
 import type { DesiredRoute, DesiredSysctl, RoutingState } from '../../routing/state.ts'
 import { overlayState } from '../../routing/vxlan/desired.ts'
@@ -14,7 +15,6 @@ import type { AttachmentFacts, Facts, SelfFacts } from './facts.ts'
 import { gatewayV4, heldBy, hostEnd, hostEndAddresses, isIdle, podNeighbours, podRoutes } from './pods.ts'
 import type { DesiredState } from './state.ts'
 
-/** @throws TwillError address.invalid when a record holds what is no address */
 export function desired(facts: Facts): DesiredState {
   const idle = facts.attachments.filter(isIdle)
   const overlay = facts.complete ? overlayOf(facts) : NOTHING
@@ -33,19 +33,28 @@ export function desired(facts: Facts): DesiredState {
   }
 }
 
-/** MTU of a new pod here: the smallest of its paths. null when the node has no underlay yet. */
-export function attachmentMtu(facts: Pick<Facts, 'self' | 'pools'>): number | null {
-  const v4 = facts.self.underlay[4]
+/**
+ * MTU of a pod with addresses from these pools: the smallest of its paths. null while the node has no underlay.
+ * @param poolUids [] means any of them
+ */
+export function attachmentMtu(
+  facts: Pick<Facts, 'self' | 'pools'>,
+  poolUids: readonly string[],
+): number | null {
   const uplinks = Object.values(facts.self.underlay).map(({ mtu }) => mtu)
   if (uplinks.length === 0) return null
-  const tunnels = v4 !== undefined && facts.pools.some(isOverlay) ? [{ family: 4 as const, mtu: v4.mtu }] : []
+  const v4 = facts.self.underlay[4]
+  const pools = facts.pools.filter(
+    ({ metadata: { uid } }) => poolUids.length === 0 || poolUids.includes(uid ?? ''),
+  )
+  const tunnels = v4 !== undefined && pools.some(isOverlay) ? [{ family: 4 as const, mtu: v4.mtu }] : []
   return podMtu(tunnels, Math.min(...uplinks))
 }
 
 const NOTHING: RoutingState = { links: [], addresses: [], routes: [], neighbours: [], fdb: [], sysctls: [] }
 
 function overlayOf({ self, nodes, pools, slots }: Facts): RoutingState {
-  return overlayState(self, nodes, pools, ownedParts(slots, pools))
+  return overlayState(self, soundNodes(nodes), pools, ownedParts(slots, pools))
 }
 
 const podAddresses = (attachments: readonly AttachmentFacts[], self: SelfFacts) =>

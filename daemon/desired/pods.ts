@@ -3,7 +3,6 @@
  * host ends themselves. Pure. The same objects are made by Kernel.attachPod; both must agree, or the loop would
  * mend every new pod.
  */
-import type { PodAddress } from '../../kernel/kernel.ts'
 import { GATEWAY, POD_ALIAS_PREFIX } from '../../kernel/ownership.ts'
 import { bitsOf, type Family, formatIp, parseIp } from '../../lib/address.ts'
 import {
@@ -25,18 +24,6 @@ export function routeSource(self: Pick<SelfFacts, 'underlay' | 'tunnel'>, family
   return text === undefined ? null : formatIp(parseIp(text))
 }
 
-/** The addresses as Kernel.attachPod takes them. */
-export function podAddresses(
-  self: Pick<SelfFacts, 'underlay' | 'tunnel'>,
-  addresses: AttachmentFacts['addresses'],
-): PodAddress[] {
-  return addresses.map(({ family, address }) => ({
-    family,
-    address,
-    routeSource: routeSource(self, family),
-  }))
-}
-
 /** True where host ends carry the IPv4 gateway too: ARP for an address of `lo` goes unanswered there. */
 export const gatewayOnHostEnds = (self: Pick<SelfFacts, 'arpIgnore'>): boolean => self.arpIgnore >= 1
 
@@ -48,15 +35,18 @@ export function hostEnd({ id, hostInterface, mtu }: AttachmentFacts): HostEnd {
 }
 
 export function podRoutes(attachment: AttachmentFacts, self: SelfFacts): DesiredRoute[] {
-  return podAddresses(self, attachment.addresses).map(({ family, address, routeSource: src }) => ({
-    family,
-    dst: hostPrefix(family, address),
-    type: 'unicast',
-    device: attachment.hostInterface,
-    ...(src === null ? {} : { src }),
-    metric: DEFAULT_METRIC[family],
-    scope: SCOPE.link,
-  }))
+  return attachment.addresses.map(({ family, address }) => {
+    const src = routeSource(self, family)
+    return {
+      family,
+      dst: hostPrefix(family, address),
+      type: 'unicast',
+      device: attachment.hostInterface,
+      ...(src === null ? {} : { src }),
+      metric: DEFAULT_METRIC[family],
+      scope: SCOPE.link,
+    }
+  })
 }
 
 export function podNeighbours(attachment: AttachmentFacts): DesiredNeighbour[] {

@@ -2,14 +2,14 @@
 import type { AcceptChain } from '../../kernel/kernel.ts'
 import { POD_LINK_PREFIX, VXLAN_LINK } from '../../kernel/ownership.ts'
 import { type Family, formatCidr, formatIp, parseIp } from '../../lib/address.ts'
-import { isOverlay, type OwnedPart, ownedParts } from '../../routing/parts.ts'
+import { soundNodes } from '../../routing/nodes.ts'
+import { isOverlay, ownedParts, partsByOwner } from '../../routing/parts.ts'
 import { compileRules } from '../../routing/vxlan/rules.ts'
 import { KUBE_PROXY_AND_PORTMAP, type RulePeer, type RulesInput } from '../../routing/vxlan/rules-input.ts'
 import type { Facts } from './facts.ts'
 import { routeSource } from './pods.ts'
 import type { DesiredRules } from './state.ts'
 
-/** @throws TwillError address.invalid when a record holds what is no address */
 export function desiredRules(facts: Facts): DesiredRules {
   return { ruleset: compileRules(rulesInput(facts)), acceptChains: acceptChains(facts) }
 }
@@ -42,7 +42,7 @@ const hasTunnel = ({ self, pools }: Facts): boolean =>
 /** Our own from what we see, not from our record, which may lag behind. */
 function nodeAddresses({ self, nodes }: Facts): string[] {
   const own = Object.values(self.underlay).map(({ address }) => address)
-  const others = nodes
+  const others = soundNodes(nodes)
     .filter(({ uid }) => uid !== self.uid)
     .flatMap(node => [...Object.values(node.underlay), ...node.hostAddresses])
   const texts = [...own, ...self.hostAddresses, ...others].filter(text => text !== undefined)
@@ -51,16 +51,13 @@ function nodeAddresses({ self, nodes }: Facts): string[] {
 
 /** A peer is believed about what the slots say is its own; its word about tunnel addresses counts for nothing. */
 function peers({ self, nodes, slots, pools }: Facts): RulePeer[] {
-  const parts = ownedParts(slots, pools).filter(({ overlay }) => overlay)
-  return nodes.flatMap(({ uid, underlay }) => {
+  const parts = partsByOwner(ownedParts(slots, pools).filter(({ overlay }) => overlay))
+  return soundNodes(nodes).flatMap(({ uid, underlay }) => {
     const address = underlay[4]
     if (uid === self.uid || address === undefined) return []
-    return [{ underlay: [address], sources: cidrsOf(uid, parts) }]
+    return [{ underlay: [address], sources: (parts.get(uid) ?? []).map(({ cidr }) => formatCidr(cidr)) }]
   })
 }
-
-const cidrsOf = (uid: string, parts: readonly OwnedPart[]): string[] =>
-  parts.filter(({ owner }) => owner === uid).map(({ cidr }) => formatCidr(cidr))
 
 function sources({ self }: Facts): Partial<Record<Family, string>> {
   const known = ([4, 6] as const).flatMap(family => {

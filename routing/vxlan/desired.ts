@@ -19,8 +19,9 @@ import {
   type Ip,
   parseCidr,
   parseIp,
+  parseMac,
 } from '../../lib/address.ts'
-import { isOverlay, type OwnedPart } from '../parts.ts'
+import { isOverlay, type OwnedPart, partsByOwner } from '../parts.ts'
 import {
   BLACKHOLE_METRIC,
   DEFAULT_METRIC,
@@ -64,7 +65,12 @@ interface Peer {
   readonly parts: readonly OwnedPart[]
 }
 
-/** Without an overlay pool, or an IPv4 address for the tunnel's near end, only what must not leak is desired. */
+/**
+ * @param nodes sound ones (routing/nodes.ts)
+ *
+ * Without an overlay pool, or an IPv4 address for the tunnel's near end, only what must not leak is
+ * desired.
+ */
 export function overlayState(
   self: OverlayNode,
   nodes: readonly NodeRecord[],
@@ -124,7 +130,7 @@ function deviceSysctls({ tunnel }: OverlayNode): DesiredSysctl[] {
 
 /** Peers with an IPv4 VTEP. One UID counts once, whatever stale records say. */
 function peersOf(ownUid: string, nodes: readonly NodeRecord[], parts: readonly OwnedPart[]): Peer[] {
-  const byOwner = overlayPartsByOwner(parts)
+  const byOwner = partsByOwner(parts.filter(({ overlay }) => overlay))
   const byUid = new Map(nodes.map(node => [node.uid, node]))
   return [...byUid.values()].flatMap(node => {
     const underlay = node.underlay[UNDERLAY_FAMILY]
@@ -132,19 +138,8 @@ function peersOf(ownUid: string, nodes: readonly NodeRecord[], parts: readonly O
     if (node.uid === ownUid || underlay === undefined || vtep === undefined) return []
     const owned = byOwner.get(node.uid) ?? []
     const tunnel = ownTunnels(node, owned)
-    return [{ underlay: formatIp(parseIp(underlay)), mac: vtep.mac, tunnel, parts: owned }]
+    return [{ underlay: formatIp(parseIp(underlay)), mac: parseMac(vtep.mac), tunnel, parts: owned }]
   })
-}
-
-function overlayPartsByOwner(parts: readonly OwnedPart[]): ReadonlyMap<string, readonly OwnedPart[]> {
-  const byOwner = new Map<string, OwnedPart[]>()
-  for (const part of parts) {
-    if (!part.overlay) continue
-    const owned = byOwner.get(part.owner)
-    if (owned === undefined) byOwner.set(part.owner, [part])
-    else owned.push(part)
-  }
-  return byOwner
 }
 
 function ownTunnels(node: NodeRecord, parts: readonly OwnedPart[]): Partial<Record<Family, string>> {

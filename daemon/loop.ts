@@ -1,0 +1,418 @@
+/**
+ * The one loop between facts and kernel. Events (facts changed, a kernel notification, a timer) only mark
+ * domains dirty; a pass observes what is dirty, plans, and applies.
+ *
+ * Invariants: one pass at a time; facts are read after the kernel, and the plan made of them is sent in the same
+ * turn; nothing is deleted before the facts were complete once; no tunnel opens before the rules stand.
+ * Traps: our own changes are reported to us too, which costs one more pass that finds nothing; a foreign program
+ * that undoes what we do must not keep the node busy (Pacing).
+ */
+import type { Kernel, KernelEvent } from '../kernel/kernel.ts'
+import type { Clock, Random, Timer } from '../lib/clock.ts'
+import { messageOf } from '../lib/errors.ts'
+import type { Log } from '../lib/log.ts'
+import { type Applied, applyChanges, objectOf } from './apply/apply.ts'
+import { kindsToObserve, observe } from './apply/observe.ts'
+import { PACING, Pacing, type PacingOptions } from './apply/pacing.ts'
+import { Repairs } from './apply/repairs.ts'
+import { RulesInForce } from './apply/rules.ts'
+import { desired } from './desired/desired.ts'
+import type { Facts } from './desired/facts.ts'
+import { desiredRules } from './desired/rules.ts'
+import type { DesiredState } from './desired/state.ts'
+import { steady } from './desired/steady.ts'
+import { KINDS, type Kind, type Plan, type Problem, type Reason } from './plan/observed.ts'
+import { plan } from './plan/plan.ts'
+
+/**
+ * What can be dirty: the kinds of objects, our table (`netfilter`), our chains in others' tables (`accept`),
+ * and `facts`: every kind and both rule sets, but only compared with what we last put there.
+ */
+export type Domain = Kind | 'netfilter' | 'accept' | 'facts'
+
+export interface LoopOptions {
+  /** How long events are gathered before a pass. */
+  readonly gatherMs: number
+  /** Everything is looked at anew this often, a tenth sooner or later. */
+  readonly resyncMs: number
+  /** Switches under /proc/sys say nothing when they change: looked at this often. */
+  readonly sysctlMs: number
+  /** The same for accept chains (iptables-legacy reports nothing). */
+  readonly acceptMs: number
+  readonly pacing: PacingOptions
+}
+
+export const LOOP: LoopOptions = {
+  gatherMs: 50,
+  resyncMs: 60_000,
+  sysctlMs: 500,
+  acceptMs: 15_000,
+  pacing: PACING,
+}
+
+export interface LoopMetrics {
+  repaired(kind: Kind | 'netfilter' | 'accept', reason: Reason): void
+  stepFailed(kind: Kind | 'netfilter' | 'accept' | 'observe'): void
+  passed(durationMs: number, steps: number): void
+}
+
+export interface LoopModules {
+  readonly kernel: Kernel
+  /** A snapshot; see Facts for what it must hold to. */
+  readonly facts: () => Facts
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Log
+  readonly metrics: LoopMetrics
+  /** Builds an attached pod's endpoint again: its host end is gone. Called once at a time per attachment. */
+  readonly reattach: (attachmentId: string) => Promise<void>
+  /** A pod's MAC has changed inside the pod. */
+  readonly learnPodMac: (attachmentId: string, mac: string) => Promise<void>
+}
+
+/** For status and readiness. */
+export interface LoopReport {
+  /** A pass over everything, with complete facts, has ended with nothing failed or waiting. */
+  readonly converged: boolean
+  /** Object → message, of what failed when last tried. */
+  readonly failing: ReadonlyMap<string, string>
+  readonly problems: readonly Problem[]
+}
+
+const DETAIL_LINES = 20
+
+export class Loop {
+  readonly #options: LoopOptions
+  readonly #modules: LoopModules
+  readonly #pacing: Pacing
+  readonly #rules: RulesInForce
+  readonly #repairs = new Repairs()
+  readonly #dirty = new Set<Domain>()
+  readonly #timers = new Map<string, Timer>()
+  /** When each domain is due again, by BOOTTIME in milliseconds. */
+  readonly #retries = new Map<Domain | 'all', number>()
+  readonly #reattaching = new Set<string>()
+  readonly #failing = new Map<string, string>()
+  #problems: readonly Problem[] = []
+  #converged = false
+  #watch: { close(): Promise<void> } | null = null
+  #running: Promise<void> | null = null
+  #stopped = false
+  #settling: (() => void)[] = []
+
+  constructor(options: LoopOptions, modules: LoopModules) {
+    this.#options = options
+    this.#modules = modules
+    this.#pacing = new Pacing(options.pacing, modules)
+    this.#rules = new RulesInForce(modules)
+  }
+
+  /** Watches the kernel and makes the first pass soon. */
+  start(): void {
+    this.#watch = this.#modules.kernel.watch(event => this.#heard(event))
+    this.markDirty('all')
+    this.#resyncLater()
+    this.#every('sysctl', this.#options.sysctlMs, () => this.markDirty('sysctl'))
+    this.#every('accept', this.#options.acceptMs, () => this.markDirty('accept'))
+  }
+
+  markDirty(domain: Domain | 'all'): void {
+    if (domain === 'all') for (const each of ALL) this.#dirty.add(each)
+    else this.#dirty.add(domain)
+    this.#wake()
+  }
+
+  /** Resolves when no pass is running and none is due. Failed steps that wait for their next try do not count. */
+  settled(): Promise<void> {
+    if (this.#isQuiet()) return Promise.resolve()
+    return new Promise(resolve => this.#settling.push(resolve))
+  }
+
+  report(): LoopReport {
+    return { converged: this.#converged, failing: new Map(this.#failing), problems: this.#problems }
+  }
+
+  /** Ends after the pass that is running. Leaves the kernel as it is. */
+  async stop(): Promise<void> {
+    this.#stopped = true
+    for (const timer of this.#timers.values()) timer.cancel()
+    this.#timers.clear()
+    await this.#watch?.close()
+    await this.#running
+    this.#settle()
+  }
+
+  // -------------------------------------------------------------- when
+
+  #heard(event: KernelEvent): void {
+    if (event.type === 'overflow') this.markDirty('all')
+    else if (event.type === 'pod-mac') void this.#learn(event.hostIndex, event.mac)
+    else {
+      this.markDirty(event.domain)
+      if (event.domain === 'netfilter') this.markDirty('accept')
+    }
+  }
+
+  #wake(): void {
+    if (this.#stopped || this.#running !== null || this.#timers.has('pass')) return
+    this.#after('pass', this.#options.gatherMs, () => this.#run())
+  }
+
+  #run(): void {
+    this.#running = this.#pass().finally(() => {
+      this.#running = null
+      if (this.#dirty.size > 0) this.#wake()
+      else this.#settle()
+    })
+  }
+
+  #isQuiet(): boolean {
+    return this.#stopped || (this.#running === null && this.#dirty.size === 0 && !this.#timers.has('pass'))
+  }
+
+  #settle(): void {
+    const waiting = this.#settling
+    this.#settling = []
+    for (const resolve of waiting) resolve()
+  }
+
+  #after(name: string, ms: number, callback: () => void): void {
+    this.#timers.get(name)?.cancel()
+    const run = () => {
+      this.#timers.delete(name)
+      callback()
+    }
+    this.#timers.set(name, this.#modules.clock.setTimer(ms, run))
+  }
+
+  #every(name: string, ms: number, callback: () => void): void {
+    this.#after(name, ms, () => {
+      callback()
+      this.#every(name, ms, callback)
+    })
+  }
+
+  /** With jitter: a thousand nodes that started together must not all look at the same moment. */
+  #resyncLater(): void {
+    const jitter = 0.9 + 0.2 * this.#modules.random.fraction()
+    this.#after('resync', this.#options.resyncMs * jitter, () => {
+      this.#pacing.forget()
+      this.markDirty('all')
+      this.#resyncLater()
+    })
+  }
+
+  #retryLater(domain: Domain | 'all', waitMs: number): void {
+    const dueMs = this.#modules.clock.boottimeMs() + waitMs
+    if ((this.#retries.get(domain) ?? Number.POSITIVE_INFINITY) <= dueMs) return
+    this.#retries.set(domain, dueMs)
+    this.#after(`retry ${domain}`, waitMs, () => {
+      this.#retries.delete(domain)
+      this.markDirty(domain)
+    })
+  }
+
+  // -------------------------------------------------------------- a pass
+
+  async #pass(): Promise<void> {
+    const dirty = new Set(this.#dirty)
+    this.#dirty.clear()
+    const { clock, metrics } = this.#modules
+    const began = clock.boottimeMs()
+    let steps = 0
+    try {
+      await this.#passRules(dirty)
+      steps = await this.#passObjects(dirty)
+    } catch (error) {
+      this.#failed('observe', error, 'all')
+    }
+    metrics.passed(clock.boottimeMs() - began, steps)
+  }
+
+  async #passRules(dirty: ReadonlySet<Domain>): Promise<void> {
+    const { facts } = this.#modules
+    const rules = () => desiredRules(facts())
+    if (!facts().complete) return
+    await this.#guard('netfilter', dirty, async verify => {
+      const damaged = await this.#rules.putTable(rules, verify)
+      return damaged ? ['table'] : []
+    })
+    await this.#guard('accept', dirty, verify => this.#rules.putAcceptChains(rules, verify))
+  }
+
+  /**
+   * Runs what keeps one of the two rule sets: paced, its repairs counted, its failures tried again. While damage
+   * is in dispute, what the facts ask for is still done.
+   */
+  async #guard(
+    domain: 'netfilter' | 'accept',
+    dirty: ReadonlySet<Domain>,
+    put: (verify: boolean) => Promise<readonly string[]>,
+  ): Promise<void> {
+    const waitMs = this.#pacing.waitMs(domain)
+    const verify = dirty.has(domain) && waitMs === 0
+    if (dirty.has(domain) && !verify) this.#retryLater(domain, waitMs)
+    if (!verify && !dirty.has('facts')) return
+    try {
+      const mended = await put(verify)
+      this.#failing.delete(domain)
+      this.#pacing.succeeded(domain)
+      for (const what of mended) this.#repaired(domain, `${domain} ${what}`, 'different')
+      if (mended.length > 0) this.#dispute(domain)
+    } catch (error) {
+      this.#failed(domain, error, domain)
+    }
+  }
+
+  async #passObjects(dirty: ReadonlySet<Domain>): Promise<number> {
+    const kinds = kindsToObserve(
+      dirty.has('facts') ? new Set(KINDS) : new Set(KINDS.filter(kind => dirty.has(kind))),
+    )
+    if (kinds.size === 0) return 0
+    const { kernel, facts } = this.#modules
+    const before = facts()
+    const observed = await observe(kernel, kinds, desired(before))
+    const want = desired(steady(before, facts()))
+    if (want.complete && !this.#rules.standing) {
+      this.#retryLater('facts', this.#pacing.waitMs('netfilter'))
+      return 0
+    }
+    const whole = plan(want, observed)
+    // What stands on a link was not looked at: the link's own pass looks at everything.
+    if (!kinds.has('link') && whole.changes.some(({ kind }) => kind === 'link')) {
+      this.markDirty('link')
+      return 0
+    }
+    return this.#apply(kinds, want, {
+      ...whole,
+      changes: whole.changes.filter(({ kind }) => kinds.has(kind)),
+    })
+  }
+
+  async #apply(
+    kinds: ReadonlySet<Kind>,
+    want: DesiredState,
+    { changes, reattach, problems }: Plan,
+  ): Promise<number> {
+    const repairs = this.#repairs.among(changes, want)
+    const applied = await applyChanges(changes, { kernel: this.#modules.kernel, pacing: this.#pacing })
+    this.#repairs.passed(kinds, want, applied)
+    for (const change of applied.done) {
+      this.#failing.delete(objectOf(change))
+      this.#pacing.succeeded(objectOf(change))
+    }
+    this.#countRepairs(applied, repairs)
+    this.#countFailures(applied)
+    if (kinds.has('link')) {
+      this.#report(problems)
+      for (const id of reattach) this.#reattach(id)
+      this.#converged ||= want.complete && applied.failed.length + applied.waiting.length === 0
+      this.#forgetFailures(changes.map(objectOf))
+    }
+    return applied.done.length
+  }
+
+  #countRepairs({ done }: Applied, repairs: ReadonlySet<unknown>): void {
+    const mended = done.filter(change => repairs.has(change))
+    // One object may take two steps: it is one repair.
+    const objects = new Map(mended.map(change => [objectOf(change), change]))
+    let lines = 0
+    for (const [object, change] of objects) {
+      this.#repaired(change.kind, object, change.reason, lines++ < DETAIL_LINES)
+      this.#dispute(object)
+    }
+  }
+
+  #countFailures({ failed, waiting }: Applied): void {
+    const { log, metrics } = this.#modules
+    for (const [index, { change, error }] of failed.entries()) {
+      const object = objectOf(change)
+      this.#pacing.failed(object)
+      this.#failing.set(object, error.message)
+      metrics.stepFailed(change.kind)
+      if (index < DETAIL_LINES)
+        log.warn({ kind: change.kind, object, step: change.step, error: error.message }, 'kernel step failed')
+      this.#retryLater(change.kind, this.#pacing.waitMs(object))
+    }
+    for (const { change, waitMs } of waiting) this.#retryLater(change.kind, waitMs)
+  }
+
+  /** What a whole pass found nothing to do about is not failing any more. */
+  #forgetFailures(pending: readonly string[]): void {
+    const still = new Set(pending)
+    for (const object of this.#failing.keys())
+      if (KINDS.some(kind => object.startsWith(`${kind} `)) && !still.has(object))
+        this.#failing.delete(object)
+    this.#failing.delete('observe')
+  }
+
+  // -------------------------------------------------------------- what is said
+
+  #repaired(kind: Kind | 'netfilter' | 'accept', object: string, reason: Reason, say = true): void {
+    this.#modules.metrics.repaired(kind, reason)
+    if (say) this.#modules.log.info({ kind, object, reason }, 'repaired what somebody else changed')
+  }
+
+  #dispute(object: string): void {
+    if (this.#pacing.repaired(object))
+      this.#modules.log.warn(
+        { object, nextInMs: this.#pacing.waitMs(object) },
+        'somebody keeps undoing this: repairs slow down',
+      )
+  }
+
+  #failed(kind: 'netfilter' | 'accept' | 'observe', error: unknown, retry: Domain | 'all'): void {
+    this.#pacing.failed(kind)
+    this.#failing.set(kind, messageOf(error))
+    this.#modules.metrics.stepFailed(kind)
+    this.#modules.log.warn({ kind, error: messageOf(error) }, 'reconciling failed; trying again')
+    this.#retryLater(retry, this.#pacing.waitMs(kind))
+  }
+
+  #report(problems: readonly Problem[]): void {
+    const known = new Set(this.#problems.map(({ message }) => message))
+    for (const problem of problems)
+      if (!known.has(problem.message)) this.#modules.log.error({ ...problem }, problem.message)
+    this.#problems = problems
+  }
+
+  // -------------------------------------------------------------- pods
+
+  /** Not awaited by the pass: an attachment's own queue may be long. */
+  #reattach(id: string): void {
+    const object = `pod ${id}`
+    if (this.#reattaching.has(id) || this.#pacing.waitMs(object) > 0) return
+    this.#reattaching.add(id)
+    this.#modules.log.info(
+      { kind: 'pod', object, reason: 'missing' },
+      'host end of a pod is gone: attaching it again',
+    )
+    this.#modules
+      .reattach(id)
+      .then(() => this.#dispute(object))
+      .catch(error => {
+        this.#pacing.failed(object)
+        this.#modules.log.warn({ object, error: messageOf(error) }, 'attaching again failed')
+        this.#retryLater('link', this.#pacing.waitMs(object))
+      })
+      .finally(() => {
+        this.#reattaching.delete(id)
+        this.markDirty('link')
+      })
+  }
+
+  async #learn(hostIndex: number, mac: string): Promise<void> {
+    const { kernel, facts, learnPodMac, log } = this.#modules
+    try {
+      const link = (await kernel.readLinks()).find(({ index }) => index === hostIndex)
+      const attachment = facts().attachments.find(({ hostInterface }) => hostInterface === link?.name)
+      if (attachment === undefined || attachment.podMac === mac) return
+      await learnPodMac(attachment.id, mac)
+      this.markDirty('facts')
+    } catch (error) {
+      log.warn({ hostIndex, mac, error: messageOf(error) }, 'a new MAC of a pod could not be taken over')
+    }
+  }
+}
+
+const ALL: readonly Domain[] = [...KINDS, 'netfilter', 'accept', 'facts']
