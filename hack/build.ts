@@ -1,0 +1,155 @@
+/**
+ * Builds dist/: bundles of the Node programs in dist/lib, their launchers in dist/bin, and the CNI executables
+ * (hack/build-cni). A part is built again only if the source it was made of has changed; files appear by rename, so
+ * that a running program never reads half of one.
+ */
+import { execFileSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { build, type Metafile } from 'esbuild'
+
+const OUT = 'dist'
+
+/** Entry to bundle; programs get a launcher of that name in dist/bin. */
+const BUNDLES = [
+  { entry: 'daemon/main.ts', name: 'twilld', program: true },
+  { entry: 'cli/main.ts', name: 'twillctl', program: true },
+  { entry: 'kernel/worker/main.ts', name: 'kernel-worker', program: false },
+]
+
+/** Native parts, and packages that read files of their own at run time, stay in node_modules. */
+const EXTERNAL = ['koffi', 'raw-socket', 'netlink', 'etcd3', '@grpc/*', 'bun', 'esbuild']
+
+/**
+ * A larger young generation spares the daemon collections during bursts (megabytes). The CLI lives too short for it.
+ */
+const NODE_FLAGS: Record<string, string> = { twilld: '--max-semi-space-size=4', twillctl: '' }
+
+/** CommonJS packages inside an ES module need `require`. */
+const BANNER =
+  "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);"
+
+const CNI_SOURCES = [
+  'cni-bin',
+  'lib',
+  'kernel/netlink',
+  'kernel/ownership.ts',
+  'daemon/spool',
+  'hack/build-cni',
+]
+
+interface Stamp {
+  inputs: string[]
+  digest: string
+}
+
+function digestOf(files: string[]): string {
+  const hash = createHash('sha256')
+  for (const file of files) hash.update(`${file}\0`).update(existsSync(file) ? readFileSync(file) : 'absent')
+  return hash.digest('hex')
+}
+
+const stampFile = (name: string) => join(OUT, 'stamps', `${name}.json`)
+
+function isCurrent(name: string, outputs: string[]): boolean {
+  if (!outputs.every(path => existsSync(path)) || !existsSync(stampFile(name))) return false
+  const stamp = JSON.parse(readFileSync(stampFile(name), 'utf8')) as Stamp
+  return digestOf(stamp.inputs) === stamp.digest
+}
+
+function writeStamp(name: string, stamp: Stamp): void {
+  mkdirSync(join(OUT, 'stamps'), { recursive: true })
+  place(stampFile(name), JSON.stringify(stamp), 0o644)
+}
+
+/** Mode before rename: nobody sees the file without it. */
+function place(path: string, content: string | Uint8Array, mode: number): void {
+  const temporary = `${path}.${process.pid}`
+  writeFileSync(temporary, content)
+  chmodSync(temporary, mode)
+  renameSync(temporary, path)
+}
+
+/** The build itself is an input: what it does decides the output. */
+const inputsOf = (metafile: Metafile): string[] =>
+  [...Object.keys(metafile.inputs), 'hack/build.ts', 'package-lock.json'].sort()
+
+async function bundle(entry: string, name: string): Promise<boolean> {
+  const output = join(OUT, 'lib', `${name}.mjs`)
+  if (isCurrent(name, [output, `${output}.map`])) return false
+  const result = await build({
+    entryPoints: [entry],
+    outfile: output,
+    bundle: true,
+    platform: 'node',
+    target: 'node20.19',
+    format: 'esm',
+    external: EXTERNAL,
+    banner: { js: BANNER },
+    sourcemap: 'linked',
+    metafile: true,
+    write: false,
+    logLevel: 'silent',
+  })
+  mkdirSync(join(OUT, 'lib'), { recursive: true })
+  for (const file of [...result.outputFiles].reverse()) place(file.path, file.contents, 0o644)
+  const inputs = inputsOf(result.metafile)
+  writeStamp(name, { inputs, digest: digestOf(inputs) })
+  return true
+}
+
+/** Node is the one that built, or the one in PATH once that is gone. The launcher may be called by a link. */
+function launcher(name: string): string {
+  return `#!/bin/sh
+node='${process.execPath}'
+[ -x "$node" ] || node=node
+self=$0
+[ ! -L "$self" ] || self=$(readlink -f -- "$self")
+exec "$node" --enable-source-maps ${NODE_FLAGS[name]} "\${self%/*}/../lib/${name}.mjs" "$@"
+`.replace(/ {2,}/g, ' ')
+}
+
+function placeLauncher(name: string): void {
+  const path = join(OUT, 'bin', name)
+  const content = launcher(name)
+  if (existsSync(path) && readFileSync(path, 'utf8') === content) return
+  mkdirSync(join(OUT, 'bin'), { recursive: true })
+  place(path, content, 0o755)
+}
+
+function sourcesOf(paths: string[]): string[] {
+  const existing = paths.filter(path => existsSync(path))
+  const listed = execFileSync('find', [...existing, '-type', 'f'], { encoding: 'utf8' })
+  return [...listed.trim().split('\n'), 'package-lock.json'].sort()
+}
+
+function buildCni(): boolean {
+  const outputs = ['twill', 'twill-offline'].map(name => join(OUT, 'bin', name))
+  if (isCurrent('cni', outputs)) return false
+  const inputs = sourcesOf(CNI_SOURCES)
+  const digest = digestOf(inputs)
+  execFileSync('hack/build-cni', [join(OUT, 'bin')], { stdio: 'inherit' })
+  writeStamp('cni', { inputs, digest })
+  return true
+}
+
+/** @returns false if it failed, after saying why; the other parts are built all the same. */
+async function step(name: string, work: () => boolean | Promise<boolean>): Promise<boolean> {
+  const begin = performance.now()
+  try {
+    if (await work()) console.log(`build: ${name} ${((performance.now() - begin) / 1000).toFixed(1)} s`)
+    return true
+  } catch (error) {
+    console.error(`build: ${name}: ${(error as Error).message}`)
+    return false
+  }
+}
+
+const built: boolean[] = []
+for (const { entry, name, program } of BUNDLES) {
+  if (program) placeLauncher(name)
+  built.push(await step(`dist/lib/${name}.mjs`, () => bundle(entry, name)))
+}
+built.push(await step('dist/bin/twill, dist/bin/twill-offline', buildCni))
+process.exit(built.every(Boolean) ? 0 : 1)
