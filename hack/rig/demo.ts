@@ -1,0 +1,139 @@
+/**
+ * The demo: two nodes, a pod on each, attached as a runtime does it, ping and TCP across the overlay, IPv4 and IPv6.
+ * Each line says what happened and how long it took. Whatever fails, everything comes down again, unless --keep.
+ */
+import { parseArgs } from 'node:util'
+import colors from 'picocolors'
+import { Cluster } from './cluster.ts'
+import { nodeLayout, UNDERLAY } from './layout.ts'
+import { printStatus } from './status.ts'
+
+const TCP_PORT = '7777'
+
+function say(text: string): void {
+  console.log(`\n${colors.bold(text)}`)
+}
+
+function line(what: string, durationMs: number): void {
+  console.log(`  ${what.padEnd(66)} ${colors.dim(`${durationMs.toFixed(0).padStart(6)} ms`)}`)
+}
+
+/** @param work returns what to add to the line */
+async function timed(what: string, work: () => Promise<string>): Promise<void> {
+  const begin = performance.now()
+  const said = await work()
+  line(said === '' ? what : `${what}: ${said}`, performance.now() - begin)
+}
+
+async function output(cluster: Cluster, name: string, command: string[], input = ''): Promise<string> {
+  const result = await cluster.exec(name, command, { input, timeoutMs: 15_000 })
+  if (result.status !== 0)
+    throw new Error(`${name}: ${command.join(' ')}: exit ${result.status}: ${result.stderr || result.stdout}`)
+  return result.stdout
+}
+
+async function ping(cluster: Cluster, from: string, address: string): Promise<string> {
+  const said = await output(cluster, from, ['ping', '-c', '3', '-i', '0.05', '-W', '2', address])
+  const [, received] = /(\d+) received/.exec(said) ?? []
+  const [, average] = /= [\d.]+\/([\d.]+)/.exec(said) ?? []
+  return `${received} of 3 answered, ${average} ms`
+}
+
+/** The server answers who it saw, so that a masqueraded source would show. */
+async function tcp(cluster: Cluster, from: string, to: string, address: string): Promise<string> {
+  const server = cluster.exec(to, ['nc', '-l', '-v', '-N', ...family(address), '-p', TCP_PORT], {
+    input: 'hello from the other node\n',
+    timeoutMs: 10_000,
+  })
+  const client = [
+    'sh',
+    '-c',
+    `for i in 1 2 3 4 5 6 7 8 9; do nc -N -w 3 ${address} ${TCP_PORT} </dev/null && exit 0; sleep 0.05; done; exit 1`,
+  ]
+  const heard = await output(cluster, from, client)
+  const seen = /received on .*|Connection received on (\S+)/.exec((await server).stderr)
+  return `"${heard.trim()}", ${seen?.[0]?.toLowerCase() ?? 'source unknown'}`
+}
+
+const family = (address: string): string[] => [address.includes(':') ? '-6' : '-4']
+
+async function story(cluster: Cluster): Promise<void> {
+  say('A cluster: etcd, an underlay that drops pod addresses, two nodes with a twilld each')
+  await cluster.up({ nodes: 2, onStep: line })
+
+  say('A pod on each node, by executing /opt/cni/bin/twill as a container runtime does')
+  for (const [node, name] of [
+    ['node1', 'web'],
+    ['node2', 'client'],
+  ] as const)
+    await timed(`ADD ${name} on ${node}`, async () =>
+      (await cluster.addPod(node, name)).addresses.join(' and '),
+    )
+
+  say('Across the overlay')
+  const web = cluster.pod('web')
+  for (const address of web.addresses) {
+    await timed(`client pings web at ${address}`, () => ping(cluster, 'client', address))
+    await timed(`client talks TCP to web at ${address}`, () => tcp(cluster, 'client', 'web', address))
+  }
+  const [first] = web.addresses
+  await timed(`node2 itself pings web at ${first}`, () => ping(cluster, 'node2', first!))
+  await timed(`web pings node2 at ${nodeLayout('node2').v4}`, () =>
+    ping(cluster, 'web', nodeLayout('node2').v4),
+  )
+  await timed(`web pings the world outside at ${UNDERLAY.outside.v4}`, () =>
+    ping(cluster, 'web', UNDERLAY.outside.v4),
+  )
+
+  say('What stands')
+  await printStatus(cluster)
+  for (const args of [
+    ['route', 'show'],
+    ['-6', 'route', 'show'],
+  ]) {
+    console.log(colors.dim(`\nnode1$ ip ${args.join(' ')}`))
+    console.log((await output(cluster, 'node1', ['ip', ...args])).trim())
+  }
+}
+
+async function takeDown(cluster: Cluster): Promise<void> {
+  say('Everything down again')
+  for (const pod of cluster.pods())
+    await timed(`DEL ${pod.name}`, async () => cluster.deletePod(pod.name).then(() => ''))
+  await timed('the rest', async () => `${(await cluster.down()).length} things removed`)
+  const left = cluster.leftovers()
+  if (left.length > 0) throw new Error(`left behind: ${left.join(', ')}`)
+  console.log('  nothing is left behind')
+}
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({ options: { keep: { type: 'boolean' } } })
+  const cluster = new Cluster(process.env.TWILL_CLUSTER ?? 'twill')
+  const begin = performance.now()
+  say('Twill')
+  line('set-up and build', Number(process.env.SETUP_MS ?? 0))
+  if (cluster.leftovers().length > 0)
+    await timed('an earlier rig goes first', async () => `${(await cluster.down()).length} things removed`)
+  try {
+    await story(cluster)
+    if (values.keep) {
+      say('Left up')
+      console.log(
+        '  hack/cluster status\n  hack/cluster exec client -- ping web-address\n  hack/cluster down',
+      )
+      return
+    }
+    await takeDown(cluster)
+  } catch (error) {
+    if (!values.keep) await cluster.down()
+    throw error
+  }
+  console.log(`\n${((performance.now() - begin) / 1000).toFixed(1)} s`)
+}
+
+try {
+  await main()
+} catch (error) {
+  console.error(colors.red(`\nthe demo failed: ${(error as Error).message}`))
+  process.exitCode = 1
+}
