@@ -140,7 +140,8 @@ function clientOptions(endpoint: string, options: ResolvedEtcdOptions): IOptions
     grpcOptions: {
       'grpc.keepalive_time_ms': options.keepaliveMs,
       'grpc.keepalive_timeout_ms': options.keepaliveTimeoutMs,
-      'grpc.keepalive_permit_without_calls': 1,
+      // Not while idle: etcd answers pings on a connection without streams with GOAWAY too_many_pings.
+      'grpc.keepalive_permit_without_calls': 0,
       'grpc.max_receive_message_length': options.maxMessageBytes,
       'grpc.initial_reconnect_backoff_ms': options.backoffMs.first,
       'grpc.max_reconnect_backoff_ms': options.backoffMs.last,

@@ -28,7 +28,12 @@ const REFUSED = [
   GRPCInvalidArgumentError,
 ]
 
-const isRefused = (error: unknown) => REFUSED.some(kind => error instanceof kind)
+/** grpc-go's words for a request over its limit; grpc-js says "Received …" of an answer, which tells nothing. */
+const REQUEST_TOO_LARGE = 'RESOURCE_EXHAUSTED: grpc: received message larger than max'
+
+function isRefused(error: unknown): boolean {
+  return REFUSED.some(kind => error instanceof kind) || messageOf(error).includes(REQUEST_TOO_LARGE)
+}
 
 function neverHappened(error: unknown): boolean {
   const message = messageOf(error)
@@ -70,7 +75,9 @@ export function isServersAnswer(error: unknown): boolean {
 
 /** A page holds more than this side accepts. */
 export function isTooLarge(error: unknown): boolean {
-  return error instanceof GRPCResourceExhastedError && /larger than max/.test(messageOf(error))
+  return (
+    error instanceof GRPCResourceExhastedError && /: Received message larger than max/.test(messageOf(error))
+  )
 }
 
 /** The revision asked for is compacted away, or (after a restore) yet to come. */
