@@ -50,3 +50,21 @@ export const NFTA_SET_ELEM_KEY = 1
 export const NFTA_SET_ELEM_FLAGS = 3
 export const NFTA_SET_ELEM_KEY_END = 10
 export const NFTA_DATA_VALUE = 1
+
+export const NFPROTO_IPV4 = 2
+export const NFPROTO_IPV6 = 10
+export const NF_INET_LOCAL_IN = 1
+export const NF_INET_FORWARD = 2
+export const NFTA_HOOK_HOOKNUM = 1
+
+export const NFTA_RULE_EXPRESSIONS = 4
+export const NFTA_EXPR_NAME = 1
+export const NFTA_EXPR_DATA = 2
+export const NFTA_TARGET_NAME = 1
+export const NFTA_IMMEDIATE_DATA = 2
+export const NFTA_DATA_VERDICT = 2
+export const NFTA_VERDICT_CODE = 1
+export const NFTA_VERDICT_CHAIN = 2
+export const NF_DROP = 0
+export const NFT_JUMP = -3
+export const NFT_GOTO = -4
