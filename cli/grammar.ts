@@ -114,12 +114,10 @@ function flagsOf(args: Globals): ConnectionFlags {
   return { config: args.config, etcdEndpoints: args['etcd-endpoints'], socket: args.socket }
 }
 
+/** Neither `array` (it eats what follows) nor `requiresArg` (it takes the "-" of standard input for a flag). */
 const FILE_OPTION = {
   alias: 'f',
   type: 'string',
-  array: true,
-  nargs: 1,
-  requiresArg: true,
   describe: 'YAML file of resources, - for standard input; may be given again',
 } as const
 
@@ -129,10 +127,11 @@ function withApply(parser: Argv, choose: Choose): Argv {
     'Create resources, or bring them to what the files say',
     (each: Argv) =>
       each
-        .option('file', { ...FILE_OPTION, demandOption: true })
+        .option('file', FILE_OPTION)
+        .check(args => checkFiles(args.file ?? []))
         .example('$0 apply -f pools.yaml', 'create or update what the file describes')
         .example('$0 get ippools -o yaml | $0 apply -f -', 'changes nothing'),
-    args => choose({ verb: 'apply', files: args.file as string[] }, flagsOf(args as Globals)),
+    args => choose({ verb: 'apply', files: filesOf(args.file) ?? [] }, flagsOf(args as Globals)),
   )
 }
 
@@ -189,8 +188,14 @@ function withDelete(parser: Argv, choose: Choose): Argv {
   )
 }
 
-function deletionOf(kind: unknown, names: unknown, files: unknown, drain: boolean): Command {
-  if (Array.isArray(files)) return { verb: 'delete-files', files: files as string[], drain }
+/** undefined: no `-f` was given. */
+function filesOf(given: unknown): string[] | undefined {
+  return given === undefined ? undefined : [given].flat().map(String)
+}
+
+function deletionOf(kind: unknown, names: unknown, given: unknown, drain: boolean): Command {
+  const files = filesOf(given)
+  if (files !== undefined) return { verb: 'delete-files', files, drain }
   return { verb: 'delete', kind: kindNamed(String(kind))!, names: (names as unknown[]).map(String), drain }
 }
 
@@ -221,10 +226,16 @@ function checkKind(kind: unknown): true {
   throw new Error(`kind: ${JSON.stringify(kind)}: unknown kind, ${suggestion(String(kind), names)}`)
 }
 
+function checkFiles(given: unknown): true {
+  const files = filesOf(given) ?? []
+  if (files.length > 0 && files.every(file => file !== '')) return true
+  throw new Error('expected -f FILE, - for standard input')
+}
+
 function checkDeletion(kind: unknown, names: unknown, files: unknown): true {
   const named = kind !== undefined
   if (named && files !== undefined) throw new Error('expected KIND NAME or -f FILE, not both')
-  if (files !== undefined) return true
+  if (files !== undefined) return checkFiles(files)
   if (!named) throw new Error('expected KIND NAME or -f FILE')
   checkKind(kind)
   if (!Array.isArray(names) || names.length === 0) throw new Error(`expected the name of a ${String(kind)}`)

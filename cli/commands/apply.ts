@@ -22,7 +22,8 @@ export async function apply(files: readonly string[], session: Session): Promise
     } catch (error) {
       if (isTwillError(error) && error.code.startsWith('store.') && error.code !== 'store.conflict')
         throw error
-      session.complain(`${where}: ${name}: ${messageOf(error)}`)
+      const message = messageOf(error)
+      session.complain(`${where}: ${message.startsWith(name) ? message : `${name}: ${message}`}`)
       code = 1
     }
   }

@@ -3,7 +3,7 @@ import { resourceKey } from '../../datastore/keys.ts'
 import { kindOf, type Resource, type ResourceKind } from '../../datastore/resources/kinds.ts'
 import { changeRecord, KEEP } from '../../ipam/change-record.ts'
 import { deletePool } from '../../ipam/pools.ts'
-import { isTwillError, messageOf } from '../../lib/errors.ts'
+import { isTwillError, messageOf, TwillError } from '../../lib/errors.ts'
 import { removeNode } from '../node-removal.ts'
 import { notFound, parseStored } from '../resources.ts'
 import type { Session } from '../session.ts'
@@ -55,13 +55,23 @@ function deleteOne(resource: Named, options: DeleteOptions, session: Session): P
     : deleteIPPool(resource, options, session)
 }
 
-/** @throws resource.not-found, resource.in-use, store.* */
-async function deleteIPPool({ name }: Named, options: DeleteOptions, session: Session): Promise<string> {
+/** @throws resource.not-found; resource.in-use, also when it is closed and not yet empty; store.* */
+async function deleteIPPool(
+  { kind, name }: Named,
+  options: DeleteOptions,
+  session: Session,
+): Promise<string> {
   const modules = { store: await session.store(), clock: session.modules.clock }
-  const deletion = await deletePool(name, options, modules)
+  const deletion = await deletePool(name, options, modules).catch(error => {
+    throw isTwillError(error, 'resource.not-found') ? notFound(kind, name) : error
+  })
   if (deletion.removed) return `IPPool ${name} deleted`
   const owners = deletion.owners.join(', ')
-  return `IPPool ${name} closed: ${deletion.parts} parts still belong to nodes (${owners}); run this again to see it gone`
+  throw new TwillError(
+    'resource.in-use',
+    `IPPool ${name}: closed, but ${deletion.parts} parts still belong to nodes (${owners}): run this again once they have let go`,
+    { kind: 'IPPool', name, owners: deletion.owners },
+  )
 }
 
 /** @throws resource.not-found, resource.in-use: it lives; store.* */

@@ -46,7 +46,7 @@ const IP_POOL: ResourceKind = {
     { header: 'ENCAPSULATION', field: ['spec', 'encapsulation'], wide: false },
     { header: 'ROUTES', field: ['spec', 'routes'], wide: true },
     { header: 'NAT', field: ['spec', 'natOutgoing'], wide: true },
-    { header: 'DISABLED', field: ['spec', 'disabled'], wide: false },
+    { header: 'DISABLED', field: ['spec', 'disabled'], wide: true },
   ],
 }
 

@@ -1,0 +1,192 @@
+/** twillctl delete: pools in use stay, a living node stays, a silent one is marked, fenced and withdrawn. */
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import type { LivenessRecord } from '../../../datastore/records/liveness.ts'
+import type { SlotRecord } from '../../../datastore/records/slot.ts'
+import { TwillError } from '../../../lib/errors.ts'
+import { ledger, liveness, nodeRecord, part, slot } from '../../fixtures/cluster-records.ts'
+import { Twillctl } from '../../fixtures/twillctl.ts'
+
+const POOL = `apiVersion: twill.network/v1alpha1
+kind: IPPool
+metadata: {name: default}
+spec: {cidr: 10.244.0.0/16}
+`
+const SLOT = 'slots/id-1/10.244.0.0-26'
+
+async function withPool(): Promise<Twillctl> {
+  const cli = new Twillctl()
+  cli.files.set('p.yaml', POOL)
+  assert.is((await cli.run('apply', '-f', 'p.yaml')).code, 0)
+  return cli
+}
+
+test('a pool that nobody uses goes, with its entry in the address space', async () => {
+  const cli = await withPool()
+  assert.equal(await cli.run('delete', 'ippool', 'default'), {
+    code: 0,
+    out: 'IPPool default deleted\n',
+    err: '',
+  })
+  assert.is(await cli.record('resources/ippools/default'), null)
+  assert.equal(((await cli.record('address-space')) as { pools: object[] }).pools, [])
+})
+
+test('by file', async () => {
+  const cli = await withPool()
+  assert.is((await cli.run('delete', '-f', 'p.yaml')).out, 'IPPool default deleted\n')
+  assert.equal(await cli.run('delete', '-f', 'p.yaml'), {
+    code: 1,
+    out: '',
+    err: 'error: IPPool default: not found\n',
+  })
+})
+
+test('a pool in use is refused and stays open; the others named are deleted', async () => {
+  const cli = await withPool()
+  await cli.put(SLOT, slot([part('10.244.0.0/26', 'uid-node1', 3)]))
+  await cli.put('ledgers/id-1/10.244.0.0-26/uid-node1', ledger('uid-node1', { '3': ['10.244.0.1'] }))
+  cli.files.set('q.yaml', POOL.replace('default', 'other').replace('10.244', '10.245'))
+  await cli.run('apply', '-f', 'q.yaml')
+  const { code, out, err } = await cli.run('delete', 'ippool', 'default', 'other')
+  assert.is(code, 1)
+  assert.is(out, 'IPPool other deleted\n')
+  assert.match(err, /^error: IPPool default .*in use.*1 pod/)
+  assert.match((await cli.run('get', 'pool', 'default')).out, 'Open')
+})
+
+test('--drain closes it and says what is missing', async () => {
+  const cli = await withPool()
+  await cli.put(SLOT, slot([part('10.244.0.0/26', 'uid-node1', 3)]))
+  const { code, err } = await cli.run('delete', 'ippool', 'default', '--drain')
+  assert.is(code, 1)
+  assert.match(err, 'error: IPPool default: closed, but 1 parts still belong to nodes (uid-node1)')
+  assert.match((await cli.run('get', 'pool', 'default')).out, 'Closing')
+  await cli.put(SLOT, slot([part('10.244.0.0/26', null, 3)]))
+  assert.is((await cli.run('delete', 'ippool', 'default', '--drain')).out, 'IPPool default deleted\n')
+})
+
+/** node2 with parts in two slots, next to a part of node1. */
+async function withNode(changes: Partial<LivenessRecord> = {}): Promise<Twillctl> {
+  const cli = new Twillctl()
+  await cli.put('nodes/node2', nodeRecord('node2', 2))
+  await cli.put('liveness/uid-node2', liveness('node2', changes))
+  await cli.put('resources/nodes/node2', {
+    apiVersion: 'twill.network/v1alpha1',
+    kind: 'Node',
+    metadata: { name: 'node2' },
+    spec: {},
+  })
+  await cli.put(
+    'slots/p/10.244.0.0-26',
+    slot([part('10.244.0.0/27', 'uid-node1', 3), part('10.244.0.32/27', 'uid-node2', 4)]),
+  )
+  await cli.put('slots/p/10.244.0.64-26', slot([part('10.244.0.64/26', 'uid-node2', 5)]))
+  return cli
+}
+
+const fences = async (cli: Twillctl, key: string) =>
+  ((await cli.record(key)) as SlotRecord).parts.map(each => each.fence)
+
+test('a silent node: marked, its parts fenced with its allowance, record and resource gone', async () => {
+  const cli = await withNode()
+  cli.env.USER = 'alice'
+  const { code, out, err } = await cli.run('delete', 'node', 'node2')
+  assert.is(code, 0, err)
+  assert.is(out, 'Node node2 deleted: its 2 parts are fenced and become free after 60 min\n')
+  assert.is(err, 'watching the heartbeat of node node2 for 25 s\n')
+  const { removed } = (await cli.record('liveness/uid-node2')) as LivenessRecord
+  assert.equal([removed?.by, removed?.endsWith], ['twillctl (alice)', 'return'])
+  const fence = { id: removed?.fence, allowanceMs: 3_600_000 }
+  assert.equal(await fences(cli, 'slots/p/10.244.0.0-26'), [null, fence])
+  assert.equal(await fences(cli, 'slots/p/10.244.0.64-26'), [fence])
+  assert.is(await cli.record('nodes/node2'), null)
+  assert.is(await cli.record('resources/nodes/node2'), null)
+  // Generations are raised when a part changes owner, and only then (rule 1).
+  const { parts, generation } = (await cli.record('slots/p/10.244.0.64-26')) as SlotRecord
+  assert.equal([parts[0]?.generation, generation], [5, 9])
+})
+
+for (const atMs of [1_000, 24_000])
+  test(`a heartbeat ${atMs / 1000} s after the first look: refused, nothing changed`, async () => {
+    const cli = await withNode()
+    let beaten = false
+    cli.onSleep = async passedMs => {
+      if (passedMs < atMs || beaten) return
+      beaten = true
+      await cli.put('liveness/uid-node2', liveness('node2', { heartbeat: 8 }))
+    }
+    const { code, out, err } = await cli.run('delete', 'node', 'node2')
+    assert.equal([code, out], [1, ''])
+    assert.match(
+      err,
+      'error: Node node2: alive: its heartbeat went from 7 to 8: expected a node whose daemon is stopped',
+    )
+    assert.equal(await fences(cli, 'slots/p/10.244.0.64-26'), [null])
+    assert.not.equal(await cli.record('nodes/node2'), null)
+    assert.not.equal(await cli.record('resources/nodes/node2'), null)
+  })
+
+test('a heartbeat between the last look and the mark is seen by compare-and-swap', async () => {
+  const cli = await withNode()
+  const commit = cli.store.commit.bind(cli.store)
+  cli.store.commit = async asked => {
+    cli.store.commit = commit
+    await cli.put('liveness/uid-node2', liveness('node2', { heartbeat: 8 }))
+    return commit(asked)
+  }
+  const { code, err } = await cli.run('delete', 'node', 'node2')
+  assert.is(code, 1)
+  assert.match(err, 'alive')
+  assert.is(((await cli.record('liveness/uid-node2')) as LivenessRecord).removed, null)
+})
+
+test('a removal that stopped halfway is finished with the same fence, without watching again', async () => {
+  const cli = await withNode({ removed: { fence: 'f1', by: 'ops', endsWith: 'return' } })
+  const { code, err } = await cli.run('delete', 'node', 'node2')
+  assert.equal([code, err], [0, ''])
+  assert.equal(await fences(cli, 'slots/p/10.244.0.64-26'), [{ id: 'f1', allowanceMs: 3_600_000 }])
+  assert.is(((await cli.record('liveness/uid-node2')) as LivenessRecord).removed?.by, 'ops')
+})
+
+test('an earlier identity of the same name is fenced too; another machine’s record stays', async () => {
+  const cli = await withNode()
+  await cli.put('liveness/uid-earlier', liveness('node2', { uid: 'uid-earlier' }))
+  await cli.put('slots/p/10.244.0.128-26', slot([part('10.244.0.128/26', 'uid-earlier', 6)]))
+  await cli.put('nodes/node1', nodeRecord('node1', 1))
+  assert.is((await cli.run('delete', 'node', 'node2')).code, 0)
+  assert.not.equal(await fences(cli, 'slots/p/10.244.0.128-26'), [null])
+  assert.not.equal(await cli.record('nodes/node1'), null)
+})
+
+test('a node that never registered: only what the operator wrote goes', async () => {
+  const cli = new Twillctl()
+  cli.files.set('n.yaml', 'apiVersion: twill.network/v1alpha1\nkind: Node\nmetadata: {name: later}\n')
+  await cli.run('apply', '-f', 'n.yaml')
+  assert.equal(await cli.run('delete', 'node', 'later'), { code: 0, out: 'Node later deleted\n', err: '' })
+})
+
+test('a node that nobody knows: one line, exit code 1', async () => {
+  assert.equal(await new Twillctl().run('delete', 'node', 'none'), {
+    code: 1,
+    out: '',
+    err: 'error: Node none: not found\n',
+  })
+})
+
+test('a deletion whose answer is lost is reported as done', async () => {
+  const cli = new Twillctl()
+  cli.files.set('n.yaml', 'apiVersion: twill.network/v1alpha1\nkind: Node\nmetadata: {name: later}\n')
+  await cli.run('apply', '-f', 'n.yaml')
+  cli.store.doubtNext('landed')
+  assert.is((await cli.run('delete', 'node', 'later')).out, 'Node later deleted\n')
+})
+
+test('a store that is away ends the command with one line', async () => {
+  const cli = await withPool()
+  cli.store.failWith(new TwillError('store.unavailable', 'etcd at http://etcd:2379: no connection'))
+  const { code, err } = await cli.run('delete', 'ippool', 'default', 'other')
+  assert.equal([code, err], [1, 'error: etcd at http://etcd:2379: no connection\n'])
+})
+
+test.run()
