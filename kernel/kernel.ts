@@ -235,8 +235,15 @@ export interface AcceptChain {
 // ---------------------------------------------------------------- notifications
 
 export type KernelEvent =
-  /** A domain changed by somebody; the loop observes and compares. Our own changes are reported too. */
-  | { type: 'changed'; domain: 'link' | 'address' | 'route' | 'neighbour' | 'fdb' | 'netfilter' }
+  /**
+   * A domain changed by somebody; the loop observes and compares. Our own changes are reported too; `own` is true
+   * when nothing but calls of this Kernel caused them.
+   */
+  | {
+      type: 'changed'
+      domain: 'link' | 'address' | 'route' | 'neighbour' | 'fdb' | 'netfilter'
+      own?: boolean
+    }
   /** The receive buffer overflowed, or the monitor restarted: anything may have changed. */
   | { type: 'overflow' }
   /** A link's MAC changed in a namespace known by NETLINK_LISTEN_ALL_NSID; `hostIndex` is its veth peer here. */

@@ -17,6 +17,9 @@ export interface Libc {
   send(fd: number, data: Buffer, length: number, flags: number): number
   recv(fd: number, data: Buffer, length: number, flags: number): number
   recvmsg(fd: number, header: Buffer, flags: number): number
+  /** struct pollfd { i32 fd · i16 events · i16 revents } in a row. */
+  poll(fds: Buffer, count: number, timeoutMs: number): number
+  eventfd(initial: number, flags: number): number
   close(fd: number): number
   setns(fd: number, type: number): number
   /** Ends the whole process, every thread of it, at once. */
@@ -38,6 +41,8 @@ export function loadLibc(): Libc {
     send: lib.func('int64_t send(int fd, const void *data, size_t length, int flags)'),
     recv: lib.func('int64_t recv(int fd, void *data, size_t length, int flags)'),
     recvmsg: lib.func('int64_t recvmsg(int fd, void *header, int flags)'),
+    poll: lib.func('int poll(void *fds, unsigned long count, int timeoutMs)'),
+    eventfd: lib.func('int eventfd(unsigned int initial, int flags)'),
     close: lib.func('int close(int fd)'),
     setns: lib.func('int setns(int fd, int type)'),
     _exit: lib.func('void _exit(int status)'),
@@ -47,7 +52,9 @@ export function loadLibc(): Libc {
 }
 
 const ERRNO_NAMES: ReadonlyMap<number, string> = new Map(
-  Object.entries(constants.errno).map(([name, number]) => [number, name]),
+  Object.entries(constants.errno)
+    .filter(([name]) => name !== 'EWOULDBLOCK')
+    .map(([name, number]) => [number, name]),
 )
 
 /** 'ENOENT' for 2; 'E524' for what has no name in libc (netlink passes kernel-internal numbers through). */

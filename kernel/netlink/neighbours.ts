@@ -51,6 +51,7 @@ export function writeDumpNeighbours(request: Datagram, family: number, index = 0
   return request.u32(index).u16(0).u8(0).u8(0)
 }
 
+/** null for another device's, and for the kernel's own entries (multicast, broadcast: NUD_NOARP). */
 export function readNeighbour(
   message: NetlinkMessage,
   nameOf: (index: number) => string | null,
@@ -58,16 +59,17 @@ export function readNeighbour(
   const { bytes, start, end } = message
   const family = bytes[start] === c.AF_INET ? 4 : bytes[start] === c.AF_INET6 ? 6 : null
   const device = nameOf(bytes.readInt32LE(start + 4))
+  const state = bytes.readUInt16LE(start + 8)
   const attributes = readAttributes(bytes, start + 12, end)
   const address = attributes.get(c.NDA_DST)
   const mac = attributes.get(c.NDA_LLADDR)
-  if (family === null || device === null || address === undefined) return null
+  if (family === null || device === null || address === undefined || state & c.NUD_NOARP) return null
   return {
     device,
     family,
     address: formatIp(readIp(address)),
     mac: mac?.length === 6 ? readMac(mac) : null,
-    permanent: (bytes.readUInt16LE(start + 8) & c.NUD_PERMANENT) !== 0,
+    permanent: (state & c.NUD_PERMANENT) !== 0,
   }
 }
 

@@ -21,6 +21,8 @@ const TYPES: ReadonlyMap<number, RouteType> = new Map([
   [c.RTN_UNREACHABLE, 'unreachable'],
 ])
 
+const LEADS_NOWHERE: ReadonlySet<RouteType> = new Set(['blackhole', 'unreachable'])
+
 export interface RouteFields {
   readonly dst: Cidr
   /** RTN_… */
@@ -79,11 +81,13 @@ export function readRoute(message: NetlinkMessage, nameOf: (index: number) => st
   if (family === null) return null
   const found = readRouteAttributes(bytes, start + 12, end)
   const flags = bytes.readUInt32LE(start + 8)
+  const type = TYPES.get(bytes[start + 7] as number) ?? 'other'
   return {
     family,
     dst: `${found.dst ?? (family === 4 ? '0.0.0.0' : '::')}/${bytes[start + 1]}`,
-    type: TYPES.get(bytes[start + 7] as number) ?? 'other',
-    device: found.index === 0 ? null : nameOf(found.index),
+    type,
+    // IPv6 says lo where a route leads nowhere, IPv4 nothing.
+    device: found.index === 0 || LEADS_NOWHERE.has(type) ? null : nameOf(found.index),
     gateway: found.gateway,
     src: found.src,
     metric: found.metric,

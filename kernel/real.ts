@@ -1,0 +1,156 @@
+/**
+ * The Kernel on a real one. "Own" is the network namespace that the process is in when this is called.
+ *
+ * Invariant: nothing here blocks the calling thread; every call is a job for one of three threads (worker/jobs.ts).
+ */
+
+import { TwillError } from '../lib/errors.ts'
+import type { Log } from '../lib/log.ts'
+import type { Kernel, KernelEvent, PodEndpoint, PodEndpointSpec, SetElement, StepOutcome } from './kernel.ts'
+import { receivedError, type SentError } from './worker/jobs.ts'
+import { KernelThread } from './worker/thread.ts'
+
+export interface RealKernelOptions {
+  /** Of the built worker (dist/lib/kernel-worker.mjs). Left out: the source, through tsx. */
+  readonly workerUrl?: URL
+}
+
+export interface RealKernelModules {
+  readonly log: Log
+  /** Told once when a thread died: the daemon should end, a new one takes over the data path untouched. */
+  readonly onDead?: (error: Error) => void
+}
+
+/** An attach that meets a link awaiting deletion has it deleted, this often at most. */
+const REAP_ATTEMPTS = 3
+
+/** @throws TwillError kernel.failed when a thread cannot start (no netlink, no permission) */
+export async function createKernel(options: RealKernelOptions, modules: RealKernelModules): Promise<Kernel> {
+  const kernel = new ThreadedKernel(options, modules)
+  try {
+    await kernel.start()
+    return kernel
+  } catch (error) {
+    await kernel.close()
+    throw error
+  }
+}
+
+class ThreadedKernel implements Kernel {
+  readonly #pods: KernelThread<'pods'>
+  readonly #loop: KernelThread<'loop'>
+  readonly #background: KernelThread<'background'>
+  readonly #listeners = new Set<(event: KernelEvent) => void>()
+
+  constructor(options: RealKernelOptions, modules: RealKernelModules) {
+    const url = options.workerUrl ?? new URL('./worker/under-tsx.mjs', import.meta.url)
+    const threadModules = {
+      onEvent: (event: KernelEvent) => this.#emit(event),
+      onEnd: (error: Error) => {
+        modules.log.error({ error: error.message }, 'a kernel thread died')
+        modules.onDead?.(error)
+      },
+    }
+    this.#pods = new KernelThread({ role: 'pods', url }, threadModules)
+    this.#loop = new KernelThread({ role: 'loop', url }, threadModules)
+    this.#background = new KernelThread({ role: 'background', url }, threadModules)
+  }
+
+  async start(): Promise<void> {
+    await Promise.all([this.#pods.ready, this.#loop.ready, this.#background.ready])
+    const ports = await Promise.all([this.#pods.run('ports'), this.#loop.run('ports')])
+    await this.#background.run('watch', ports.flat())
+  }
+
+  readLinks() {
+    return this.#loop.run('readLinks')
+  }
+  readAddresses() {
+    return this.#loop.run('readAddresses')
+  }
+  readRoutes(filter?: { protocol?: number; table?: number }) {
+    return this.#loop.run('readRoutes', filter)
+  }
+  readNeighbours() {
+    return this.#loop.run('readNeighbours')
+  }
+  readFdb(device: string) {
+    return this.#loop.run('readFdb', device)
+  }
+  readSysctl(path: string) {
+    return this.#loop.run('readSysctl', path)
+  }
+  lookupRoute(destination: string) {
+    return this.#loop.run('lookupRoute', destination)
+  }
+  async apply(steps: Parameters<Kernel['apply']>[0]) {
+    return (await this.#loop.run('apply', steps)).map(withError)
+  }
+
+  async attachPod(spec: PodEndpointSpec, elements: readonly SetElement[]): Promise<PodEndpoint> {
+    for (let attempt = 0; attempt < REAP_ATTEMPTS; attempt++) {
+      const endpoint = await this.#pods.run('attach', spec, elements)
+      if (endpoint !== 'awaiting-reap') return endpoint
+      await this.#background.run('reap')
+    }
+    throw new TwillError(
+      'kernel.failed',
+      `${spec.podInterface} in ${spec.netns.path} awaits deletion and cannot be deleted`,
+      { operation: 'attach', errno: 'EBUSY', message: '' },
+      { retryable: true },
+    )
+  }
+  detachPod(...args: Parameters<Kernel['detachPod']>) {
+    return this.#pods.run('detach', ...args)
+  }
+  reapLinks() {
+    return this.#background.run('reap')
+  }
+  inspectPod(...args: Parameters<Kernel['inspectPod']>) {
+    return this.#pods.run('inspect', ...args)
+  }
+  netnsCookie(...args: Parameters<Kernel['netnsCookie']>) {
+    return this.#pods.run('netnsCookie', ...args)
+  }
+  ownNetnsCookie() {
+    return this.#pods.run('ownNetnsCookie')
+  }
+
+  replaceRuleset(...args: Parameters<Kernel['replaceRuleset']>) {
+    return this.#pods.run('replaceRuleset', ...args)
+  }
+  changeElements(...args: Parameters<Kernel['changeElements']>) {
+    return this.#pods.run('changeElements', ...args)
+  }
+  rulesetIntact() {
+    return this.#pods.run('rulesetIntact')
+  }
+  ensureAcceptChains(...args: Parameters<Kernel['ensureAcceptChains']>) {
+    return this.#loop.run('ensureAcceptChains', ...args)
+  }
+  readForeignFilters() {
+    return this.#loop.run('readForeignFilters')
+  }
+
+  watch(listener: (event: KernelEvent) => void) {
+    this.#listeners.add(listener)
+    return {
+      close: async () => {
+        this.#listeners.delete(listener)
+      },
+    }
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([this.#pods.close(), this.#loop.close(), this.#background.close()])
+  }
+
+  #emit(event: KernelEvent): void {
+    for (const listener of this.#listeners) listener(event)
+  }
+}
+
+function withError(outcome: StepOutcome): StepOutcome {
+  if (outcome.error === null) return outcome
+  return { step: outcome.step, error: receivedError(outcome.error as unknown as SentError) }
+}

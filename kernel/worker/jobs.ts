@@ -1,0 +1,98 @@
+/**
+ * What the kernel's threads are asked to do, and how answers travel. Three threads, because calls block:
+ *
+ * | thread | jobs | blocks for |
+ * |---|---|---|
+ * | pods | attach, detach, inspect; all of nftables | under a millisecond each; a whole ruleset up to 0.2 s |
+ * | loop | reads and steps of the loop, accept chains | a dump of 10,000 routes 10 ms, iptables some 20 ms |
+ * | background | deletion of links, notifications | 15-50 ms |
+ *
+ * nftables lives with the pods: an attach needs its elements between two of its steps, and whole rulesets are
+ * rare. Invariant: a thread does one job at a time, in the order they were posted.
+ */
+import { type ErrorCode, type ErrorData, messageOf, TwillError } from '../../lib/errors.ts'
+import type {
+  Kernel,
+  KernelEvent,
+  NetnsRef,
+  PodDetachSpec,
+  PodEndpoint,
+  PodEndpointSpec,
+  PodState,
+  SetElement,
+} from '../kernel.ts'
+
+type Sync<F> = F extends (...args: infer A) => Promise<infer R> ? (...args: A) => R : never
+
+export interface PodsJobs {
+  attach(spec: PodEndpointSpec, elements: readonly SetElement[]): PodEndpoint | 'awaiting-reap'
+  detach(spec: PodDetachSpec, elements: readonly SetElement[]): void
+  inspect(netns: NetnsRef, podInterface: string): PodState
+  netnsCookie(netns: NetnsRef): string
+  ownNetnsCookie(): string
+  replaceRuleset: Sync<Kernel['replaceRuleset']>
+  changeElements: Sync<Kernel['changeElements']>
+  rulesetIntact(): boolean
+  /** Addresses of this thread's sockets, by which its changes are told from others'. */
+  ports(): number[]
+}
+
+export interface LoopJobs {
+  readLinks: Sync<Kernel['readLinks']>
+  readAddresses: Sync<Kernel['readAddresses']>
+  readRoutes: Sync<Kernel['readRoutes']>
+  readNeighbours: Sync<Kernel['readNeighbours']>
+  readFdb: Sync<Kernel['readFdb']>
+  readSysctl: Sync<Kernel['readSysctl']>
+  lookupRoute: Sync<Kernel['lookupRoute']>
+  apply: Sync<Kernel['apply']>
+  ensureAcceptChains: Sync<Kernel['ensureAcceptChains']>
+  readForeignFilters: Sync<Kernel['readForeignFilters']>
+  ports(): number[]
+}
+
+export interface BackgroundJobs {
+  reap: Sync<Kernel['reapLinks']>
+  /** Begins to report; `ports` are those of our own sockets. */
+  watch(ports: readonly number[]): void
+}
+
+export interface Roles {
+  pods: PodsJobs
+  loop: LoopJobs
+  background: BackgroundJobs
+}
+
+export type Role = keyof Roles
+
+export interface Request {
+  readonly id: number
+  readonly job: string
+  readonly args: readonly unknown[]
+}
+
+/** Errors lose their class on the way; what makes a TwillError travels as data. */
+export interface SentError {
+  readonly code: ErrorCode
+  readonly message: string
+  readonly data: ErrorData
+  readonly retryable: boolean
+}
+
+export type Answer =
+  /** `wakeFd`: to be written to after each request, since the thread waits elsewhere; see monitor/. */
+  | { readonly ready: true; readonly wakeFd: number | null }
+  | { readonly id: number; readonly value: unknown }
+  | { readonly id: number; readonly error: SentError }
+  | { readonly event: KernelEvent }
+
+export function sentError(error: unknown): SentError {
+  if (error instanceof TwillError)
+    return { code: error.code, message: error.message, data: error.data, retryable: error.retryable }
+  const message = error instanceof Error ? (error.stack ?? error.message) : messageOf(error)
+  return { code: 'internal', message, data: {}, retryable: false }
+}
+
+export function receivedError(sent: SentError): TwillError {
+  return new TwillError(sent.code, sent.message, sent.data, { retryable: sent.retryable })
+}

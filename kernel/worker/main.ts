@@ -1,0 +1,126 @@
+/**
+ * Entry of the kernel's threads: builds what its role needs, in the network namespace that the thread is in, and
+ * serves jobs one after the other. Loads nothing but kernel/ and lib/, to stay small: every thread has a heap of
+ * its own.
+ */
+import { parentPort, workerData } from 'node:worker_threads'
+import { TwillError } from '../../lib/errors.ts'
+import { flushConntrack } from '../conntrack/flush.ts'
+import { AcceptChains } from '../iptables/accept-chains.ts'
+import type { StepOutcome } from '../kernel.ts'
+import { Monitor } from '../monitor/monitor.ts'
+import { StepExecutor } from '../netlink/apply.ts'
+import { NETLINK_NETFILTER, NETLINK_ROUTE } from '../netlink/constants.ts'
+import { type Libc, loadLibc } from '../netlink/libc.ts'
+import { NetlinkSocket } from '../netlink/socket.ts'
+import { NetworkState } from '../netlink/state.ts'
+import { Namespaces } from '../netns/namespaces.ts'
+import { openNft } from '../nft/interpreter.ts'
+import { NftTable } from '../nft/table.ts'
+import { PodEndpoints } from '../pod/endpoints.ts'
+import { reapLinks } from '../pod/reap.ts'
+import { readSysctl } from '../sysctl.ts'
+import type { Answer, BackgroundJobs, LoopJobs, PodsJobs, Request, Role } from './jobs.ts'
+import { sentError } from './jobs.ts'
+
+type Serve = (request: Request) => void
+
+function podsJobs(libc: Libc): PodsJobs {
+  const socket = new NetlinkSocket({ protocol: NETLINK_ROUTE }, { libc })
+  const netfilter = new NetlinkSocket({ protocol: NETLINK_NETFILTER }, { libc })
+  const table = new NftTable({}, { socket: netfilter, interpreter: openNft() })
+  const endpoints = new PodEndpoints(
+    {},
+    {
+      libc,
+      socket,
+      namespaces: new Namespaces({}, { libc }),
+      elements: table,
+      flushConntrack: addresses => void flushConntrack(netfilter, addresses),
+    },
+  )
+  return {
+    attach: (spec, elements) => endpoints.attach(spec, elements),
+    detach: (spec, elements) => endpoints.detach(spec, elements),
+    inspect: (netns, podInterface) => endpoints.inspect(netns, podInterface),
+    netnsCookie: netns => endpoints.cookie(netns),
+    ownNetnsCookie: () => endpoints.ownCookie(),
+    replaceRuleset: ruleset => table.replace(ruleset),
+    changeElements: change => table.change(change),
+    rulesetIntact: () => table.intact(),
+    ports: () => [socket.portId, netfilter.portId],
+  }
+}
+
+function loopJobs(libc: Libc): LoopJobs {
+  const socket = new NetlinkSocket({ protocol: NETLINK_ROUTE }, { libc })
+  const netfilter = new NetlinkSocket({ protocol: NETLINK_NETFILTER }, { libc })
+  const state = new NetworkState({}, { socket })
+  const acceptChains = new AcceptChains({}, { socket: netfilter })
+  const executor = new StepExecutor({}, { socket })
+  return {
+    readLinks: () => state.links(),
+    readAddresses: () => state.addresses(),
+    readRoutes: filter => state.routes(filter),
+    readNeighbours: () => state.neighbours(),
+    readFdb: device => state.fdb(device),
+    readSysctl,
+    lookupRoute: destination => state.lookup(destination),
+    apply: steps => executor.apply(steps).map(withSentError),
+    ensureAcceptChains: chains => acceptChains.ensure(chains),
+    readForeignFilters: () => acceptChains.foreignFilters(),
+    ports: () => [socket.portId, netfilter.portId],
+  }
+}
+
+/** An error as data; kernel/real.ts makes it an error again. */
+function withSentError(outcome: StepOutcome): StepOutcome {
+  if (outcome.error === null) return outcome
+  return { step: outcome.step, error: sentError(outcome.error) as unknown as Error }
+}
+
+function backgroundJobs(libc: Libc, monitor: Monitor): BackgroundJobs {
+  const socket = new NetlinkSocket({ protocol: NETLINK_ROUTE }, { libc })
+  return {
+    reap: () => reapLinks(socket),
+    watch: ports => {
+      monitor.start([...ports, socket.portId])
+      waitForEver(monitor)
+    },
+  }
+}
+
+/** Between two waits the thread's event loop turns, and serves jobs. */
+function waitForEver(monitor: Monitor): void {
+  setImmediate(() => {
+    monitor.wait()
+    waitForEver(monitor)
+  })
+}
+
+function serve(jobs: object, post: (answer: Answer) => void): Serve {
+  return ({ id, job, args }) => {
+    try {
+      const run = (jobs as Record<string, (...args: readonly unknown[]) => unknown>)[job]
+      if (run === undefined) throw new TwillError('internal', `no kernel job ${job}`)
+      post({ id, value: run(...args) })
+    } catch (error) {
+      post({ id, error: sentError(error) })
+    }
+  }
+}
+
+function main(): void {
+  const port = parentPort
+  if (port === null) throw new TwillError('internal', 'kernel/worker/main runs as a worker thread only')
+  const post = (answer: Answer) => port.postMessage(answer)
+  const role = (workerData as { role: Role }).role
+  const libc = loadLibc()
+  const monitor = role === 'background' ? new Monitor({}, { libc, emit: event => post({ event }) }) : null
+  const jobs =
+    monitor !== null ? backgroundJobs(libc, monitor) : role === 'pods' ? podsJobs(libc) : loopJobs(libc)
+  port.on('message', serve(jobs, post))
+  post({ ready: true, wakeFd: monitor?.wakeFd ?? null })
+}
+
+main()
