@@ -21,7 +21,7 @@ import { findLeftovers, removeLeftovers } from './leftovers.ts'
 import { Machine } from './machine.ts'
 import { addPod, deletePod, type Pod, type PodOptions, readPods } from './pods.ts'
 import type { RunOptions, RunResult } from './processes.ts'
-import { connectNode, type Leak, layUnderlay, readLeaks } from './underlay.ts'
+import { connectNode, type Leak, layUnderlay, readLeaks, unplugNode } from './underlay.ts'
 
 export interface UpOptions {
   /** Default 2. */
@@ -118,6 +118,7 @@ export class Cluster {
   async #machineUp(name: string): Promise<void> {
     const machine = this.node(name)
     if (await readyOrDown(machine)) return
+    await unplugNode(this.underlay, nodeLayout(name))
     const { nodes, config } = this.#read()
     await machine.up()
     const network = { cluster: this.name, node: nodeLayout(name), generation: nodes[name]!.generation }
@@ -145,8 +146,9 @@ export class Cluster {
   }
 
   /** As if its power failed: every process and interface gone; /var/lib, /etc and /opt are kept. */
-  stopNode(name: string): Promise<void> {
-    return this.node(name).down()
+  async stopNode(name: string): Promise<void> {
+    await this.node(name).down()
+    await unplugNode(this.underlay, nodeLayout(name))
   }
 
   /** The same machine boots again, with an empty /run. */
@@ -158,7 +160,7 @@ export class Cluster {
   /** Another machine takes the name and the addresses: empty disk, other MAC. */
   async replaceNode(name: string, options: DaemonOptions & { daemon?: boolean } = {}): Promise<void> {
     const machine = this.node(name)
-    await machine.down()
+    await this.stopNode(name)
     rmSync(machine.state, { recursive: true, force: true })
     const record = this.#read()
     record.nodes[name]!.generation += 1

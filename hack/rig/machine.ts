@@ -35,11 +35,19 @@ export class Machine {
     if (!existsSync(file)) return undefined
     const pid = Number(readFileSync(file, 'utf8'))
     if (!alive(pid)) return undefined
-    // Process ids are reused: the holder is known by its mark and its command.
-    const environment = readFileSync(`/proc/${pid}/environ`, 'latin1')
-    const command = readFileSync(`/proc/${pid}/cmdline`, 'latin1')
-    const ours = environment.includes(`${MARK}=${this.#cluster}\0`) && command.includes(`\0${this.state}\0`)
-    return ours ? pid : undefined
+    return this.#isHolder(pid) ? pid : undefined
+  }
+
+  /** Process ids are reused: the holder is known by its mark and its command. */
+  #isHolder(pid: number): boolean {
+    try {
+      const environment = readFileSync(`/proc/${pid}/environ`, 'latin1')
+      const command = readFileSync(`/proc/${pid}/cmdline`, 'latin1')
+      return environment.includes(`${MARK}=${this.#cluster}\0`) && command.includes(`\0${this.state}\0`)
+    } catch {
+      // It ended between two looks.
+      return false
+    }
   }
 
   /** The mark and nothing of the caller's own settings: twilld refuses TWILL_* variables that it does not know. */

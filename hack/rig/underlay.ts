@@ -2,9 +2,10 @@
  * The network between the nodes, as unkind as a cloud's: a bridge that drops every packet that carries a pod's address
  * as its own (outside VXLAN), with counters, and an "outside" that no node knows a route to but by default.
  */
+import { readFileSync } from 'node:fs'
 import { DOCKER, hardwareAddress, type NodeLayout, PODS, UNDERLAY } from './layout.ts'
 import type { Machine } from './machine.ts'
-import { must } from './processes.ts'
+import { must, until } from './processes.ts'
 
 /** The first 112 bits of PODS.v6 as nft 1.0.6 wants raw payload: it does not know `icmpv6 taddr`. */
 const ND_TARGET = '0xfd00001002440000000000000000'
@@ -76,7 +77,8 @@ export interface NodeNetwork {
 
 /**
  * docker0 comes first, so that its address is the first global one by interface index: the kernel takes that for
- * packets whose route names no source.
+ * packets whose route names no source. A machine announces its addresses when it boots (arp_notify): another one
+ * under the same address would else be unreachable until its neighbours' entries fail.
  */
 export async function connectNode(underlay: Machine, machine: Machine, network: NodeNetwork): Promise<void> {
   const { node, generation, cluster } = network
@@ -94,13 +96,42 @@ ip link set docker0 up
   await must('nsenter', ['-t', String(underlay.pid), '-n', '--', 'ip', ...link, 'netns', String(machine.pid)])
   await underlay.script(`ip link set ${port} master underlay up`)
   await machine.script(`
-ip link set eth0 up
+echo 1 >/proc/sys/net/ipv4/conf/eth0/arp_notify
+echo 1 >/proc/sys/net/ipv6/conf/eth0/ndisc_notify
 ip addr add ${node.v4}/${UNDERLAY.v4.prefix} dev eth0
 ip addr add ${node.v6}/${UNDERLAY.v6.prefix} dev eth0 nodad
+ip link set eth0 up
 ip route add default via ${UNDERLAY.v4.address}
 ip -6 route add default via ${UNDERLAY.v6.address}
 ${network.firewalled ? FIREWALL : ''}
 `)
+  await announce(underlay, machine, port, mac)
+}
+
+/** STP's name for a port that passes frames (linux/if_bridge.h, BR_STATE_FORWARDING). */
+const FORWARDING = '3'
+
+/** What is sent before the bridge's port passes frames is lost. Writing its own MAC makes the kernel announce anew. */
+async function announce(underlay: Machine, machine: Machine, port: string, mac: string): Promise<void> {
+  const state = underlay.path(`/sys/class/net/${port}/brport/state`)
+  await until(
+    () => readFileSync(state, 'utf8').trim() === FORWARDING,
+    5_000,
+    () => `${port} does not pass frames`,
+  )
+  await machine.must(['ip', 'link', 'set', 'eth0', 'address', mac])
+}
+
+/**
+ * The kernel takes a dead namespace's interfaces away when it gets to it; until then a machine without processes
+ * answers pings. Does nothing if the port is gone.
+ */
+export async function unplugNode(underlay: Machine, node: NodeLayout): Promise<void> {
+  if (!underlay.running) return
+  const port = `port${node.number}`
+  const removed = await underlay.run(['ip', 'link', 'del', port])
+  if (removed.status !== 0 && !removed.stderr.includes('Cannot find device'))
+    throw new Error(`${port}: ${removed.stderr.trim()}`)
 }
 
 /** As Docker leaves FORWARD and a host firewall leaves INPUT: open to answers, ICMP and ssh. VXLAN is not foreseen. */
