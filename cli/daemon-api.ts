@@ -7,8 +7,8 @@ import { messageOf, TwillError } from '../lib/errors.ts'
 const TIMEOUT_MS = 5_000
 
 /** @throws internal: nobody answers there, or not with a status; the message names socket and reason */
-export async function readStatus(socketPath: string): Promise<Status> {
-  const { code, body } = await fetchText(socketPath, '/v1/status').catch(error => {
+export async function readStatus(socketPath: string, timeoutMs = TIMEOUT_MS): Promise<Status> {
+  const { code, body } = await fetchText(socketPath, '/v1/status', timeoutMs).catch(error => {
     throw new TwillError(
       'internal',
       `daemon at ${socketPath}: ${reasonOf(error)}`,
@@ -33,7 +33,11 @@ function reasonOf(error: unknown): string {
   return messageOf(error)
 }
 
-function fetchText(socketPath: string, path: string): Promise<{ code: number; body: string }> {
+function fetchText(
+  socketPath: string,
+  path: string,
+  timeoutMs: number,
+): Promise<{ code: number; body: string }> {
   return new Promise((resolve, reject) => {
     const call = request({ socketPath, path, host: 'localhost', agent: false }, response => {
       const chunks: Buffer[] = []
@@ -43,7 +47,7 @@ function fetchText(socketPath: string, path: string): Promise<{ code: number; bo
         resolve({ code: response.statusCode ?? 0, body: Buffer.concat(chunks).toString('utf8') }),
       )
     })
-    call.setTimeout(TIMEOUT_MS, () => call.destroy(new Error(`no answer for ${TIMEOUT_MS / 1000} s`)))
+    call.setTimeout(timeoutMs, () => call.destroy(new Error(`no answer for ${timeoutMs / 1000} s`)))
     call.on('error', reject)
     call.end()
   })

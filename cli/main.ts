@@ -20,7 +20,7 @@ process.exitCode = await run(process.argv.slice(2), {
       log: silentLog,
       readFile: path => readFile(path),
     }),
-  readStatus,
+  readStatus: socket => readStatus(socket),
   readFile: path => (path === '-' ? text(process.stdin) : readFile(path, 'utf8')),
   clock: systemClock,
   random: systemRandom,

@@ -1,0 +1,67 @@
+/** What may be typed; mistakes are one line on stderr and exit code 2, and nothing is touched. */
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { parseArguments } from '../../../cli/grammar.ts'
+import { Twillctl } from '../../fixtures/twillctl.ts'
+
+const mistakes: [argv: string[], line: string][] = [
+  [[], 'expected a command: apply, get, delete or status (see twillctl --help)'],
+  [['aply', '-f', 'x'], '"aply": unknown command, did you mean apply? (see twillctl --help)'],
+  [['frob'], '"frob": unknown command, expected one of apply, get, delete, status (see twillctl --help)'],
+  [['apply'], 'expected -f FILE, - for standard input (see twillctl apply --help)'],
+  [['apply', '-f'], 'expected -f FILE, - for standard input (see twillctl apply --help)'],
+  [['apply', 'x.yaml'], 'Unknown argument: x.yaml (see twillctl apply --help)'],
+  [['get'], 'expected a kind: ippools or nodes (see twillctl get --help)'],
+  [['get', 'ippol'], 'kind: "ippol": unknown kind, did you mean ippool? (see twillctl get --help)'],
+  [['get', 'nodes', '--wide'], 'Unknown argument: wide (see twillctl get --help)'],
+  [
+    ['get', 'nodes', '-o', 'xml'],
+    'Invalid values: Argument: output, Given: "xml", Choices: "wide", "yaml", "json" (see twillctl get --help)',
+  ],
+  [['delete'], 'expected KIND NAME or -f FILE (see twillctl delete --help)'],
+  [['delete', 'node'], 'expected the name of a node (see twillctl delete --help)'],
+  [
+    ['delete', 'node', 'a', '-f', 'x'],
+    'expected KIND NAME or -f FILE, not both (see twillctl delete --help)',
+  ],
+  [
+    ['delete', 'constructor', 'a'],
+    'kind: "constructor": unknown kind, expected one of ippools, ippool, pool, pools, nodes, node, no (see twillctl delete --help)',
+  ],
+  [['status', 'now'], 'Unknown argument: now (see twillctl status --help)'],
+]
+
+for (const [argv, line] of mistakes)
+  test(`mistake: twillctl ${argv.join(' ')}`, async () => {
+    const cli = new Twillctl()
+    assert.equal(await cli.run(...argv), { code: 2, out: '', err: `error: ${line}\n` })
+    assert.equal(cli.opened, [])
+  })
+
+test('several files and names, in their order', () => {
+  const apply = parseArguments(['apply', '-f', 'a', '--file', 'b', '-f', '-'], null)
+  assert.equal(apply.type === 'command' && apply.command, { verb: 'apply', files: ['a', 'b', '-'] })
+  const deletion = parseArguments(['delete', 'node', '007', 'b', '--drain'], null)
+  assert.ok(deletion.type === 'command' && deletion.command.verb === 'delete')
+  assert.equal([deletion.command.names, deletion.command.drain], [['007', 'b'], true])
+})
+
+test('a file option eats nothing that follows', () => {
+  const parsed = parseArguments(['-f', 'a', 'apply'], null)
+  assert.equal(parsed.type === 'command' && parsed.command, { verb: 'apply', files: ['a'] })
+})
+
+for (const argv of [
+  ['--help'],
+  ['apply', '--help'],
+  ['get', '-h'],
+  ['delete', '--help'],
+  ['status', '--help'],
+])
+  test(`help: twillctl ${argv.join(' ')}`, async () => {
+    const { code, out, err } = await new Twillctl().run(...argv)
+    assert.equal([code, err], [0, ''])
+    assert.ok(argv.length === 1 || out.includes('Examples:'), out)
+  })
+
+test.run()
