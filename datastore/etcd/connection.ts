@@ -85,7 +85,7 @@ export class Connection {
   #link(): Link {
     const present = this.#links[this.#index]
     if (present) return present
-    const link = createLink(this.endpoint, this.#options)
+    const link = createLink(this.endpoint, this.#options, this.#clock)
     this.#links[this.#index] = link
     return link
   }
@@ -114,9 +114,9 @@ function close(link: Link): void {
   for (const pool of link.pools) pool.close()
 }
 
-function createLink(endpoint: string, options: ResolvedEtcdOptions): Link {
-  const kv = new ConnectionPool(clientOptions(endpoint, options))
-  const watch = new ConnectionPool(clientOptions(endpoint, options))
+function createLink(endpoint: string, options: ResolvedEtcdOptions, clock: Clock): Link {
+  const kv = new ConnectionPool(clientOptions(endpoint, options, clock))
+  const watch = new ConnectionPool(clientOptions(endpoint, options, clock))
   return {
     endpoint,
     kv: new KVClient(kv),
@@ -125,7 +125,7 @@ function createLink(endpoint: string, options: ResolvedEtcdOptions): Link {
   }
 }
 
-function clientOptions(endpoint: string, options: ResolvedEtcdOptions): IOptions {
+function clientOptions(endpoint: string, options: ResolvedEtcdOptions, clock: Clock): IOptions {
   return {
     hosts: endpoint,
     ...(options.tls && {
@@ -135,7 +135,12 @@ function clientOptions(endpoint: string, options: ResolvedEtcdOptions): IOptions
         ...(options.tls.cert && { certChain: options.tls.cert }),
       },
     }),
-    ...(options.auth && { auth: options.auth }),
+    ...(options.auth && {
+      auth: {
+        ...options.auth,
+        callOptions: () => ({ deadline: clock.realtimeMs() + options.callTimeoutMs }),
+      },
+    }),
     faultHandling: { global: noop, host: () => noop },
     grpcOptions: {
       'grpc.keepalive_time_ms': options.keepaliveMs,

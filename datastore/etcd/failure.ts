@@ -12,7 +12,7 @@ import {
   GRPCOutOfRangeError,
   GRPCResourceExhastedError,
 } from 'etcd3'
-import { messageOf, TwillError } from '../../lib/errors.ts'
+import { isTwillError, messageOf, TwillError } from '../../lib/errors.ts'
 
 /** Of grpc-js, before it has a connection to send on. A wording it no longer uses only makes more doubt. */
 const NEVER_SENT = [
@@ -83,4 +83,19 @@ export function isTooLarge(error: unknown): boolean {
 /** The revision asked for is compacted away, or (after a restore) yet to come. */
 export function isRevisionGone(error: unknown): boolean {
   return error instanceof GRPCOutOfRangeError
+}
+
+/** The server ended one watch without compaction: its token or its rights do not suffice. */
+export function watchRefused(reason: string, endpoint: string): TwillError {
+  const text = reason || 'no reason given'
+  return new TwillError(
+    'store.unavailable',
+    `etcd at ${endpoint}: watch refused: ${text}`,
+    { endpoint, reason: text, watchRefused: true },
+    { retryable: true },
+  )
+}
+
+export function isWatchRefused(error: unknown): boolean {
+  return isTwillError(error) && error.data.watchRefused === true
 }

@@ -14,7 +14,7 @@ import { CLUSTER_KEY } from '../keys.ts'
 import type { StoreEvent, Watch, WatchMessage } from '../store.ts'
 import type { Calls } from './calls.ts'
 import type { Connection } from './connection.ts'
-import { unavailable } from './failure.ts'
+import { isWatchRefused, unavailable, watchRefused } from './failure.ts'
 import type { Health } from './health.ts'
 import { decode, prefixEnd } from './keys.ts'
 import type { ResolvedEtcdOptions } from './options.ts'
@@ -101,7 +101,11 @@ export class EtcdWatch implements Watch {
     try {
       await this.#consume(subscription)
     } catch (error) {
-      if (stream.ended) this.#modules.connection.failed(stream.link)
+      if (isWatchRefused(error) && this.#options.auth !== undefined) {
+        // A token expired, or its server forgot it: all watches of the stream go on with a new one.
+        this.#modules.connection.renew(stream.link)
+        stream.fail(error)
+      } else if (stream.ended) this.#modules.connection.failed(stream.link)
       throw error
     } finally {
       subscription.cancel()
@@ -128,7 +132,7 @@ export class EtcdWatch implements Watch {
   #canceled(response: IWatchResponse): void {
     if (Number(response.compact_revision) === 0) {
       const { connection } = this.#modules
-      throw unavailable(`watch refused: ${response.cancel_reason || 'no reason given'}`, connection.endpoint)
+      throw watchRefused(response.cancel_reason, connection.endpoint)
     }
     this.#modules.log.info(
       { prefix: this.#prefix, position: this.#position },
@@ -168,7 +172,7 @@ export class EtcdWatch implements Watch {
 
   #decode(event: IEvent): StoreEvent {
     const entry = decode(event.kv, this.#options.prefix)
-    return event.type === 'Delete' || String(event.type) === 'DELETE' ? { ...entry, value: null } : entry
+    return event.type === 'Delete' ? { ...entry, value: null } : entry
   }
 
   #tellConnection(connected: boolean, reason: string | null): void {

@@ -154,6 +154,29 @@ test('compacted up to where the watcher was: no snapshot is needed', async conte
   assertEachOnce(record, from, EVENTS)
 })
 
+test('a quiet watch follows by progress notices: compaction costs it no snapshot', async () => {
+  const etcd = await startEtcd({ args: ['--experimental-watch-progress-notify-interval', '100ms'] })
+  const proxy = await startProxy(etcd)
+  const direct = open(etcd.endpoint)
+  const store = open(proxy.endpoint)
+  try {
+    const record = recordWatch(store, 'w/')
+    await record.until('snapshot', seen => seen.snapshots === 1)
+    let { revision } = await direct.commit({ key: 'other', expected: 0, value: '0' })
+    for (let i = 0; i < 20; i++)
+      revision = (await direct.commit({ key: 'other', expected: revision, value: String(i) })).revision
+    await systemClock.sleep(1500)
+    await compact(etcd, revision)
+    proxy.cut()
+    await direct.commit({ key: 'w/k', expected: 0, value: '1' })
+    await record.until('event', seen => seen.events.length === 1)
+    assert.is(record.snapshots, 1)
+  } finally {
+    for (const each of [store, direct, proxy]) await each.close()
+    await etcd.remove()
+  }
+})
+
 test('a black-holed connection is noticed by keepalive', async ({ store, direct, proxy }) => {
   const record = recordWatch(store, 'w/')
   await record.until('snapshot', seen => seen.snapshots === 1)
