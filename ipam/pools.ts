@@ -392,10 +392,19 @@ export async function admitPool(pool: IPPool, modules: Pick<PoolModules, 'store'
     parse: parseSpace,
     step: current => {
       const space = current ?? emptySpace
-      if (space.pools.some(entry => entry.uid === uid)) return KEEP
-      return withEntry(space, { uid, name, cidr: pool.spec.cidr, state: 'open' })
+      const wanted: PoolEntry = { uid, name, cidr: pool.spec.cidr, state: 'open' }
+      const entered = space.pools.find(entry => entry.uid === uid)
+      if (entered === undefined) return withEntry(space, wanted)
+      if (isEntryOf(entered, pool)) return KEEP
+      throw overlapError(wanted, entered)
     },
   })
+}
+
+/** Pure: is this the pool that was entered? A copy under another name, or with another CIDR, is not. */
+export function isEntryOf(entry: PoolEntry, pool: IPPool): boolean {
+  const { uid, name } = pool.metadata
+  return entry.uid === uid && entry.name === name && entry.cidr === pool.spec.cidr
 }
 
 /** Pure: may parts of this pool be claimed, by what `address-space` says? */

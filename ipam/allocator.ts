@@ -1,0 +1,177 @@
+/**
+ * Who holds which address of this node's parts: in memory alone, nothing here waits. Whether a part may be used
+ * at all is decided by the predicate it is given (term, fence, doubt, pool).
+ *
+ * Parts are filled in the order they came, so that later ones stay empty and can be given back; within a part
+ * the address freed longest ago goes first. Cooling addresses are taken only when asked for.
+ */
+import { addressAt, contains, formatIp, parseIp } from '../lib/address.ts'
+import type { HeldAddress, Holder } from './ipam.ts'
+import { slotId } from './journal-records.ts'
+import { type OwnedPart, type OwnSlot, partOf } from './own-slots.ts'
+
+export interface Holding {
+  readonly holder: Holder
+  addresses: HeldAddress[]
+  /** The caller has journaled it: it belongs in the ledger. */
+  recorded: boolean
+}
+
+export interface Released {
+  readonly holding: Holding
+  readonly freed: readonly { readonly part: OwnedPart; readonly address: HeldAddress }[]
+}
+
+export interface AllocatorOptions {
+  readonly coolDownMs: number
+  readonly usable: (part: OwnedPart) => boolean
+  /** BOOTTIME. */
+  readonly nowMs: () => number
+}
+
+export class Allocator {
+  readonly #options: AllocatorOptions
+  readonly #slots = new Map<string, OwnSlot>()
+  readonly #holdings = new Map<string, Holding>()
+
+  constructor(options: AllocatorOptions) {
+    this.#options = options
+  }
+
+  get slots(): ReadonlyMap<string, OwnSlot> {
+    return this.#slots
+  }
+
+  get holdings(): ReadonlyMap<string, Holding> {
+    return this.#holdings
+  }
+
+  /** For ever: one object stands for a slot, also while nothing of it is ours. */
+  addSlot(slot: OwnSlot): void {
+    this.#slots.set(slot.id, slot)
+  }
+
+  /** Takes an address of this pool for the holder, or null when no usable part has one (cooling or not). */
+  take(holder: Holder, poolUid: string, cooling: boolean): HeldAddress | null {
+    const part = cooling ? this.#oldestCooling(poolUid) : this.#firstReady(poolUid)
+    const offset = part?.addresses.take(holder.id) ?? null
+    if (part === null || offset === null) return null
+    const held = heldAddress(part, offset)
+    this.#holdingOf(holder).addresses.push(held)
+    return held
+  }
+
+  /** Enters what the journal or the ledger says is held. False when the part is not ours or another holds it. */
+  hold(holder: Holder, held: HeldAddress, recorded: boolean): boolean {
+    const ip = parseIp(held.address)
+    const part = partOf(this.#slots.get(slotId(held.poolUid, held.slot)), held, ip)
+    const holding = this.#holdingOf(holder)
+    holding.recorded = recorded
+    if (
+      !holding.addresses.some(({ address, poolUid }) => address === held.address && poolUid === held.poolUid)
+    )
+      holding.addresses.push(held)
+    return part?.addresses.takeAt(Number(ip.value - part.cidr.base), holder.id) ?? false
+  }
+
+  /** `id` is an addressId; one that is held, or not ours, is left alone. Call in order of time. */
+  setFreed(id: string, atMs: number): void {
+    const [poolUid = '', address = ''] = id.split(' ')
+    const ip = parseIp(address)
+    for (const part of this.partsOf(poolUid))
+      if (contains(part.cidr, ip)) part.addresses.setFreed(Number(ip.value - part.cidr.base), atMs)
+  }
+
+  /** Undoes takes that were answered to nobody. */
+  putBack(holderId: string): void {
+    this.#remove(holderId, (part, offset) => part.addresses.putBack(offset))
+  }
+
+  /** null: unknown holder. */
+  release(holderId: string): Released | null {
+    const nowMs = this.#options.nowMs()
+    return this.#remove(holderId, (part, offset) => part.addresses.release(offset, nowMs))
+  }
+
+  record(holderId: string): Holding | null {
+    const holding = this.#holdings.get(holderId) ?? null
+    if (holding !== null) holding.recorded = true
+    return holding
+  }
+
+  /** Free addresses of the pool that may go out now without being taken from their cool-down, up to `limit`. */
+  ready(poolUid: string, limit: number): number {
+    let count = 0
+    for (const part of this.partsOf(poolUid)) {
+      if (count >= limit) break
+      if (this.#options.usable(part))
+        count += part.addresses.countFreedBy(this.#cooledSinceMs(), limit - count)
+    }
+    return count
+  }
+
+  *partsOf(poolUid: string): Generator<OwnedPart> {
+    for (const slot of this.#slots.values()) if (slot.poolUid === poolUid) yield* slot.parts
+  }
+
+  /** Holders with an address in this part. */
+  holdersIn(part: OwnedPart): string[] {
+    return [...part.addresses.holders()].map(({ holder }) => holder)
+  }
+
+  #firstReady(poolUid: string): OwnedPart | null {
+    const sinceMs = this.#cooledSinceMs()
+    for (const part of this.partsOf(poolUid)) {
+      const oldestMs = part.addresses.oldestFreedMs
+      if (oldestMs !== null && oldestMs <= sinceMs && this.#options.usable(part)) return part
+    }
+    return null
+  }
+
+  #oldestCooling(poolUid: string): OwnedPart | null {
+    const age = (part: OwnedPart) => part.addresses.oldestFreedMs ?? Number.POSITIVE_INFINITY
+    let oldest: OwnedPart | null = null
+    for (const part of this.partsOf(poolUid))
+      if (part.addresses.free > 0 && this.#options.usable(part))
+        if (oldest === null || age(part) < age(oldest)) oldest = part
+    return oldest
+  }
+
+  #cooledSinceMs(): number {
+    return this.#options.nowMs() - this.#options.coolDownMs
+  }
+
+  #holdingOf(holder: Holder): Holding {
+    const known = this.#holdings.get(holder.id)
+    if (known !== undefined) return known
+    const holding: Holding = { holder, addresses: [], recorded: false }
+    this.#holdings.set(holder.id, holding)
+    return holding
+  }
+
+  #remove(holderId: string, free: (part: OwnedPart, offset: number) => void): Released | null {
+    const holding = this.#holdings.get(holderId)
+    if (holding === undefined) return null
+    this.#holdings.delete(holderId)
+    const freed: { part: OwnedPart; address: HeldAddress }[] = []
+    for (const address of holding.addresses) {
+      const ip = parseIp(address.address)
+      const part = partOf(this.#slots.get(slotId(address.poolUid, address.slot)), address, ip)
+      const offset = part === null ? 0 : Number(ip.value - part.cidr.base)
+      if (part === null || part.addresses.holderOf(offset) !== holderId) continue
+      free(part, offset)
+      freed.push({ part, address })
+    }
+    return { holding, freed }
+  }
+}
+
+export function heldAddress(part: OwnedPart, offset: number): HeldAddress {
+  return {
+    family: part.cidr.family,
+    address: formatIp(addressAt(part.cidr, offset)),
+    poolUid: part.slot.poolUid,
+    slot: part.slot.text,
+    generation: part.generation,
+  }
+}

@@ -1,0 +1,99 @@
+/**
+ * Which free part a node claims next. Every node begins at a place of its own, by hash, so that nodes that claim
+ * at the same time do not meet and a node that comes back finds its last slots first; slots that are free as a
+ * whole come before pieces, larger pieces before smaller ones.
+ */
+import { createHash } from 'node:crypto'
+import { slotKey } from '../datastore/keys.ts'
+import type { SlotRecord } from '../datastore/records/slot.ts'
+import { bitsOf, type Cidr, formatCidr, parseCidr } from '../lib/address.ts'
+import { parseSlotKey } from './slot.ts'
+
+export interface Candidate {
+  readonly slot: Cidr
+  /** The free part. */
+  readonly cidr: string
+  /** null: the slot has no record yet. */
+  readonly record: SlotRecord | null
+  readonly modRevision: number
+}
+
+export interface SlotView {
+  get(key: string): { readonly value: SlotRecord; readonly modRevision: number } | undefined
+  exists(key: string): boolean
+  count(poolUid: string): number
+  withFree(poolUid: string): ReadonlySet<string>
+}
+
+export interface ClaimablePool {
+  readonly uid: string
+  readonly cidr: Cidr
+  readonly slotPrefix: number
+}
+
+/** Best first. Lazy: the caller stops at the first that it gets. */
+export function* chooseSlots(pool: ClaimablePool, nodeUid: string, view: SlotView): Generator<Candidate> {
+  yield* wholeSlots(pool, nodeUid, view)
+  yield* pieces(pool, view)
+}
+
+function* wholeSlots(pool: ClaimablePool, nodeUid: string, view: SlotView): Generator<Candidate> {
+  const count = 1n << BigInt(pool.slotPrefix - pool.cidr.prefix)
+  const start = placeOf(nodeUid, pool.uid) % count
+  // Where every slot has a record, only those known to have a free part need a look.
+  if (BigInt(view.count(pool.uid)) >= count) return yield* wholeFree(pool, start, count, view)
+  for (let i = 0n; i < count; i++) {
+    const slot = slotAt(pool, (start + i) % count)
+    const key = slotKey(pool.uid, slot)
+    const entry = view.get(key)
+    if (entry !== undefined) yield* wholeOf(slot, entry)
+    else if (!view.exists(key)) yield { slot, cidr: formatCidr(slot), record: null, modRevision: 0 }
+  }
+}
+
+function* wholeFree(pool: ClaimablePool, start: bigint, count: bigint, view: SlotView): Generator<Candidate> {
+  const distance = (slot: Cidr) => (indexOf(pool, slot) - start + count) % count
+  const slots = freeSlots(pool, view).filter(
+    slot => view.get(slotKey(pool.uid, slot))?.value.parts.length === 1,
+  )
+  slots.sort((a, b) => (distance(a) < distance(b) ? -1 : 1))
+  for (const slot of slots) {
+    const entry = view.get(slotKey(pool.uid, slot))
+    if (entry !== undefined) yield* wholeOf(slot, entry)
+  }
+}
+
+function* wholeOf(slot: Cidr, entry: { value: SlotRecord; modRevision: number }): Generator<Candidate> {
+  const [part, ...others] = entry.value.parts
+  if (part?.owner === null && others.length === 0)
+    yield { slot, cidr: part.cidr, record: entry.value, modRevision: entry.modRevision }
+}
+
+function* pieces(pool: ClaimablePool, view: SlotView): Generator<Candidate> {
+  const found: Candidate[] = []
+  for (const slot of freeSlots(pool, view)) {
+    const entry = view.get(slotKey(pool.uid, slot))
+    if (entry === undefined || entry.value.parts.length < 2) continue
+    for (const part of entry.value.parts)
+      if (part.owner === null)
+        found.push({ slot, cidr: part.cidr, record: entry.value, modRevision: entry.modRevision })
+  }
+  yield* found.sort((a, b) => parseCidr(a.cidr).prefix - parseCidr(b.cidr).prefix)
+}
+
+const freeSlots = (pool: ClaimablePool, view: SlotView): Cidr[] =>
+  [...view.withFree(pool.uid)].map(key => parseSlotKey(key)?.slot).filter(slot => slot !== undefined)
+
+function slotAt(pool: ClaimablePool, index: bigint): Cidr {
+  const shift = BigInt(bitsOf(pool.cidr.family) - pool.slotPrefix)
+  return { family: pool.cidr.family, base: pool.cidr.base + (index << shift), prefix: pool.slotPrefix }
+}
+
+function indexOf(pool: ClaimablePool, slot: Cidr): bigint {
+  return (slot.base - pool.cidr.base) >> BigInt(bitsOf(pool.cidr.family) - pool.slotPrefix)
+}
+
+/** Uniform over 64 bits, the same for ever. */
+function placeOf(nodeUid: string, poolUid: string): bigint {
+  return createHash('sha256').update(`${nodeUid}\0${poolUid}`).digest().readBigUInt64BE(0)
+}

@@ -1,0 +1,383 @@
+/**
+ * The address management of one node, as the daemon sees it: takes addresses from memory, asks for more when
+ * there are none, and tells journal and ledgers what has happened. `upkeep.ts` does the rest in the background.
+ *
+ * Trap: `restore` must have been called with what the journal says before `start`, or addresses of living pods
+ * go out twice.
+ */
+
+import type { Store } from '../datastore/store.ts'
+import type { Family } from '../lib/address.ts'
+import type { Clock, Random } from '../lib/clock.ts'
+import { isTwillError, messageOf, TwillError } from '../lib/errors.ts'
+import type { Log } from '../lib/log.ts'
+import { Allocator } from './allocator.ts'
+import type { AllocationRequest, HeldAddress, Holder, Ipam, OwnPart } from './ipam.ts'
+import { type IpamJournal, type IpamJournalState, slotId } from './journal-records.ts'
+import { Ledgers } from './ledger.ts'
+import { type OwnedPart, type OwnSlot, slotFromJournal } from './own-slots.ts'
+import { Ownership } from './ownership.ts'
+import { type KnownPool, type PoolCondition, PoolView } from './pool-view.ts'
+import { SlotIndex } from './slot-index.ts'
+import { instantNow, inTerm } from './term.ts'
+import { Upkeep } from './upkeep.ts'
+
+export interface IpamOptions {
+  /** Of `establishIdentity`: the owner in slots. */
+  readonly nodeUid: string
+  readonly nodeName: string
+  /** boot_id and cookie of the daemon's network namespace. */
+  readonly boot: string
+  /** How long addresses go out without the store having confirmed that the parts are ours. Default 1 h. */
+  readonly offlineAllowanceMs?: number
+  /** What is added to an allowance before anything of a node is taken. Default 1 min. */
+  readonly marginMs?: number
+  /** Default 1 min. */
+  readonly coolDownMs?: number
+  /** Default 200 ms; see LedgerOptions. */
+  readonly lingerMs?: number
+  /** Fewer free addresses than this in a family: the next part is claimed. Default 16. */
+  readonly lowWater?: number
+  /** How often ownership is confirmed. Default a tenth of the allowance. */
+  readonly confirmEveryMs?: number
+  readonly journaled: IpamJournalState
+  /** False: lines of the journal were damaged; the ledgers are asked who holds what. */
+  readonly journalIntact: boolean
+  /** Parts that are no longer ours: the pods in them must be cut off (rule 15). */
+  readonly onLost?: (lost: LostPart) => void
+}
+
+export interface LostPart {
+  readonly poolUid: string
+  readonly slot: string
+  readonly cidr: string
+  readonly generation: number
+  /** Ids of holders with an address in it. */
+  readonly holders: readonly string[]
+}
+
+export interface IpamModules {
+  readonly store: Store
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Log
+  readonly journal: IpamJournal
+}
+
+const HOUR_MS = 3_600_000
+
+export function createIpam(options: IpamOptions, modules: IpamModules): NodeIpam {
+  return new NodeIpam(options, modules)
+}
+
+type Settings = Required<IpamOptions>
+
+export class NodeIpam implements Ipam {
+  readonly #options: Settings
+  readonly #modules: IpamModules
+  readonly #allocator: Allocator
+  readonly #ledgers: Ledgers
+  #running: { pools: PoolView; slots: SlotIndex; ownership: Ownership; upkeep: Upkeep } | null = null
+
+  constructor(options: IpamOptions, modules: IpamModules) {
+    const offlineAllowanceMs = options.offlineAllowanceMs ?? HOUR_MS
+    this.#options = {
+      marginMs: 60_000,
+      coolDownMs: 60_000,
+      lingerMs: 200,
+      lowWater: 16,
+      confirmEveryMs: offlineAllowanceMs / 10,
+      onLost: () => {},
+      ...options,
+      offlineAllowanceMs,
+    }
+    this.#modules = modules
+    const { coolDownMs, nodeUid, boot, lingerMs } = this.#options
+    const nowMs = () => modules.clock.boottimeMs()
+    this.#allocator = new Allocator({ coolDownMs, usable: part => this.#usable(part), nowMs })
+    const { holdings } = this.#allocator
+    this.#ledgers = new Ledgers({ nodeUid, boot, lingerMs, recentMax: 32 }, { ...modules, holdings })
+    for (const slot of this.#slotsFromJournal()) this.#allocator.addSlot(slot)
+  }
+
+  #slotsFromJournal(): OwnSlot[] {
+    const { journaled, journalIntact, boot } = this.#options
+    return [...journaled.slots.values()].map(record => {
+      const confirmed = journaled.confirmed.get(slotId(record.poolUid, record.slot)) ?? null
+      const slot = slotFromJournal(
+        record,
+        confirmed,
+        journalIntact ? undefined : this.#modules.clock.boottimeMs(),
+      )
+      // A claim under way when the daemon stopped cannot have holders yet.
+      slot.ledgerUnread = record.parts.length > 0 && (!journalIntact || confirmed?.boot !== boot)
+      return slot
+    })
+  }
+
+  restore(holders: readonly { holder: Holder; addresses: readonly HeldAddress[] }[]): void {
+    for (const { holder, addresses } of holders)
+      for (const address of addresses)
+        if (!this.#allocator.hold(holder, address, true))
+          this.#modules.log.warn({ holder: holder.id, address: address.address }, 'held address is not ours')
+    this.#restoreCoolDowns()
+    for (const slot of this.#allocator.slots.values()) if (slot.parts.length > 0) this.#ledgers.reopen(slot)
+  }
+
+  /** Of this boot: what is left of them. Of an earlier one: they start anew (rule 5). */
+  #restoreCoolDowns(): void {
+    const { boot, journaled } = this.#options
+    const nowMs = this.#modules.clock.boottimeMs()
+    const freedMs = (id: string) => {
+      const at = journaled.released.get(id)
+      return at?.boot === boot ? at.boottimeMs : nowMs
+    }
+    const released = [...journaled.released.keys()].sort((a, b) => freedMs(a) - freedMs(b))
+    for (const id of released) this.#allocator.setFreed(id, freedMs(id))
+  }
+
+  start(): void {
+    const { nodeUid, journaled, onLost } = this.#options
+    const modules = this.#modules
+    const pools = new PoolView(
+      { journaled: journaled.pools, onChange: () => this.#running?.upkeep.wake() },
+      modules,
+    )
+    const slots = new SlotIndex({ onChange: changes => upkeep.observe(changes) }, modules)
+    const lost = (part: OwnedPart) => {
+      this.#ledgers.mark(part.slot)
+      const { slot, text, generation } = part
+      const holders = this.#allocator.holdersIn(part)
+      modules.log.error({ part: text, generation, holders }, 'part is no longer ours')
+      onLost({ poolUid: slot.poolUid, slot: slot.text, cidr: text, generation, holders })
+    }
+    const allocator = this.#allocator
+    const ownership = new Ownership(
+      { ...this.#options, nodeUid, onLost: lost },
+      { ...modules, allocator, slots },
+    )
+    const upkeep = new Upkeep(this.#options, {
+      ...modules,
+      allocator,
+      pools,
+      slots,
+      ownership,
+      ledgers: this.#ledgers,
+    })
+    this.#running = { pools, slots, ownership, upkeep }
+    upkeep.wake()
+  }
+
+  async ready(): Promise<void> {
+    await this.#started().upkeep.ready()
+  }
+
+  /** Ledgers are brought up to date once more, if the store is there. */
+  async stop(): Promise<void> {
+    const running = this.#running
+    if (running === null) return
+    await running.upkeep.stop()
+    await this.#ledgers.stop()
+    await Promise.all([running.pools.close(), running.slots.close()])
+    this.#running = null
+  }
+
+  async allocate(request: AllocationRequest): Promise<HeldAddress[]> {
+    const { holder } = request
+    const known = this.#allocator.holdings.get(holder.id)
+    if (known !== undefined && known.addresses.length > 0) return [...known.addresses]
+    try {
+      const taken: HeldAddress[] = []
+      for (const family of this.#familiesOf(request))
+        taken.push(await this.#takeFrom(holder, this.#poolsOf(request, family)))
+      this.#started().upkeep.wake()
+      return taken
+    } catch (error) {
+      this.#allocator.putBack(holder.id)
+      throw error
+    }
+  }
+
+  #familiesOf({ families, pools }: AllocationRequest): readonly Family[] {
+    if (families.length > 0) return families
+    const enabled = this.#enabled().filter(pool => pools.length === 0 || pools.includes(pool.name))
+    const found = ([4, 6] as const).filter(family => enabled.some(pool => pool.cidr.family === family))
+    if (found.length === 0) throw this.#noPool(pools)
+    return found
+  }
+
+  #poolsOf({ pools }: AllocationRequest, family: Family): KnownPool[] {
+    const enabled = this.#enabled().filter(pool => pool.cidr.family === family)
+    const chosen =
+      pools.length === 0 ? enabled : pools.flatMap(name => enabled.filter(pool => pool.name === name))
+    if (chosen.length === 0) throw this.#noPool(pools, family)
+    return chosen
+  }
+
+  #noPool(pools: readonly string[], family?: Family): TwillError {
+    const which = pools.length === 0 ? 'no enabled pool' : `no enabled pool named ${pools.join(' or ')}`
+    const conditions = this.conditions()
+    return new TwillError(
+      'ipam.no-pool',
+      `${which}${family === undefined ? '' : ` for IPv${family}`}${conditions.map(c => `; ${c.pool}: ${c.reason}`).join('')}`,
+      { pools, family: family ?? null, conditions },
+    )
+  }
+
+  /** From memory, else from a part confirmed or claimed now, else from the addresses that cool. */
+  async #takeFrom(holder: Holder, pools: readonly KnownPool[]): Promise<HeldAddress> {
+    let failure: unknown = null
+    try {
+      for (;;) {
+        const ready = this.#take(holder, pools, false)
+        if (ready !== null) return ready
+        if (await this.#confirmedMore(pools)) continue
+        if (!(await this.#claimed(pools))) break
+      }
+    } catch (error) {
+      failure = error
+    }
+    const cooling = this.#take(holder, pools, true)
+    if (cooling !== null) return cooling
+    throw this.#refusal(pools, failure)
+  }
+
+  #take(holder: Holder, pools: readonly KnownPool[], cooling: boolean): HeldAddress | null {
+    for (const pool of pools) {
+      const held = this.#allocator.take(holder, pool.uid, cooling)
+      if (held !== null) return held
+    }
+    return null
+  }
+
+  /** Did confirming parts that have room make one of them usable? */
+  async #confirmedMore(pools: readonly KnownPool[]): Promise<boolean> {
+    const waiting = this.#unusable(pools)
+    if (waiting.length === 0) return false
+    await this.#started().upkeep.confirm(waiting.map(part => part.slot))
+    return waiting.some(part => this.#usable(part))
+  }
+
+  /** Parts of these pools with room that may not be used now, and may after a confirmation. */
+  #unusable(pools: readonly KnownPool[]): OwnedPart[] {
+    return pools
+      .flatMap(pool => [...this.#allocator.partsOf(pool.uid)])
+      .filter(part => part.addresses.free > 0 && part.unknownSinceMs === null && !this.#usable(part))
+  }
+
+  async #claimed(pools: readonly KnownPool[]): Promise<boolean> {
+    for (const pool of pools) if (await this.#started().upkeep.claim(pool)) return true
+    return false
+  }
+
+  #refusal(pools: readonly KnownPool[], failure: unknown): unknown {
+    const names = pools.map(pool => pool.name).join(', ')
+    if (this.#unusable(pools).length > 0 && (failure === null || isTwillError(failure)))
+      return new TwillError(
+        'ipam.not-confirmed',
+        `this node's ownership of its addresses in ${names} is not confirmed${failure === null ? '' : `: ${messageOf(failure)}`}`,
+        { pools: names },
+        { retryable: true, cause: failure },
+      )
+    if (failure !== null) return failure
+    return new TwillError('ipam.exhausted', `no address is free in ${names}`, { pools: names })
+  }
+
+  recorded(holderId: string): void {
+    const holding = this.#allocator.record(holderId)
+    for (const address of holding?.addresses ?? []) this.#markLedger(address)
+  }
+
+  release(holderId: string): void {
+    const released = this.#allocator.release(holderId)
+    if (released === null || released.freed.length === 0) return
+    const { holder } = released.holding
+    const until = this.#modules.clock.realtimeMs()
+    for (const { part, address } of released.freed)
+      this.#ledgers.mark(part.slot, [
+        { address: address.address, holder: holder.id, pod: holder.pod, since: holder.since, until },
+      ])
+    const addresses = released.freed.map(({ address: { poolUid, address } }) => ({ poolUid, address }))
+    const now = instantNow(this.#modules.clock, this.#options.boot)
+    void this.#modules.journal.append({ t: 'released', ...now, addresses }).catch(error => {
+      // The cool-down is shorter after a restart; the attachment's own record says that it has gone.
+      this.#modules.log.warn({ err: messageOf(error), addresses }, 'release not journaled')
+    })
+  }
+
+  #markLedger(address: HeldAddress): void {
+    const slot = this.#allocator.slots.get(slotId(address.poolUid, address.slot))
+    if (slot !== undefined) this.#ledgers.mark(slot)
+  }
+
+  room(): { ok: true } | { ok: false; reason: string } {
+    const enabled = this.#enabled()
+    if (enabled.length === 0) return { ok: false, reason: 'no enabled pool' }
+    for (const family of [4, 6] as const) {
+      const pools = enabled.filter(pool => pool.cidr.family === family)
+      const parts = pools.flatMap(pool => [...this.#allocator.partsOf(pool.uid)])
+      if (pools.length === 0 || parts.some(part => part.addresses.free > 0 && this.#usable(part))) continue
+      const confirmed = this.#unusable(pools).length === 0 ? 'have no room' : 'are not confirmed'
+      return { ok: false, reason: `this node's IPv${family} addresses ${confirmed}` }
+    }
+    return { ok: true }
+  }
+
+  ownParts(): OwnPart[] {
+    return [...this.#allocator.slots.values()].flatMap(slot =>
+      slot.parts.map(part => ({
+        poolUid: slot.poolUid,
+        slot: slot.text,
+        cidr: part.text,
+        generation: part.generation,
+        free: part.addresses.free,
+        held: part.addresses.held,
+        usable: this.#usable(part),
+      })),
+    )
+  }
+
+  heldBy(holderId: string): readonly HeldAddress[] {
+    return [...(this.#allocator.holdings.get(holderId)?.addresses ?? [])]
+  }
+
+  settled(): Promise<void> {
+    return this.#ledgers.settled()
+  }
+
+  /** Pools that are written down and cannot be used, with why. */
+  conditions(): readonly PoolCondition[] {
+    return this.#running?.pools.conditions() ?? []
+  }
+
+  /**
+   * A clean leave (rule 12): parts in which nobody lives are free at once; the others are left to be fenced.
+   * Returns what is left. @throws store.*, journal.write-failed
+   */
+  async leave(): Promise<OwnPart[]> {
+    const { upkeep, ownership } = this.#started()
+    await upkeep.stop()
+    for (const slot of [...this.#allocator.slots.values()])
+      for (const part of [...slot.parts]) await ownership.giveBack(part)
+    return this.ownParts()
+  }
+
+  #enabled(): KnownPool[] {
+    return this.#started().pools.pools.filter(pool => pool.open && !pool.disabled)
+  }
+
+  /** Rule 8, and the pool must be open. */
+  #usable(part: OwnedPart): boolean {
+    const { slot } = part
+    const { boot, offlineAllowanceMs } = this.#options
+    if (part.fenced || part.unknownSinceMs !== null || slot.ledgerUnread) return false
+    if (!inTerm(slot.confirmed, instantNow(this.#modules.clock, boot), offlineAllowanceMs)) return false
+    return this.#running?.pools.isOpen(slot.poolUid) ?? false
+  }
+
+  #started() {
+    if (this.#running === null)
+      throw new TwillError('internal', 'the address management has not been started')
+    return this.#running
+  }
+}

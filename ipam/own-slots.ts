@@ -1,0 +1,99 @@
+/**
+ * The slots that this node has parts in, as it knows them itself: the state that the journal carries over a
+ * restart. The store's view of the same slots is compared with it by `ownership.ts`.
+ */
+
+import { slotKey } from '../datastore/keys.ts'
+import type { SlotRecord } from '../datastore/records/slot.ts'
+import { type Cidr, contains, formatCidr, type Ip, parseCidr } from '../lib/address.ts'
+import type { HeldAddress } from './ipam.ts'
+import { type Instant, type JournaledSlot, slotId } from './journal-records.ts'
+import { PartAddresses } from './part-addresses.ts'
+
+export interface OwnedPart {
+  readonly slot: OwnSlot
+  readonly cidr: Cidr
+  readonly text: string
+  readonly generation: number
+  readonly addresses: PartAddresses
+  fenced: boolean
+  /** BOOTTIME since which a part stands that bears our UID and that our journal does not know; null: known (rule 16). */
+  unknownSinceMs: number | null
+}
+
+export interface OwnSlot {
+  readonly poolUid: string
+  readonly slot: Cidr
+  readonly text: string
+  readonly id: string
+  readonly key: string
+  parts: OwnedPart[]
+  /** Id of a claim sent and not yet adopted or known to have failed. */
+  claiming: string | null
+  /** Pieces given away by a request whose outcome is not known. */
+  giving: { cidr: string; generation: number }[]
+  /** The ledger says what the journal cannot (rule 17): nothing is used before it was read. */
+  ledgerUnread: boolean
+  /** Sent before the request that last confirmed it. */
+  confirmed: Instant | null
+  /** The record as last seen by a linearisable read or own write. */
+  seen: { value: SlotRecord | null; modRevision: number } | null
+}
+
+export function newSlot(poolUid: string, slot: Cidr): OwnSlot {
+  const text = formatCidr(slot)
+  return {
+    poolUid,
+    slot,
+    text,
+    id: slotId(poolUid, text),
+    key: slotKey(poolUid, slot),
+    parts: [],
+    claiming: null,
+    giving: [],
+    ledgerUnread: false,
+    confirmed: null,
+    seen: null,
+  }
+}
+
+/** As the journal left it; `freedMs`: when its free addresses were last freed, if that matters. A claim or gift under way then is in doubt now. */
+export function slotFromJournal(
+  journaled: JournaledSlot,
+  confirmed: Instant | null,
+  freedMs: number | undefined,
+): OwnSlot {
+  const slot = newSlot(journaled.poolUid, parseCidr(journaled.slot))
+  slot.parts = journaled.parts.map(part => newPart(slot, part.cidr, part.generation, freedMs))
+  slot.claiming = journaled.claiming
+  slot.giving = [...journaled.giving]
+  slot.confirmed = confirmed
+  return slot
+}
+
+export function newPart(slot: OwnSlot, text: string, generation: number, freedMs?: number): OwnedPart {
+  const cidr = parseCidr(text)
+  const addresses = new PartAddresses(cidr, freedMs)
+  return { slot, cidr, text, generation, addresses, fenced: false, unknownSinceMs: null }
+}
+
+/** A request of ours for this slot may still take effect (rule 4). */
+export const isInDoubt = (slot: OwnSlot): boolean => slot.claiming !== null || slot.giving.length > 0
+
+/** What the journal must say of the slot for a restart to know what we know. */
+export function journaledSlot(slot: OwnSlot): JournaledSlot {
+  return {
+    t: 'slot',
+    poolUid: slot.poolUid,
+    slot: slot.text,
+    parts: slot.parts
+      .filter(part => part.unknownSinceMs === null)
+      .map(part => ({ cidr: part.text, generation: part.generation })),
+    claiming: slot.claiming,
+    giving: [...slot.giving],
+  }
+}
+
+export function partOf(slot: OwnSlot | undefined, held: HeldAddress, ip: Ip): OwnedPart | null {
+  return slot?.parts.find(part => part.generation === held.generation && contains(part.cidr, ip)) ?? null
+}

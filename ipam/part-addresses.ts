@@ -1,0 +1,141 @@
+/**
+ * Which addresses of one part are held and in which order the free ones go out: the one freed longest ago
+ * first. An address never used counts as freed before all others, so a fresh part is walked through in order,
+ * and addresses that still cool are last, the oldest of them first.
+ *
+ * Addresses are offsets from the part's base, as plain numbers; times are BOOTTIME milliseconds. Every address
+ * of a part is used, .0 and .255 too: pods have /32 and /128, no subnet and hence no network or broadcast address.
+ */
+import { type Cidr, sizeOf } from '../lib/address.ts'
+
+export const NEVER = Number.NEGATIVE_INFINITY
+
+export class PartAddresses {
+  readonly size: number
+  readonly #holders: (string | undefined)[]
+  readonly #freedMs: Float64Array
+  /** Free offsets as a ring; `size` is its sentinel. */
+  readonly #next: Uint16Array
+  readonly #previous: Uint16Array
+  #held = 0
+
+  /** At most 4096 addresses: the largest slot. `freedMs`: when all of them were last freed, as far as is known. */
+  constructor(cidr: Cidr, freedMs = NEVER) {
+    this.size = Number(sizeOf(cidr))
+    this.#holders = new Array(this.size)
+    this.#freedMs = new Float64Array(this.size).fill(freedMs)
+    this.#next = new Uint16Array(this.size + 1)
+    this.#previous = new Uint16Array(this.size + 1)
+    for (let i = 0; i <= this.size; i++) {
+      this.#next[i] = i === this.size ? 0 : i + 1
+      this.#previous[i] = i === 0 ? this.size : i - 1
+    }
+  }
+
+  get held(): number {
+    return this.#held
+  }
+
+  get free(): number {
+    return this.size - this.#held
+  }
+
+  holderOf(offset: number): string | null {
+    return this.#holders[offset] ?? null
+  }
+
+  /** When the next address to go out was freed, or null when there is none. */
+  get oldestFreedMs(): number | null {
+    const first = this.#next[this.size] as number
+    return first === this.size ? null : (this.#freedMs[first] as number)
+  }
+
+  /** How many free addresses were freed at `sinceMs` or before, counted up to `limit`. */
+  countFreedBy(sinceMs: number, limit: number): number {
+    let count = 0
+    for (
+      let i = this.#next[this.size] as number;
+      i !== this.size && count < limit;
+      i = this.#next[i] as number
+    ) {
+      if ((this.#freedMs[i] as number) > sinceMs) break
+      count++
+    }
+    return count
+  }
+
+  /** The address freed longest ago, or null when none is free. */
+  take(holder: string): number | null {
+    const first = this.#next[this.size] as number
+    if (first === this.size) return null
+    this.takeAt(first, holder)
+    return first
+  }
+
+  /** False when it is held by another. */
+  takeAt(offset: number, holder: string): boolean {
+    if (this.#holders[offset] !== undefined) return this.#holders[offset] === holder
+    this.#unlink(offset)
+    this.#holders[offset] = holder
+    this.#held++
+    return true
+  }
+
+  /** Gone: cools from `atMs`, which is no earlier than any release before. */
+  release(offset: number, atMs: number): void {
+    if (this.#holders[offset] === undefined) return
+    this.#drop(offset)
+    this.#freedMs[offset] = atMs
+    this.#linkBefore(this.size, offset)
+  }
+
+  /** Taken but never used: again the first to go out, with the cool-down it had. */
+  putBack(offset: number): void {
+    if (this.#holders[offset] === undefined) return
+    this.#drop(offset)
+    this.#linkBefore(this.#next[this.size] as number, offset)
+  }
+
+  /** A free address is known to have been freed at this time. Call in order of time. */
+  setFreed(offset: number, atMs: number): void {
+    if (this.#holders[offset] !== undefined) return
+    this.#unlink(offset)
+    this.#freedMs[offset] = atMs
+    this.#linkBefore(this.size, offset)
+  }
+
+  /** Free addresses freed after `sinceMs`, with when. */
+  freedAfter(sinceMs: number): { offset: number; freedMs: number }[] {
+    const found: { offset: number; freedMs: number }[] = []
+    let i = this.#previous[this.size] as number
+    for (; i !== this.size && (this.#freedMs[i] as number) > sinceMs; i = this.#previous[i] as number)
+      found.push({ offset: i, freedMs: this.#freedMs[i] as number })
+    return found
+  }
+
+  *holders(): Generator<{ offset: number; holder: string }> {
+    for (let offset = 0; offset < this.size; offset++) {
+      const holder = this.#holders[offset]
+      if (holder !== undefined) yield { offset, holder }
+    }
+  }
+
+  #drop(offset: number): void {
+    this.#holders[offset] = undefined
+    this.#held--
+  }
+
+  #unlink(offset: number): void {
+    const [previous, next] = [this.#previous[offset] as number, this.#next[offset] as number]
+    this.#next[previous] = next
+    this.#previous[next] = previous
+  }
+
+  #linkBefore(next: number, offset: number): void {
+    const previous = this.#previous[next] as number
+    this.#next[previous] = offset
+    this.#previous[offset] = previous
+    this.#next[offset] = next
+    this.#previous[next] = offset
+  }
+}

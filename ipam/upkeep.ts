@@ -1,0 +1,291 @@
+/**
+ * What the address management does without being asked: settles doubts, confirms ownership, reads ledgers after
+ * a reboot, enters pools, claims ahead of need, gives back parts of pools that are being removed. One pass at a
+ * time; events wake it, a failed step is tried again soon, and no step keeps the others from their turn.
+ */
+import { ledgerKey } from '../datastore/keys.ts'
+import type { MirrorChange } from '../datastore/mirror.ts'
+import { recordParser } from '../datastore/record.ts'
+import { type LedgerEntry, ledgerRecord } from '../datastore/records/ledger.ts'
+import type { SlotRecord } from '../datastore/records/slot.ts'
+import type { Store } from '../datastore/store.ts'
+import { parseIp } from '../lib/address.ts'
+import type { Clock, Timer } from '../lib/clock.ts'
+import { messageOf } from '../lib/errors.ts'
+import type { Log } from '../lib/log.ts'
+import { type Allocator, heldAddress } from './allocator.ts'
+import type { Instant, IpamJournal } from './journal-records.ts'
+import type { Ledgers } from './ledger.ts'
+import { isInDoubt, newSlot, type OwnedPart, type OwnSlot } from './own-slots.ts'
+import type { Ownership } from './ownership.ts'
+import type { KnownPool, PoolView } from './pool-view.ts'
+import { parseSlotKey, partsOf } from './slot.ts'
+import type { SlotIndex } from './slot-index.ts'
+import { elapsedMs, instantNow } from './term.ts'
+
+export interface UpkeepOptions {
+  readonly nodeUid: string
+  readonly boot: string
+  readonly offlineAllowanceMs: number
+  readonly marginMs: number
+  readonly confirmEveryMs: number
+  readonly lowWater: number
+  readonly journalIntact: boolean
+}
+
+export interface UpkeepModules {
+  readonly store: Store
+  readonly clock: Clock
+  readonly log: Log
+  readonly journal: IpamJournal
+  readonly allocator: Allocator
+  readonly pools: PoolView
+  readonly slots: SlotIndex
+  readonly ownership: Ownership
+  readonly ledgers: Ledgers
+}
+
+const RETRY_MS = 1000
+const parseLedger = recordParser(ledgerRecord)
+
+export class Upkeep {
+  readonly #options: UpkeepOptions
+  readonly #modules: UpkeepModules
+  readonly #claims = new Map<string, Promise<OwnedPart | null>>()
+  /** When the confirmation that the journal knows of was sent, by slot id. */
+  readonly #journaled = new Map<string, Instant>()
+  #timer: Timer | null = null
+  #pass: Promise<void> | null = null
+  #again = false
+  #stopped = false
+  #resolveReady = () => {}
+  readonly #ready = new Promise<void>(resolve => {
+    this.#resolveReady = resolve
+  })
+
+  constructor(options: UpkeepOptions, modules: UpkeepModules) {
+    this.#options = options
+    this.#modules = modules
+    void this.#whenSynced()
+  }
+
+  /** Resolves after pools, slots and own parts were read once. */
+  ready(): Promise<void> {
+    return this.#ready
+  }
+
+  async #whenSynced(): Promise<void> {
+    await Promise.all([this.#modules.pools.synced(), this.#modules.slots.synced()])
+    this.wake()
+  }
+
+  wake(): void {
+    if (this.#stopped) return
+    if (this.#pass !== null) {
+      this.#again = true
+      return
+    }
+    this.#timer?.cancel()
+    this.#pass = this.#run().finally(() => {
+      this.#pass = null
+      if (this.#again) this.wake()
+    })
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true
+    this.#again = false
+    this.#timer?.cancel()
+    await this.#pass
+    await Promise.allSettled(this.#claims.values())
+  }
+
+  /** Slots changed in the store. */
+  observe(changes: readonly MirrorChange<SlotRecord>[]): void {
+    for (const { key, after } of changes) {
+      const place = parseSlotKey(key)
+      if (after === null || place === null) continue
+      const fresh = newSlot(place.poolUid, place.slot)
+      const slot = this.#modules.allocator.slots.get(fresh.id)
+      if (slot === undefined && partsOf(after.value, this.#options.nodeUid).length === 0) continue
+      this.#follow(slot ?? fresh, after.value, after.modRevision)
+    }
+  }
+
+  #follow(slot: OwnSlot, record: SlotRecord, modRevision: number): void {
+    const { ownership, log } = this.#modules
+    ownership
+      .observe(slot, record, modRevision)
+      .then(() => this.wake())
+      .catch(error => log.warn({ slot: slot.text, err: messageOf(error) }, 'change of a slot not taken in'))
+  }
+
+  /** Claims of one pool go one at a time, and whoever wants one meanwhile waits for that. */
+  claim(pool: KnownPool): Promise<OwnedPart | null> {
+    const running = this.#claims.get(pool.uid)
+    if (running !== undefined) return running
+    const claim = this.#modules.ownership.claim(pool).finally(() => this.#claims.delete(pool.uid))
+    this.#claims.set(pool.uid, claim)
+    void claim.then(
+      () => this.wake(),
+      () => this.wake(),
+    )
+    return claim
+  }
+
+  /** @throws store.*, journal.write-failed: of the first slot that failed */
+  async confirm(slots: readonly OwnSlot[]): Promise<void> {
+    await Promise.all([...new Set(slots)].map(slot => this.#confirmOne(slot)))
+  }
+
+  async #confirmOne(slot: OwnSlot): Promise<void> {
+    if (isInDoubt(slot)) await this.#modules.ownership.settle(slot)
+    else await this.#modules.ownership.confirm(slot)
+    if (slot.ledgerUnread) await this.#readLedger(slot)
+  }
+
+  async #run(): Promise<void> {
+    this.#again = false
+    const steps = [
+      () => this.#modules.pools.record(),
+      () => this.#modules.pools.admit(),
+      () => this.#settleDoubts(),
+      () => this.#confirmDue(),
+      () => this.#journalTerms(),
+      () => this.#acceptUnknown(),
+      () => this.#returnClosed(),
+      () => this.#prefetch(),
+    ]
+    let failed = false
+    for (const step of steps)
+      if (!this.#stopped)
+        await step().catch(error => {
+          failed = true
+          this.#modules.log.debug({ err: messageOf(error) }, 'upkeep step failed')
+        })
+    if (!failed && this.#modules.pools.isSynced) this.#resolveReady()
+    if (!this.#stopped) this.#schedule(failed ? RETRY_MS : this.#nextDueMs())
+  }
+
+  #schedule(delayMs: number): void {
+    this.#timer?.cancel()
+    this.#timer = this.#modules.clock.setTimer(delayMs, () => this.wake())
+  }
+
+  #nextDueMs(): number {
+    const dues = this.#owned().map(slot => this.#options.confirmEveryMs - this.#sinceConfirmedMs(slot))
+    return Math.max(10, Math.min(this.#options.confirmEveryMs, ...dues))
+  }
+
+  #owned(): OwnSlot[] {
+    return [...this.#modules.allocator.slots.values()].filter(slot => slot.parts.length > 0)
+  }
+
+  #now(): Instant {
+    return instantNow(this.#modules.clock, this.#options.boot)
+  }
+
+  #sinceConfirmedMs(slot: OwnSlot): number {
+    return slot.confirmed === null ? Number.POSITIVE_INFINITY : elapsedMs(slot.confirmed, this.#now())
+  }
+
+  async #settleDoubts(): Promise<void> {
+    const open = [...this.#modules.allocator.slots.values()].filter(isInDoubt)
+    await Promise.all(open.map(slot => this.#modules.ownership.settle(slot)))
+  }
+
+  async #confirmDue(): Promise<void> {
+    const due = this.#owned().filter(
+      slot =>
+        slot.ledgerUnread ||
+        slot.parts.some(part => part.fenced) ||
+        this.#sinceConfirmedMs(slot) >= this.#options.confirmEveryMs,
+    )
+    await this.confirm(due)
+  }
+
+  /** One record for all slots confirmed since the last: a restart without the store goes on from there. */
+  async #journalTerms(): Promise<void> {
+    const stale = this.#owned().filter(slot => {
+      const known = this.#journaled.get(slot.id)
+      const { confirmed } = slot
+      if (confirmed === null || confirmed.boot !== this.#options.boot) return false
+      return known === undefined || elapsedMs(known, confirmed) >= this.#options.confirmEveryMs / 2
+    })
+    if (stale.length === 0) return
+    const sent = stale.map(slot => slot.confirmed as Instant)
+    const earliest = sent.reduce((a, b) => (a.boottimeMs <= b.boottimeMs ? a : b))
+    await this.#modules.journal.append({
+      t: 'confirmed',
+      ...earliest,
+      revision: this.#modules.store.status().lastRevision,
+      slots: stale.map(({ poolUid, text }) => ({ poolUid, slot: text })),
+    })
+    for (const slot of stale) this.#journaled.set(slot.id, earliest)
+  }
+
+  /** Rule 16: a part that is ours by the store alone is used after everybody else's term in it must be over. */
+  async #acceptUnknown(): Promise<void> {
+    const waitMs = this.#options.offlineAllowanceMs + this.#options.marginMs
+    const nowMs = this.#modules.clock.boottimeMs()
+    for (const part of this.#owned().flatMap(slot => slot.parts))
+      if (part.unknownSinceMs !== null && nowMs - part.unknownSinceMs >= waitMs)
+        await this.#modules.ownership.accept(part)
+  }
+
+  async #returnClosed(): Promise<void> {
+    if (!this.#modules.pools.isSynced) return
+    const { pools, ownership } = this.#modules
+    for (const part of this.#owned().flatMap(slot => slot.parts))
+      if (part.addresses.held === 0 && !pools.isOpen(part.slot.poolUid)) await ownership.giveBack(part)
+  }
+
+  /** For each family: enough free addresses in its enabled pools together. */
+  async #prefetch(): Promise<void> {
+    const { pools, allocator } = this.#modules
+    if (!pools.isSynced) return
+    for (const family of [4, 6] as const) {
+      const enabled = pools.pools.filter(pool => pool.open && !pool.disabled && pool.cidr.family === family)
+      const free = enabled
+        .flatMap(pool => [...allocator.partsOf(pool.uid)])
+        .reduce((sum, part) => sum + part.addresses.free, 0)
+      if (free < this.#options.lowWater) await this.#claimFirst(enabled)
+    }
+  }
+
+  async #claimFirst(pools: readonly KnownPool[]): Promise<void> {
+    for (const pool of pools) if ((await this.claim(pool)) !== null) return
+  }
+
+  /**
+   * After a reboot or a damaged journal. An entry of an earlier boot is a dead pod: its address cools anew. One
+   * of this boot that the journal lost may live: it stays held until the audit or a DEL frees it (rule 17).
+   */
+  async #readLedger(slot: OwnSlot): Promise<void> {
+    const { store, clock, log } = this.#modules
+    const { entry } = await store.get(ledgerKey(slot.poolUid, slot.slot, this.#options.nodeUid))
+    const ledger = entry === null ? null : parseLedger(entry.value, entry.key)
+    const nowMs = clock.boottimeMs()
+    for (const part of slot.parts)
+      for (const [address, held] of Object.entries(ledger?.generations[part.generation] ?? {})) {
+        const offset = Number(parseIp(address).value - part.cidr.base)
+        if (offset < 0 || offset >= part.addresses.size) continue
+        if (held.boot !== this.#options.boot) part.addresses.setFreed(offset, nowMs)
+        else if (part.addresses.holderOf(offset) === null && this.#mayLive(part)) {
+          log.warn({ address, holder: held.holder }, 'only the ledger knows this holder: kept')
+          this.#modules.allocator.hold(holderOf(held), heldAddress(part, offset), true)
+        }
+      }
+    slot.ledgerUnread = false
+    this.#modules.ledgers.reopen(slot)
+  }
+
+  /** With the journal whole, who is not in it has gone. */
+  #mayLive(part: OwnedPart): boolean {
+    return !this.#options.journalIntact || part.unknownSinceMs !== null
+  }
+}
+
+function holderOf({ holder, kind, network, containerId, ifName, pod, since }: LedgerEntry) {
+  return { id: holder, kind, network, containerId, ifName, pod, since }
+}

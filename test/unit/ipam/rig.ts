@@ -1,0 +1,193 @@
+/**
+ * A cluster in memory with nodes that can be killed, restarted and rebooted: what the daemon is to the address
+ * management, and nothing else. Used by the unit tests and by the model.
+ */
+
+import { livenessKey, nodeKey } from '../../../datastore/keys.ts'
+import { MemoryCluster } from '../../../datastore/memory/cluster.ts'
+import { MemoryStore } from '../../../datastore/memory/store.ts'
+import type { IPPool } from '../../../datastore/resources/ippool.ts'
+import type { HeldAddress, Holder } from '../../../ipam/ipam.ts'
+import { type IpamJournalRecord, replay } from '../../../ipam/journal-records.ts'
+import { createIpam, type IpamOptions, type LostPart, type NodeIpam } from '../../../ipam/node-ipam.ts'
+import { createPool } from '../../../ipam/pools.ts'
+import type { Family } from '../../../lib/address.ts'
+import { silentLog } from '../../../lib/log.ts'
+import { ManualClock, SeededRandom } from './manual-clock.ts'
+
+export function holder(id: string): Holder {
+  return { id, kind: 'pod', network: 'n', containerId: `c-${id}`, ifName: 'eth0', pod: null, since: 1 }
+}
+
+export function pool(name: string, cidr: string, blockSize?: number): IPPool {
+  return {
+    apiVersion: 'twill.network/v1alpha1',
+    kind: 'IPPool',
+    metadata: { name },
+    spec: {
+      cidr,
+      ...(blockSize === undefined ? {} : { blockSize }),
+      encapsulation: 'Always',
+      routes: 'Datastore',
+      natOutgoing: true,
+      disabled: false,
+    },
+  }
+}
+
+/** What a node keeps over a restart: the journal, and the attachments that its daemon journals itself. */
+export class RigNode {
+  readonly name: string
+  readonly uid: string
+  readonly clock: ManualClock
+  readonly store: MemoryStore
+  readonly records: IpamJournalRecord[] = []
+  readonly attachments = new Map<string, { holder: Holder; addresses: HeldAddress[] }>()
+  readonly lost: LostPart[] = []
+  boot = 'boot-1'
+  journalFails = false
+  journalIntact = true
+  /** Null while the daemon is down. */
+  ipam: NodeIpam | null = null
+  readonly #random: SeededRandom
+  readonly #options: Partial<IpamOptions>
+  #lives = 0
+
+  constructor(
+    name: string,
+    cluster: MemoryCluster,
+    random: SeededRandom,
+    clock: ManualClock,
+    options: Partial<IpamOptions>,
+  ) {
+    this.name = name
+    this.uid = `uid-${name}`
+    this.clock = clock
+    this.#random = random
+    this.#options = options
+    this.store = new MemoryStore({}, { cluster, clock })
+  }
+
+  start(options: Partial<IpamOptions> = {}): NodeIpam {
+    const life = ++this.#lives
+    const ipam = createIpam(
+      {
+        nodeUid: this.uid,
+        nodeName: this.name,
+        boot: this.boot,
+        lowWater: 0,
+        journaled: replay(this.records),
+        journalIntact: this.journalIntact,
+        onLost: lost => this.lost.push(lost),
+        ...this.#options,
+        ...options,
+      },
+      {
+        store: this.store,
+        clock: this.clock,
+        random: this.#random,
+        log: silentLog,
+        journal: { append: async record => this.#append(life, record) },
+      },
+    )
+    this.ipam = ipam
+    ipam.restore([...this.attachments.values()])
+    ipam.start()
+    return ipam
+  }
+
+  #append(life: number, record: IpamJournalRecord): void {
+    if (life !== this.#lives) throw new Error('the process is dead')
+    if (this.journalFails) throw new Error('disk full')
+    this.records.push(JSON.parse(JSON.stringify(record)))
+  }
+
+  /** SIGKILL: whatever it had under way writes nothing any more. */
+  kill(): void {
+    this.#lives++
+    this.ipam = null
+  }
+
+  /** Kills every pod too. */
+  reboot(): void {
+    this.kill()
+    this.boot = `${this.boot}+`
+    this.attachments.clear()
+  }
+
+  /** As ADD does it: allocate, journal, recorded. */
+  async add(id: string, families: Family[] = [4], pools: string[] = [], addresses: string[] = []) {
+    const ipam = this.ipam as NodeIpam
+    const addresses = await ipam.allocate({ holder: holder(id), families, pools, addresses })
+    if (this.ipam !== ipam) throw new Error('the process is dead')
+    this.attachments.set(id, { holder: holder(id), addresses })
+    ipam.recorded(id)
+    return addresses
+  }
+
+  /** As DEL does it, when the link has gone. */
+  del(id: string): void {
+    this.attachments.delete(id)
+    this.ipam?.release(id)
+  }
+}
+
+export class Rig {
+  readonly cluster = new MemoryCluster()
+  readonly clock = new ManualClock()
+  readonly random: SeededRandom
+  readonly operator: MemoryStore
+  readonly nodes: RigNode[] = []
+
+  constructor(seed = 1) {
+    this.random = new SeededRandom(seed)
+    this.operator = new MemoryStore({}, { cluster: this.cluster, clock: this.clock })
+  }
+
+  createPool(name: string, cidr: string, blockSize?: number) {
+    const { operator: store, random, clock } = this
+    return createPool(pool(name, cidr, blockSize), { store, random, clock })
+  }
+
+  /** A registered node; its daemon is not running yet. */
+  node(name: string, options: Partial<IpamOptions> = {}): RigNode {
+    const node = new RigNode(name, this.cluster, this.random, this.clock, options)
+    this.nodes.push(node)
+    this.put(nodeKey(name), {
+      v: 1,
+      name,
+      uid: node.uid,
+      incarnation: 'i',
+      underlay: {},
+      hostAddresses: [],
+      vteps: [],
+      tunnel: {},
+    })
+    this.put(livenessKey(node.uid), {
+      v: 1,
+      uid: node.uid,
+      name,
+      hardware: `hw-${name}`,
+      heartbeat: 1,
+      heartbeatMs: 10_000,
+      allowanceMs: options.offlineAllowanceMs ?? 3_600_000,
+      removed: null,
+    })
+    return node
+  }
+
+  put(key: string, value: unknown): void {
+    const expected = this.cluster.get(key)?.modRevision ?? 0
+    this.cluster.commit({ key, expected, value: value === null ? null : JSON.stringify(value) })
+  }
+
+  read<T>(key: string): T | null {
+    const entry = this.cluster.get(key)
+    return entry === null ? null : (JSON.parse(entry.value) as T)
+  }
+
+  /** Keys and values under a prefix. */
+  under<T>(prefix: string): [string, T][] {
+    return this.cluster.list(prefix).map(entry => [entry.key, JSON.parse(entry.value) as T])
+  }
+}
