@@ -1,0 +1,90 @@
+/**
+ * twilld: reads its configuration, builds the daemon (compose.ts), and runs it until a signal. SIGTERM and SIGINT
+ * leave the data path untouched: nothing in the kernel changes.
+ *
+ * Exit status: 0 after a signal; 1 when it cannot start or must not go on; 2 for a wrong configuration.
+ */
+import { readFileSync } from 'node:fs'
+import { hostname } from 'node:os'
+import pino from 'pino'
+import yargs from 'yargs'
+import { isTwillError, messageOf } from '../lib/errors.ts'
+import { startDaemon } from './compose.ts'
+import type { Config } from './config.ts'
+import { type ConfigSources, flagOf, loadConfig, SETTINGS, variableOf } from './config-load.ts'
+
+const DEFAULT_FILE = '/etc/twill/twilld.yaml'
+
+function parseFlags(argv: readonly string[]): Record<string, string | undefined> {
+  let parser = yargs([...argv])
+    .scriptName('twilld')
+    .usage('$0 [options]\n\nThe node daemon of Twill.')
+    .option('config', {
+      type: 'string',
+      describe: `configuration file (default ${DEFAULT_FILE} if it exists)`,
+    })
+    .strict()
+    .version(false)
+  for (const setting of SETTINGS)
+    parser = parser.option(flagOf(setting), {
+      type: 'string',
+      describe: `${setting.path.join('.')}, also ${variableOf(setting)}`,
+    })
+  return parser.parseSync() as unknown as Record<string, string | undefined>
+}
+
+function readConfigFile(path: string | undefined): ConfigSources['file'] {
+  const wanted = path ?? process.env.TWILL_CONFIG
+  try {
+    return { path: wanted ?? DEFAULT_FILE, text: readFileSync(wanted ?? DEFAULT_FILE, 'utf8') }
+  } catch (error) {
+    if (wanted === undefined && (error as NodeJS.ErrnoException).code === 'ENOENT') return null
+    throw error
+  }
+}
+
+function configure(): Config {
+  const flags = parseFlags(process.argv.slice(2))
+  return loadConfig({
+    file: readConfigFile(flags.config),
+    environment: process.env,
+    flags,
+    hostname: hostname(),
+  })
+}
+
+async function main(): Promise<void> {
+  let config: Config
+  try {
+    config = configure()
+  } catch (error) {
+    process.stderr.write(`twilld: ${messageOf(error)}\n`)
+    process.exit(2)
+  }
+  const log = pino({ level: config.logLevel, base: { node: config.nodeName } })
+  const fail = (error: unknown) => {
+    log.fatal(
+      {
+        error: messageOf(error),
+        code: isTwillError(error) ? error.code : undefined,
+        stack: isTwillError(error) ? undefined : (error as Error)?.stack,
+      },
+      'twilld cannot go on',
+    )
+    process.exit(1)
+  }
+  process.on('uncaughtException', fail)
+  process.on('unhandledRejection', fail)
+  const daemon = await startDaemon(config, { log, fail })
+  const stop = (signal: NodeJS.Signals) => {
+    log.info({ signal }, 'stopping; the data path stays as it is')
+    daemon.stop().then(() => process.exit(0), fail)
+  }
+  process.once('SIGTERM', stop)
+  process.once('SIGINT', stop)
+}
+
+main().catch(error => {
+  process.stderr.write(`twilld: ${messageOf(error)}\n`)
+  process.exit(1)
+})

@@ -1,0 +1,133 @@
+/**
+ * Puts together what this node knows: the cluster's facts, what it observed of itself, its attachments. The loop
+ * and the attaching code ask for it at the moment they need it.
+ */
+import type { NodeRecord } from '../../datastore/records/node.ts'
+import type { HeldAddress } from '../../ipam/ipam.ts'
+import type { Family } from '../../lib/address.ts'
+import { isOverlay } from '../../routing/parts.ts'
+import { podMtu, vtepMac } from '../../routing/vxlan/vtep.ts'
+import type { Attachments } from '../attach/attachments.ts'
+import type { NodeView } from '../attach/node-view.ts'
+import type { Registry } from '../attach/registry.ts'
+import type { Facts, SelfFacts } from '../desired/facts.ts'
+import { gatewayOnHostEnds, routeSource } from '../desired/pods.ts'
+import type { Cluster } from './cluster.ts'
+import type { Observation } from './self.ts'
+
+export interface NodeFactsOptions {
+  readonly name: string
+  readonly uid: string
+  readonly incarnation: string
+  readonly vxlan: { readonly vni: number; readonly port: number }
+}
+
+export interface NodeFactsModules {
+  readonly cluster: Cluster
+  readonly registry: Registry
+  readonly busy: () => ReturnType<Attachments['busy']>
+}
+
+export class NodeFacts implements NodeView {
+  readonly #options: NodeFactsOptions
+  readonly #modules: NodeFactsModules
+  readonly #mac: string
+  #observation: Observation
+  #tunnel: Partial<Record<Family, string>> = {}
+
+  constructor(options: NodeFactsOptions & { observation: Observation }, modules: NodeFactsModules) {
+    this.#options = options
+    this.#modules = modules
+    this.#observation = options.observation
+    this.#mac = vtepMac(options.uid)
+  }
+
+  get observation(): Observation {
+    return this.#observation
+  }
+
+  get tunnel(): Partial<Record<Family, string>> {
+    return this.#tunnel
+  }
+
+  observed(observation: Observation): void {
+    this.#observation = observation
+  }
+
+  setTunnel(addresses: readonly HeldAddress[]): void {
+    this.#tunnel = Object.fromEntries(addresses.map(({ family, address }) => [family, address]))
+  }
+
+  facts(): Facts {
+    const { cluster, registry, busy } = this.#modules
+    const underWay = busy()
+    return {
+      complete: cluster.complete,
+      self: this.#self(),
+      nodes: cluster.nodes(),
+      pools: cluster.pools(),
+      slots: cluster.slots(),
+      attachments: registry.all().map(attachment => ({
+        id: attachment.id,
+        hostInterface: attachment.hostInterface,
+        podMac: attachment.podMac ?? '',
+        mtu: attachment.mtu,
+        addresses: attachment.addresses,
+        state: attachment.state,
+        busy: underWay.has(attachment.id),
+      })),
+    }
+  }
+
+  #self(): SelfFacts {
+    const { underlay, hostAddresses, arpIgnore } = this.#observation
+    return {
+      name: this.#options.name,
+      uid: this.#options.uid,
+      underlay: Object.fromEntries(
+        underlay.map(({ family, address, device, mtu }) => [family, { address, device, mtu }]),
+      ),
+      hostAddresses,
+      vtep: { mac: this.#mac, ...this.#options.vxlan },
+      tunnel: this.#tunnel,
+      arpIgnore,
+    }
+  }
+
+  /** What other nodes are told; null without an underlay. */
+  record(): NodeRecord | null {
+    const { underlay, hostAddresses } = this.#observation
+    if (underlay.length === 0) return null
+    const hasV4 = underlay.some(({ family }) => family === 4)
+    return {
+      v: 1,
+      name: this.#options.name,
+      uid: this.#options.uid,
+      incarnation: this.#options.incarnation,
+      underlay: Object.fromEntries(underlay.map(({ family, address }) => [family, address])),
+      hostAddresses: [...hostAddresses],
+      vteps: hasV4 ? [{ family: 4, mac: this.#mac, ...this.#options.vxlan }] : [],
+      tunnel: { ...this.#tunnel },
+    }
+  }
+
+  // ---------------------------------------------------------------- NodeView
+
+  routeSource(family: Family): string | null {
+    return routeSource(this.#self(), family)
+  }
+
+  podMtu(poolUids: readonly string[]): number {
+    const { underlay } = this.#observation
+    const direct = Math.min(...underlay.map(({ mtu }) => mtu))
+    const tunnelled = this.#modules.cluster
+      .pools()
+      .some(pool => poolUids.includes(pool.metadata.uid ?? '') && isOverlay(pool))
+    const v4 = underlay.find(({ family }) => family === 4)
+    return podMtu(tunnelled && v4 !== undefined ? [{ family: 4, mtu: v4.mtu }] : [], direct)
+  }
+
+  get gatewayOnHostEnd(): boolean {
+    return gatewayOnHostEnds(this.#observation)
+  }
+}

@@ -1,0 +1,129 @@
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { attachmentMtu, desired } from '../../../../daemon/desired/desired.ts'
+import { routeSource } from '../../../../daemon/desired/pods.ts'
+import { desiredRules, rulesInput } from '../../../../daemon/desired/rules.ts'
+import { steady } from '../../../../daemon/desired/steady.ts'
+import { attachment, facts, node, pool, self, slot, UNDERLAY } from '../cluster-facts.ts'
+
+test('a pod has a route and a neighbour entry per address; the source is the node`s own of that family, else the tunnel`s', () => {
+  const { routes, neighbours, addresses } = desired(facts())
+  const own = routes.filter(({ device }) => device === 'twl000000000001')
+  assert.equal(
+    own.map(({ dst, src, scope, metric }) => [dst, src, scope, metric]),
+    [
+      ['10.244.1.1/32', '192.168.77.1', 253, 0],
+      ['fd00:244::101/128', 'fd00:244::100', 253, 1024],
+    ],
+  )
+  assert.is(neighbours.filter(({ mac }) => mac === '02:aa:00:00:00:01').length, 2)
+  assert.equal(
+    addresses.filter(({ device }) => device.startsWith('twl0')).map(({ address }) => address),
+    ['fe80::1', 'fe80::1'],
+  )
+  assert.is(routeSource({ underlay: {}, tunnel: {} }, 4), null)
+})
+
+test('the IPv4 gateway is on lo, with link scope, for every node', () => {
+  const { addresses } = desired(facts({ attachments: [], pools: [] }))
+  assert.equal(addresses, [
+    { device: 'lo', family: 4, address: '169.254.1.1', prefix: 32, scope: 253, nodad: false },
+  ])
+})
+
+test('incomplete facts desire this node`s own pods only', () => {
+  const state = desired(facts({ complete: false }))
+  assert.equal(state.links, [])
+  assert.equal(state.fdb, [])
+  assert.is(state.routes.length, 4)
+})
+
+test('IPv6 is not forwarded where nothing is IPv6', () => {
+  const only4 = facts({ pools: [pool('v4', '10.244.0.0/16')], attachments: [] })
+  assert.equal(
+    desired(only4)
+      .sysctls.map(({ path }) => path)
+      .includes('net/ipv6/conf/all/forwarding'),
+    false,
+  )
+})
+
+test('who owns a single address by the slots gets its route, not a pod here that thinks so too', () => {
+  const slots = new Map([
+    ...facts().slots,
+    ['slots/uid-v4/10.244.1.0-26', slot(['10.244.1.1/32', 'uid-node2'])],
+  ])
+  const routes = desired(facts({ slots })).routes.filter(({ dst }) => dst === '10.244.1.1/32')
+  assert.equal(
+    routes.map(({ gateway }) => gateway),
+    ['10.244.2.0'],
+  )
+})
+
+test('a record that holds what is no address costs its own node the routes, and no other', () => {
+  const nodes = [node(1), node(2, { underlay: { 4: '192.168.77.2.5' } }), node(3)]
+  assert.equal(
+    desired(facts({ nodes })).fdb.map(({ dst }) => dst),
+    ['192.168.77.3'],
+  )
+  assert.equal(
+    rulesInput(facts({ nodes })).peers.map(({ underlay }) => underlay),
+    [['192.168.77.3']],
+  )
+})
+
+test('a pod`s MTU is the smallest of the paths of its pools', () => {
+  const jumbo = { self: self({ underlay: { 4: { ...UNDERLAY, mtu: 9000 } } }), pools: facts().pools }
+  assert.is(attachmentMtu(jumbo, []), 8950)
+  const mixed = {
+    ...jumbo,
+    pools: [pool('v4', '10.244.0.0/16'), pool('flat', '10.9.0.0/16', { encapsulation: 'Never' })],
+  }
+  assert.is(attachmentMtu(mixed, ['uid-flat']), 9000)
+  assert.is(attachmentMtu(mixed, ['uid-flat', 'uid-v4']), 8950)
+  assert.is(attachmentMtu({ ...mixed, self: self({ underlay: {} }) }, []), null)
+})
+
+test('rules: peers and what lives behind them, all nodes` addresses, and every attachment, at work or not', () => {
+  const input = rulesInput(
+    facts({ attachments: [attachment(1), attachment(2, { busy: true, state: 'attaching' })] }),
+  )
+  assert.equal(input.peers, [
+    { underlay: ['192.168.77.2'], sources: ['10.244.2.0/26', 'fd00:244::200/122'] },
+    { underlay: ['192.168.77.3'], sources: ['10.244.3.0/26', 'fd00:244::300/122'] },
+  ])
+  assert.equal(input.nodeAddresses, [
+    '172.30.0.1',
+    '172.30.0.2',
+    '172.30.0.3',
+    '192.168.77.1',
+    '192.168.77.2',
+    '192.168.77.3',
+  ])
+  assert.is(input.endpoints.length, 2)
+  assert.equal(input.nodeSource, { 4: '192.168.77.1', 6: 'fd00:244::100' })
+})
+
+test('what others must accept: forwarding for pods and tunnel, VXLAN and replies into the node', () => {
+  const { acceptChains } = desiredRules(facts())
+  const text = acceptChains.map(
+    ({ hook, family, matches }) => `${hook}${family}: ${matches.map(m => m.join(' ')).join(' | ')}`,
+  )
+  assert.equal(text, [
+    'forward4: -i twl+ | -o twl+ | -i twill-vx4 | -o twill-vx4',
+    'forward6: -i twl+ | -o twl+ | -i twill-vx4 | -o twill-vx4',
+    'input4: -p udp --dport 4789 | -i twl+ -m conntrack --ctstate RELATED,ESTABLISHED | -i twill-vx4 -m conntrack --ctstate RELATED,ESTABLISHED',
+    'input6: -i twl+ -p ipv6-icmp | -i twl+ -m conntrack --ctstate RELATED,ESTABLISHED | -i twill-vx4 -m conntrack --ctstate RELATED,ESTABLISHED',
+  ])
+})
+
+test('an attachment that changed while the kernel was looked at counts as busy', () => {
+  const before = facts({ attachments: [attachment(1), attachment(2), attachment(3)] })
+  const after = facts({
+    attachments: [attachment(1), attachment(2, { podMac: '02:bb:00:00:00:02' }), attachment(4)],
+  })
+  const busy = Object.fromEntries(steady(before, after).attachments.map(({ id, busy }) => [id, busy]))
+  assert.equal(busy, { attachment1: false, attachment2: true, attachment4: true, attachment3: true })
+})
+
+test.run()
