@@ -147,9 +147,12 @@ export class Loop {
   #heard(event: KernelEvent): void {
     if (event.type === 'overflow') this.markDirty('all')
     else if (event.type === 'pod-mac') void this.#learn(event.hostIndex, event.mac)
-    else {
-      this.markDirty(event.domain)
-      if (event.domain === 'netfilter') this.markDirty('accept')
+    else if (event.domain !== 'netfilter') this.markDirty(event.domain)
+    // Of other domains our own changes are looked at again: they have side effects. Elements have none, and
+    // every pod's come and go.
+    else if (event.own !== true) {
+      this.markDirty('netfilter')
+      this.markDirty('accept')
     }
   }
 

@@ -39,6 +39,7 @@ export interface SelfFacts {
 export interface AttachmentFacts {
   readonly id: string
   readonly hostInterface: string
+  /** '' while it is not known yet. */
   readonly podMac: string
   /** Bytes. */
   readonly mtu: number

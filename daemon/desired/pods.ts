@@ -28,7 +28,8 @@ export function routeSource(self: Pick<SelfFacts, 'underlay' | 'tunnel'>, family
 export const gatewayOnHostEnds = (self: Pick<SelfFacts, 'arpIgnore'>): boolean => self.arpIgnore >= 1
 
 /** Ours to mend: attached, and nobody is working on it. */
-export const isIdle = ({ state, busy }: AttachmentFacts): boolean => state === 'attached' && !busy
+export const isIdle = ({ state, busy, podMac }: AttachmentFacts): boolean =>
+  state === 'attached' && !busy && podMac !== ''
 
 export function hostEnd({ id, hostInterface, mtu }: AttachmentFacts): HostEnd {
   return { attachmentId: id, device: hostInterface, alias: `${POD_ALIAS_PREFIX}${id}`, mtu }

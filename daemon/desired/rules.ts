@@ -22,7 +22,7 @@ export function rulesInput(facts: Facts): RulesInput {
   const { self, pools, attachments } = facts
   return {
     vtep: hasTunnel(facts) ? { port: self.vtep.port, devices: [VXLAN_LINK[4]] } : null,
-    endpoints: attachments,
+    endpoints: attachments.filter(({ podMac }) => podMac !== ''),
     pools: pools.map(pool => ({
       cidr: pool.spec.cidr,
       natOutgoing: pool.spec.natOutgoing,

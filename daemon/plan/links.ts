@@ -71,7 +71,7 @@ function planTunnel(want: DesiredLink, link: Link | undefined, mayDelete: boolea
 
 /** Only its alias is not ours: somebody overwrote it. */
 const isSameDevice = (want: DesiredLink, link: Link): boolean =>
-  link.kind === 'vxlan' && link.mac === want.mac && sameVxlan(want.vxlan, link.vxlan)
+  link.kind === 'vxlan' && sameVxlan(want.vxlan, link.vxlan)
 
 function foreign({ name, kind, alias }: Link): TunnelPlan {
   const message = `device ${name} (kind ${kind ?? 'none'}, alias ${alias ?? 'none'}) is not Twill's: rename or delete it`

@@ -87,7 +87,7 @@ export function overlayState(
     addresses: tunnelAddresses(self),
     routes: [...peers.flatMap(peer => partRoutes(peer, self)), ...own],
     neighbours: peers.flatMap(peerNeighbours),
-    fdb: peers.map(peerFdbEntry),
+    fdb: fdbEntries(peers),
     sysctls: deviceSysctls(self),
   }
 }
@@ -182,7 +182,15 @@ function peerNeighbours(peer: Peer): DesiredNeighbour[] {
   }))
 }
 
-const peerFdbEntry = (peer: Peer): DesiredFdbEntry => ({ device: DEVICE, mac: peer.mac, dst: peer.underlay })
+/** Two records may claim one MAC (a stale one beside its successor's): the one that owns parts is meant. */
+function fdbEntries(peers: readonly Peer[]): DesiredFdbEntry[] {
+  const byMac = new Map<string, Peer>()
+  for (const peer of peers) {
+    const other = byMac.get(peer.mac)
+    if (other === undefined || other.parts.length < peer.parts.length) byMac.set(peer.mac, peer)
+  }
+  return [...byMac.values()].map(({ mac, underlay }) => ({ device: DEVICE, mac, dst: underlay }))
+}
 
 /** Addresses of our own parts that no pod holds die here, whatever the encapsulation. */
 function ownBlackholes(ownUid: string, parts: readonly OwnedPart[]): DesiredRoute[] {
