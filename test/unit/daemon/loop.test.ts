@@ -1,0 +1,321 @@
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import type { Facts } from '../../../daemon/desired/facts.ts'
+import { LOOP, Loop, type LoopModules } from '../../../daemon/loop.ts'
+import { silentLog } from '../../../lib/log.ts'
+import { attachment, facts, node } from './cluster-facts.ts'
+import { KernelModel, link, route } from './kernel-model.ts'
+import { ManualClock } from './manual-clock.ts'
+
+const podLink = (number: number) =>
+  link(attachment(number).hostInterface, {
+    kind: 'veth',
+    mtu: 1450,
+    mac: '02:54:57:49:4c:4c',
+    alias: `twill:pod:attachment${number}`,
+  })
+
+function machine(): KernelModel {
+  const kernel = new KernelModel()
+  kernel.addLink(link('eth0'))
+  kernel.addLink(podLink(1))
+  kernel.addLink(podLink(2))
+  kernel.addresses.set('eth0 192.168.77.1/24', {
+    device: 'eth0',
+    family: 4,
+    address: '192.168.77.1',
+    prefix: 24,
+    scope: 0,
+    tentative: false,
+    nodad: false,
+    permanent: true,
+  })
+  return kernel
+}
+
+interface Rig {
+  kernel: KernelModel
+  clock: ManualClock
+  loop: Loop
+  facts: Facts
+  repairs: string[]
+  failures: string[]
+  passes: number
+  reattached: string[]
+  learned: string[]
+}
+
+function rig(kernel = machine(), modules: Partial<LoopModules> = {}): Rig {
+  const clock = new ManualClock()
+  const rig = {
+    kernel,
+    clock,
+    facts: facts(),
+    repairs: [],
+    failures: [],
+    passes: 0,
+    reattached: [],
+    learned: [],
+  } as unknown as Rig
+  rig.loop = new Loop(LOOP, {
+    kernel: kernel.kernel(),
+    facts: () => rig.facts,
+    clock,
+    random: { fraction: () => 0.5, hex: () => '', uuid: () => '' },
+    log: silentLog,
+    metrics: {
+      repaired: (kind, reason) => rig.repairs.push(`${kind} ${reason}`),
+      stepFailed: kind => rig.failures.push(kind),
+      passed: () => rig.passes++,
+    },
+    reattach: async id => void rig.reattached.push(id),
+    learnPodMac: async (id, mac) => void rig.learned.push(`${id} ${mac}`),
+    ...modules,
+  })
+  return rig
+}
+
+async function converged(modules: Partial<LoopModules> = {}): Promise<Rig> {
+  const all = rig(machine(), modules)
+  all.loop.start()
+  await all.clock.advance(200)
+  assert.ok(all.loop.report().converged, JSON.stringify([...all.loop.report().failing]))
+  all.kernel.executed = []
+  return all
+}
+
+const heard = (all: Rig, domain: 'link' | 'address' | 'route' | 'neighbour' | 'fdb' | 'netfilter') =>
+  all.kernel.listener({ type: 'changed', domain })
+
+test('rules stand before a tunnel opens; then everything does, and none of it counts as a repair', async () => {
+  const kernel = machine()
+  kernel.failRules = true
+  const all = rig(kernel)
+  all.loop.start()
+  await all.clock.advance(1000)
+  assert.not(kernel.links.has('twill-vx4'))
+  kernel.failRules = false
+  await all.clock.advance(10_000)
+  assert.ok(kernel.links.has('twill-vx4'))
+  assert.ok(kernel.routes.has('10.244.2.0/26 0'))
+  assert.equal(all.repairs, [])
+  assert.ok(all.loop.report().converged)
+  assert.is(all.loop.report().failing.size, 0)
+  await all.loop.stop()
+})
+
+test('a daemon that remembers nothing meets a kernel that is as it should be: no step, and the table replaced once', async () => {
+  const first = await converged()
+  await first.loop.stop()
+  const second = rig(first.kernel)
+  second.loop.start()
+  await second.clock.advance(200)
+  assert.equal(first.kernel.executed, [])
+  assert.is(first.kernel.replacements, 2)
+  assert.equal(second.repairs, [])
+  await second.loop.stop()
+})
+
+test('each kind of object that somebody deletes comes back at the notification, counted by kind', async () => {
+  const all = await converged()
+  const { kernel, clock } = all
+  const before = JSON.stringify(kernel.observed())
+  for (const [domain, damage] of [
+    ['address', () => kernel.addresses.delete('twill-vx4 10.244.1.0/32')],
+    ['route', () => kernel.routes.delete('10.244.2.0/26 0')],
+    ['route', () => kernel.routes.delete('10.244.0.0/16 4294967295')],
+    ['neighbour', () => kernel.neighbours.delete('twill-vx4 10.244.2.0')],
+    ['fdb', () => kernel.fdb.delete([...kernel.fdb.keys()][0]!)],
+  ] as const) {
+    damage()
+    all.repairs.length = 0
+    heard(all, domain)
+    await clock.advance(100)
+    assert.equal(all.repairs, [`${domain} missing`])
+  }
+  assert.is(JSON.stringify(sorted(kernel.observed())), JSON.stringify(sorted(JSON.parse(before))))
+  await all.loop.stop()
+})
+
+const sorted = (observed: object) =>
+  Object.values(observed).map(table =>
+    Array.isArray(table) ? table.map(each => JSON.stringify(each)).sort() : 0,
+  )
+
+test('the tunnel device deleted by hand comes back with all that stood on it', async () => {
+  const all = await converged()
+  all.kernel.removeLink('twill-vx4')
+  heard(all, 'link')
+  await all.clock.advance(100)
+  assert.ok(all.kernel.routes.has('fd00:244::200/122 1024'))
+  assert.is(all.kernel.fdb.size, 2)
+  assert.ok(all.repairs.includes('link missing') && all.repairs.includes('route missing'))
+  await all.loop.stop()
+})
+
+test('a switch is looked at without any notification', async () => {
+  const all = await converged()
+  all.kernel.sysctls.set('net/ipv4/ip_forward', '0')
+  await all.clock.advance(900)
+  assert.is(all.kernel.sysctls.get('net/ipv4/ip_forward'), '1')
+  assert.equal(all.repairs, ['sysctl different'])
+  await all.loop.stop()
+})
+
+test('a damaged table is replaced; an intact one is not', async () => {
+  const all = await converged()
+  heard(all, 'netfilter')
+  await all.clock.advance(100)
+  assert.is(all.kernel.replacements, 1)
+  all.kernel.intact = false
+  heard(all, 'netfilter')
+  await all.clock.advance(100)
+  assert.is(all.kernel.replacements, 2)
+  assert.equal(all.repairs, ['netfilter different'])
+  await all.loop.stop()
+})
+
+test('a pod`s new MAC changes its elements without replacing the table', async () => {
+  const all = await converged()
+  all.facts = facts({ attachments: [attachment(1, { podMac: '02:bb:00:00:00:01' }), attachment(2)] })
+  all.loop.markDirty('facts')
+  await all.clock.advance(100)
+  const elements = [...all.kernel.ruleset!.elements.values()].flatMap(set => [...set]).join(' ')
+  assert.match(elements, '02:bb:00:00:00:01')
+  assert.not.match(elements, '02:aa:00:00:00:01')
+  assert.is(all.kernel.replacements, 1)
+  assert.is(all.kernel.neighbours.get('twl000000000001 10.244.1.1')?.mac, '02:bb:00:00:00:01')
+  assert.equal(all.repairs, [])
+  await all.loop.stop()
+})
+
+test('the MAC that the kernel reports is handed on with the attachment it belongs to', async () => {
+  const all = await converged()
+  const index = all.kernel.links.get('twl000000000002')!.index
+  all.kernel.listener({ type: 'pod-mac', hostIndex: index, mac: '02:cc:00:00:00:02' })
+  all.kernel.listener({ type: 'pod-mac', hostIndex: index, mac: attachment(2).podMac })
+  all.kernel.listener({ type: 'pod-mac', hostIndex: 9999, mac: '02:cc:00:00:00:03' })
+  await all.clock.advance(100)
+  assert.equal(all.learned, ['attachment2 02:cc:00:00:00:02'])
+  await all.loop.stop()
+})
+
+test('a pod whose host end is gone is attached again, once at a time', async () => {
+  let finish = () => {}
+  const all = await converged({
+    reattach: id =>
+      new Promise(resolve => {
+        all.reattached.push(id)
+        finish = resolve
+      }),
+  })
+  all.kernel.removeLink('twl000000000001')
+  heard(all, 'link')
+  await all.clock.advance(100)
+  heard(all, 'link')
+  await all.clock.advance(100)
+  assert.equal(all.reattached, ['attachment1'])
+  all.kernel.addLink(podLink(1))
+  finish()
+  await all.clock.advance(100)
+  assert.equal(all.reattached, ['attachment1'])
+  assert.ok(all.kernel.routes.has('10.244.1.1/32 0'))
+  await all.loop.stop()
+})
+
+test('an attachment that appears while the kernel is being looked at is not taken for a leftover', async () => {
+  const kernel = machine()
+  const attachMeanwhile = { now: () => {} }
+  const model = kernel.kernel()
+  const readNeighbours = async () => {
+    attachMeanwhile.now()
+    return model.readNeighbours()
+  }
+  const all = rig(kernel, { kernel: { ...model, readNeighbours } })
+  all.loop.start()
+  await all.clock.advance(200)
+  attachMeanwhile.now = () => {
+    kernel.addLink(podLink(3))
+    all.facts = facts({
+      attachments: [...facts().attachments, attachment(3, { podMac: '02:aa:00:00:00:03' })],
+    })
+  }
+  // Links are read before neighbours: the loop sees no link for an attachment that is there by the facts.
+  heard(all, 'link')
+  await all.clock.advance(100)
+  assert.equal(all.reattached, [])
+  assert.ok(kernel.links.has('twl000000000003'))
+  await all.loop.stop()
+})
+
+test('nothing is deleted before the facts are complete, and what is ours and unknown goes then', async () => {
+  const kernel = machine()
+  kernel.addRoute(route('10.244.7.0/26', { type: 'blackhole' }))
+  const all = rig(kernel)
+  all.facts = facts({ complete: false, nodes: [], slots: new Map() })
+  all.loop.start()
+  await all.clock.advance(70_000)
+  assert.ok(kernel.routes.has('10.244.7.0/26 0'))
+  assert.is(kernel.ruleset, null)
+  all.facts = facts()
+  all.loop.markDirty('all')
+  await all.clock.advance(100)
+  assert.not(kernel.routes.has('10.244.7.0/26 0'))
+  await all.loop.stop()
+})
+
+test('a step that fails is tried again by itself, and others are not held up', async () => {
+  const all = await converged()
+  all.kernel.fail = step => (step.type === 'fdb.replace' ? 'ENOMEM' : null)
+  all.facts = facts({ nodes: [node(1), node(2, { underlay: { 4: '192.168.77.22' } }), node(3)] })
+  all.kernel.routes.delete('10.244.3.0/26 0')
+  all.loop.markDirty('all')
+  await all.clock.advance(100)
+  assert.ok(all.kernel.routes.has('10.244.3.0/26 0'))
+  assert.equal([...all.loop.report().failing.values()], ['ENOMEM'])
+  all.kernel.fail = () => null
+  await all.clock.advance(1000)
+  assert.ok([...all.kernel.fdb.values()].some(({ dst }) => dst === '192.168.77.22'))
+  assert.is(all.loop.report().failing.size, 0)
+  await all.loop.stop()
+})
+
+test('a program that insists is answered ever more seldom', async () => {
+  const all = await converged()
+  const fight = async (ms: number) => {
+    const before = all.repairs.length
+    for (let passed = 0; passed < ms; passed += 100) {
+      if (all.kernel.routes.delete('10.244.2.0/26 0')) heard(all, 'route')
+      await all.clock.advance(100)
+    }
+    return all.repairs.length - before
+  }
+  const early = await fight(2_000)
+  assert.ok(early >= 8, `${early} repairs in the first seconds`)
+  await fight(120_000)
+  const late = await fight(120_000)
+  assert.ok(late <= 3, `${late} repairs in two minutes`)
+  await all.loop.stop()
+})
+
+test('quiet passes do nothing, and settled resolves', async () => {
+  const all = await converged()
+  const settled = all.loop.settled()
+  await all.clock.advance(1000)
+  await settled
+  assert.equal(all.kernel.executed, [])
+  await all.loop.stop()
+})
+
+test('after an overflow everything is looked at anew', async () => {
+  const all = await converged()
+  all.kernel.routes.delete('10.244.2.0/26 0')
+  all.kernel.intact = false
+  all.kernel.listener({ type: 'overflow' })
+  await all.clock.advance(100)
+  assert.ok(all.kernel.routes.has('10.244.2.0/26 0'))
+  assert.ok(all.kernel.intact)
+  await all.loop.stop()
+})
+
+test.run()
