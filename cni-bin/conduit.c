@@ -20,20 +20,16 @@
 #define TWILL_SOCKET "/run/twill/cni.sock"
 #endif
 enum { SILENCE_S = 10, HEADER = 32, MAX_ENTRIES = 256 << 10, MAX_STDIN = 4 << 20, MAX_ANSWER = 4 << 20, PATHS = 4096 };
-
 /* Pages of these that are not touched cost nothing. */
 static char frame[HEADER + MAX_ENTRIES + MAX_STDIN + 1], answer[MAX_ANSWER];
 
+/* A blocking descriptor takes all at once, unless its time-out (EAGAIN) has struck. */
 static int send_all(int fd, const char *bytes, size_t length) {
-    while (length > 0) {
-        ssize_t sent = write(fd, bytes, length);
-        if (sent < 0 && errno == EINTR) continue;
-        if (sent <= 0) return 0;
-        bytes += sent, length -= (size_t)sent;
-    }
-    return 1;
+    ssize_t sent;
+    do sent = write(fd, bytes, length); while (sent < 0 && errno == EINTR);
+    if (sent >= 0) errno = EAGAIN;
+    return sent == (ssize_t)length;
 }
-
 /* Reads until `length` bytes, end or error, and returns how many; errno is 0 unless it was an error. */
 static size_t receive(int fd, void *bytes, size_t length) {
     for (size_t filled = 0;;) {
@@ -68,6 +64,8 @@ static int reach_daemon(void) {
     const char *path = getenv("TWILL_CNI_SOCKET");
     strncpy(address.sun_path, path && *path ? path : TWILL_SOCKET, sizeof address.sun_path - 1);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int room = 16 << 20; /* the whole frame fits: SO_SNDTIMEO begins anew with each piece that is taken */
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof room);
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &silence, sizeof silence);
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &silence, sizeof silence);
     return connect(fd, (struct sockaddr *)&address, sizeof address) == 0 ? fd : -1;

@@ -18,8 +18,10 @@ const MAX_ANSWER_BYTES = 4 * 1024 * 1024
 export function askDaemon(libc: Libc, path: string, frame: Uint8Array, silenceMs: number): DaemonReply {
   const fd = libc.socket(AF_UNIX, SOCK_STREAM, 0, silenceMs)
   try {
-    if (!libc.connect(fd, socketAddress(path)) || !writeAll(libc, fd, frame))
-      return { answer: null, reason: 'away' }
+    if (!libc.connect(fd, socketAddress(path))) return { answer: null, reason: 'away' }
+    const written = libc.write(fd, frame)
+    // A blocking socket takes all at once, unless its time-out has struck.
+    if (written < frame.length) return { answer: null, reason: written < 0 ? 'away' : 'silent' }
     return readAnswer(libc, fd, silenceMs)
   } finally {
     libc.close(fd)
@@ -31,15 +33,6 @@ function socketAddress(path: string): Uint8Array {
   address.writeUInt16LE(AF_UNIX)
   address.write(path, 2, SUN_PATH_BYTES - 1)
   return address
-}
-
-function writeAll(libc: Libc, fd: number, bytes: Uint8Array): boolean {
-  for (let at = 0; at < bytes.length; ) {
-    const written = libc.write(fd, bytes.subarray(at))
-    if (written <= 0) return false
-    at += written
-  }
-  return true
 }
 
 function readAnswer(libc: Libc, fd: number, silenceMs: number): DaemonReply {

@@ -28,6 +28,9 @@ export interface Libc {
 const SOCK_CLOEXEC = 0o2000000
 const SOL_SOCKET = 1
 const SO_SNDTIMEO = 21
+const SO_SNDBUFFORCE = 32
+/** A whole frame fits: SO_SNDTIMEO begins anew with each piece that is taken. */
+const SEND_BUFFER_BYTES = 16 * 1024 * 1024
 const SO_NETNS_COOKIE = 71
 const AF_UNIX = 1
 const SOCK_STREAM = 1
@@ -80,6 +83,9 @@ function openSocket(c: Symbols, domain: number, type: number, protocol: number, 
       operation: 'socket',
       errno: errnoOf(c),
     })
+  const room = Buffer.alloc(4)
+  room.writeInt32LE(SEND_BUFFER_BYTES)
+  c.setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, room, room.length)
   const timeval = Buffer.alloc(16)
   timeval.writeBigInt64LE(BigInt(Math.floor(timeoutMs / 1000)))
   timeval.writeBigInt64LE(BigInt((timeoutMs % 1000) * 1000), 8)
