@@ -37,15 +37,17 @@ export function resolveEtcdOptions(options: EtcdOptions): ResolvedEtcdOptions {
   for (const endpoint of options.endpoints)
     if (!/^https?:\/\/[^/]+$/.test(endpoint))
       throw refuse('endpoints', `http://HOST:PORT or https://HOST:PORT, not ${JSON.stringify(endpoint)}`)
+  if (new Set(options.endpoints.map(endpoint => endpoint.slice(0, 5))).size > 1)
+    throw refuse('endpoints', 'all http or all https')
   if (options.prefix === '') throw refuse('prefix', 'a prefix such as /twill/v1/')
   return {
-    prefix: '/twill/v1/',
-    callTimeoutMs: 5000,
-    keepaliveMs: 10_000,
-    keepaliveTimeoutMs: 5000,
-    pageSize: 500,
-    maxMessageBytes: 16 * 1024 * 1024,
-    backoffMs: { first: 100, last: 5000 },
     ...options,
+    prefix: options.prefix ?? '/twill/v1/',
+    callTimeoutMs: options.callTimeoutMs ?? 5000,
+    keepaliveMs: options.keepaliveMs ?? 10_000,
+    keepaliveTimeoutMs: options.keepaliveTimeoutMs ?? 5000,
+    pageSize: options.pageSize ?? 500,
+    maxMessageBytes: options.maxMessageBytes ?? 16 * 1024 * 1024,
+    backoffMs: options.backoffMs ?? { first: 100, last: 5000 },
   }
 }
