@@ -47,6 +47,9 @@ function block(head: string, lines: readonly string[]): string {
   return [`${head} {`, ...lines.map(line => `  ${line}`), '}'].join('\n')
 }
 
+/** The comment is what an operator reads in `nft list table inet twill`. */
+const dropped = (what: string): string => `counter drop comment "${what}"`
+
 const each = (line: (family: Family) => string): string[] => FAMILIES.map(line)
 
 function sets(family: Family): string[] {
@@ -92,7 +95,7 @@ function fromPod(): string {
     'icmpv6 type { nd-router-advert, nd-redirect } counter drop',
     ...each(family => `iifname . ${IP[family]} saddr . ether saddr @${SETS.endpoints(family)} accept`),
     `ip6 saddr { ::, fe80::/10 } ip6 daddr { fe80::/10, ff00::/8 } icmpv6 type { ${onLink} } accept`,
-    'counter drop',
+    dropped('not from this pod'),
   ])
 }
 
@@ -114,7 +117,7 @@ function vtepChains(vtep: Vtep): string[] {
           return `${protocol} ${IP[outer]} saddr . ${source} @${SETS.vtepSources(outer, inner)} accept`
         }),
       ),
-      'counter drop',
+      dropped('not from a known node'),
     ]),
     block('chain forward', [
       'type filter hook forward priority filter; policy accept;',
@@ -195,5 +198,5 @@ function postroutingLeak(input: RulesInput): string {
 
 /** Answers to a flow that reached the pod by its own address keep it. Invalid and untracked have no direction. */
 function leak(): string {
-  return block('chain leak', ['ct direction reply accept', 'counter drop'])
+  return block('chain leak', ['ct direction reply accept', dropped('not masqueraded')])
 }
