@@ -47,8 +47,6 @@ export interface AllocationRequest {
   readonly families: readonly Family[]
   /** Names of pools to take from, in order; [] means every enabled one. */
   readonly pools: readonly string[]
-  /** Asked for by name, canonical text, at most one of each family; [] leaves the choice to the pools. */
-  readonly addresses: readonly string[]
 }
 
 export interface Ipam {

@@ -12,6 +12,7 @@ import type { Clock, Random } from '../lib/clock.ts'
 import { isTwillError, messageOf, TwillError } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
 import { Allocator } from './allocator.ts'
+import { Fences } from './fences.ts'
 import type { AllocationRequest, HeldAddress, Holder, Ipam, OwnPart } from './ipam.ts'
 import { type IpamJournal, type IpamJournalState, slotId } from './journal-records.ts'
 import { Ledgers } from './ledger.ts'
@@ -40,6 +41,8 @@ export interface IpamOptions {
   readonly lowWater?: number
   /** How often ownership is confirmed. Default a tenth of the allowance. */
   readonly confirmEveryMs?: number
+  /** How often parts of removed nodes are looked for. Default 10 s. */
+  readonly sweepEveryMs?: number
   readonly journaled: IpamJournalState
   /** False: lines of the journal were damaged; the ledgers are asked who holds what. */
   readonly journalIntact: boolean
@@ -77,7 +80,13 @@ export class NodeIpam implements Ipam {
   readonly #modules: IpamModules
   readonly #allocator: Allocator
   readonly #ledgers: Ledgers
-  #running: { pools: PoolView; slots: SlotIndex; ownership: Ownership; upkeep: Upkeep } | null = null
+  #running: {
+    pools: PoolView
+    slots: SlotIndex
+    ownership: Ownership
+    upkeep: Upkeep
+    fences: Fences
+  } | null = null
 
   constructor(options: IpamOptions, modules: IpamModules) {
     const offlineAllowanceMs = options.offlineAllowanceMs ?? HOUR_MS
@@ -87,6 +96,7 @@ export class NodeIpam implements Ipam {
       lingerMs: 200,
       lowWater: 16,
       confirmEveryMs: offlineAllowanceMs / 10,
+      sweepEveryMs: 10_000,
       onLost: () => {},
       ...options,
       offlineAllowanceMs,
@@ -164,8 +174,10 @@ export class NodeIpam implements Ipam {
       ownership,
       ledgers: this.#ledgers,
     })
-    this.#running = { pools, slots, ownership, upkeep }
+    const fences = new Fences(this.#options, { ...modules, slots })
+    this.#running = { pools, slots, ownership, upkeep, fences }
     upkeep.wake()
+    void fences.start()
   }
 
   async ready(): Promise<void> {
@@ -176,7 +188,7 @@ export class NodeIpam implements Ipam {
   async stop(): Promise<void> {
     const running = this.#running
     if (running === null) return
-    await running.upkeep.stop()
+    await Promise.all([running.upkeep.stop(), running.fences.stop()])
     await this.#ledgers.stop()
     await Promise.all([running.pools.close(), running.slots.close()])
     this.#running = null

@@ -116,9 +116,10 @@ export class RigNode {
   }
 
   /** As ADD does it: allocate, journal, recorded. */
-  async add(id: string, families: Family[] = [4], pools: string[] = [], addresses: string[] = []) {
+  async add(id: string, families: Family[] = [4], pools: string[] = [], byName: string[] = []) {
     const ipam = this.ipam as NodeIpam
-    const addresses = await ipam.allocate({ holder: holder(id), families, pools, addresses })
+    const request = { holder: holder(id), families, pools, addresses: byName }
+    const addresses = await ipam.allocate(request)
     if (this.ipam !== ipam) throw new Error('the process is dead')
     this.attachments.set(id, { holder: holder(id), addresses })
     ipam.recorded(id)

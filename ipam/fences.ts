@@ -1,0 +1,183 @@
+/**
+ * Parts of nodes that were removed (ADDRESSES.md rules 9, 10 and 14): fences what a removed or unknown owner
+ * left, and frees what has stood under one fence for the owner's allowance plus margin, as this daemon has
+ * itself seen on its own BOOTTIME. A restart begins to count again; no stamp of anybody's wall clock is used.
+ */
+import { ledgerKey, livenessKey, PREFIX } from '../datastore/keys.ts'
+import { Mirror } from '../datastore/mirror.ts'
+import { recordParser } from '../datastore/record.ts'
+import { ledgerRecord } from '../datastore/records/ledger.ts'
+import { livenessRecord } from '../datastore/records/liveness.ts'
+import { type NodeRecord, nodeRecord } from '../datastore/records/node.ts'
+import type { Fence, SlotRecord } from '../datastore/records/slot.ts'
+import type { Store } from '../datastore/store.ts'
+import type { Clock, Random, Timer } from '../lib/clock.ts'
+import { messageOf } from '../lib/errors.ts'
+import type { Log } from '../lib/log.ts'
+import { changeRecord, KEEP } from './change-record.ts'
+import { fenceParts, freeFenced, parseSlotKey, partsOf } from './slot.ts'
+import { parseSlot, type SlotIndex } from './slot-index.ts'
+
+export interface FencesOptions {
+  readonly nodeUid: string
+  /** Assumed of owners whose liveness record is gone. */
+  readonly offlineAllowanceMs: number
+  readonly marginMs: number
+  /** How often to look. Each look comes up to half of this later, so that not every daemon writes at once. */
+  readonly sweepEveryMs: number
+}
+
+export interface FencesModules {
+  readonly store: Store
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Log
+  readonly slots: SlotIndex
+}
+
+const parseNode = recordParser(nodeRecord)
+const parseLiveness = recordParser(livenessRecord)
+const parseLedger = recordParser(ledgerRecord)
+
+export class Fences {
+  readonly #options: FencesOptions
+  readonly #modules: FencesModules
+  readonly #nodes: Mirror<NodeRecord>
+  /** BOOTTIME at which a part was first seen under its fence. */
+  readonly #firstSeenMs = new Map<string, number>()
+  #timer: Timer | null = null
+  #sweeping: Promise<void> | null = null
+  #stopped = false
+
+  constructor(options: FencesOptions, modules: FencesModules) {
+    this.#options = options
+    this.#modules = modules
+    this.#nodes = new Mirror({ prefix: PREFIX.nodes, parse: parseNode }, modules)
+  }
+
+  async start(): Promise<void> {
+    await Promise.all([this.#nodes.synced(), this.#modules.slots.synced()])
+    this.#schedule()
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true
+    this.#timer?.cancel()
+    await this.#sweeping
+    await this.#nodes.close()
+  }
+
+  #schedule(): void {
+    if (this.#stopped) return
+    const delayMs = this.#options.sweepEveryMs * (1 + this.#modules.random.fraction() / 2)
+    this.#timer = this.#modules.clock.setTimer(delayMs, () => {
+      this.#sweeping = this.#sweep()
+        .catch(error => this.#modules.log.debug({ err: messageOf(error) }, 'removed nodes not dealt with'))
+        .finally(() => this.#schedule())
+    })
+  }
+
+  async #sweep(): Promise<void> {
+    await this.#fenceOrphans()
+    for (const [key, ids] of this.#due()) await this.#free(key, ids)
+  }
+
+  /** Owners that no node record names: their liveness record, if any, says whether they are removed. */
+  async #fenceOrphans(): Promise<void> {
+    const known = new Set([...this.#nodes.entries.values()].map(({ value }) => value.uid))
+    const orphans = new Map<string, string[]>()
+    for (const [key, { value }] of this.#modules.slots.entries)
+      for (const part of value.parts)
+        if (part.owner !== null && part.fence === null && !known.has(part.owner))
+          orphans.set(part.owner, [...(orphans.get(part.owner) ?? []), key])
+    orphans.delete(this.#options.nodeUid)
+    for (const [owner, keys] of orphans) {
+      const fence = await this.#fenceFor(owner)
+      for (const key of fence === null ? [] : keys) await this.#fence(key, owner, fence as Fence)
+    }
+  }
+
+  /** null: registered under some name, or just about to be. */
+  async #fenceFor(owner: string): Promise<Fence | null> {
+    const { store, random } = this.#modules
+    const { entry } = await store.get(livenessKey(owner))
+    if (entry === null) return { id: random.hex(16), allowanceMs: this.#options.offlineAllowanceMs }
+    const { removed, allowanceMs } = parseLiveness(entry.value, entry.key)
+    return removed === null ? null : { id: removed.fence, allowanceMs }
+  }
+
+  async #fence(key: string, owner: string, fence: Fence): Promise<void> {
+    await changeRecord<SlotRecord>(this.#modules.store, {
+      key,
+      parse: parseSlot,
+      step: current => {
+        // Two daemons that fence one owner without a record: the first id stands, or neither would last.
+        const fenced = current === null || partsOf(current, owner).every(part => part.fence !== null)
+        return fenced ? KEEP : (fenceParts(current as SlotRecord, owner, fence) ?? KEEP)
+      },
+    })
+    this.#modules.log.warn({ slot: key, owner, fence: fence.id }, 'parts of a removed node fenced')
+  }
+
+  /** Slot key → fence ids under which every part of it has stood long enough. */
+  #due(): Map<string, Set<string>> {
+    const nowMs = this.#modules.clock.boottimeMs()
+    const due = new Map<string, Set<string>>()
+    const seen = new Set<string>()
+    for (const [key, { value }] of this.#modules.slots.entries) {
+      const waiting = new Set<string>()
+      for (const { fence, owner, cidr, generation } of value.parts) {
+        if (fence === null || owner === this.#options.nodeUid) continue
+        const id = `${key} ${cidr} ${generation} ${fence.id}`
+        seen.add(id)
+        const sinceMs = this.#firstSeenMs.get(id) ?? nowMs
+        this.#firstSeenMs.set(id, sinceMs)
+        if (nowMs - sinceMs < fence.allowanceMs + this.#options.marginMs) waiting.add(fence.id)
+        else due.set(key, (due.get(key) ?? new Set()).add(fence.id))
+      }
+      for (const id of waiting) due.get(key)?.delete(id)
+    }
+    for (const id of this.#firstSeenMs.keys()) if (!seen.has(id)) this.#firstSeenMs.delete(id)
+    return due
+  }
+
+  async #free(key: string, ids: ReadonlySet<string>): Promise<void> {
+    if (ids.size === 0) return
+    const owners = new Set<string>()
+    const changed = await changeRecord<SlotRecord>(this.#modules.store, {
+      key,
+      parse: parseSlot,
+      step: current => {
+        owners.clear()
+        for (const part of current?.parts ?? [])
+          if (part.owner !== null && part.fence !== null && ids.has(part.fence.id)) owners.add(part.owner)
+        return current === null ? KEEP : (freeFenced(current, ids) ?? KEEP)
+      },
+    })
+    if (!changed.wrote) return
+    this.#modules.log.warn({ slot: key, owners: [...owners] }, 'parts of a removed node freed')
+    for (const owner of owners) await this.#clearAfter(owner, key, changed.value as SlotRecord)
+  }
+
+  /** What the owner wrote beside its part; its liveness record goes with its last part (rule 11). */
+  async #clearAfter(owner: string, key: string, record: SlotRecord): Promise<void> {
+    const { store, slots } = this.#modules
+    const place = parseSlotKey(key)
+    if (place === null || partsOf(record, owner).length > 0) return
+    const ledger = ledgerKey(place.poolUid, place.slot, owner)
+    await changeRecord(store, {
+      key: ledger,
+      parse: parseLedger,
+      step: current => (current === null ? KEEP : null),
+    })
+    const elsewhere = [...slots.entries].some(
+      ([other, { value }]) => other !== key && partsOf(value, owner).length > 0,
+    )
+    if (elsewhere) return
+    await changeRecord(store, {
+      key: livenessKey(owner),
+      parse: parseLiveness,
+      step: current => (current === null || current.removed === null ? KEEP : null),
+    })
+  }
+}
