@@ -1,7 +1,7 @@
 /**
  * The Kernel on a real one. "Own" is the network namespace that the process is in when this is called.
  *
- * Invariant: nothing here blocks the calling thread; every call is a job for one of three threads (worker/jobs.ts).
+ * Invariant: nothing here blocks the calling thread; every call is a job for one of two threads (worker/jobs.ts).
  */
 
 import { TwillError } from '../lib/errors.ts'
@@ -38,8 +38,7 @@ export async function createKernel(options: RealKernelOptions, modules: RealKern
 
 class ThreadedKernel implements Kernel {
   readonly #pods: KernelThread<'pods'>
-  readonly #loop: KernelThread<'loop'>
-  readonly #background: KernelThread<'background'>
+  readonly #node: KernelThread<'node'>
   readonly #listeners = new Set<(event: KernelEvent) => void>()
 
   constructor(options: RealKernelOptions, modules: RealKernelModules) {
@@ -52,46 +51,44 @@ class ThreadedKernel implements Kernel {
       },
     }
     this.#pods = new KernelThread({ role: 'pods', url }, threadModules)
-    this.#loop = new KernelThread({ role: 'loop', url }, threadModules)
-    this.#background = new KernelThread({ role: 'background', url }, threadModules)
+    this.#node = new KernelThread({ role: 'node', url }, threadModules)
   }
 
   async start(): Promise<void> {
-    await Promise.all([this.#pods.ready, this.#loop.ready, this.#background.ready])
-    const ports = await Promise.all([this.#pods.run('ports'), this.#loop.run('ports')])
-    await this.#background.run('watch', ports.flat())
+    await Promise.all([this.#pods.ready, this.#node.ready])
+    await this.#node.run('watch', await this.#pods.run('ports'))
   }
 
   readLinks() {
-    return this.#loop.run('readLinks')
+    return this.#node.run('readLinks')
   }
   readAddresses() {
-    return this.#loop.run('readAddresses')
+    return this.#node.run('readAddresses')
   }
   readRoutes(filter?: { protocol?: number; table?: number }) {
-    return this.#loop.run('readRoutes', filter)
+    return this.#node.run('readRoutes', filter)
   }
   readNeighbours() {
-    return this.#loop.run('readNeighbours')
+    return this.#node.run('readNeighbours')
   }
   readFdb(device: string) {
-    return this.#loop.run('readFdb', device)
+    return this.#node.run('readFdb', device)
   }
   readSysctl(path: string) {
-    return this.#loop.run('readSysctl', path)
+    return this.#node.run('readSysctl', path)
   }
   lookupRoute(destination: string) {
-    return this.#loop.run('lookupRoute', destination)
+    return this.#node.run('lookupRoute', destination)
   }
   async apply(steps: Parameters<Kernel['apply']>[0]) {
-    return (await this.#loop.run('apply', steps)).map(withError)
+    return (await this.#node.run('apply', steps)).map(withError)
   }
 
   async attachPod(spec: PodEndpointSpec, elements: readonly SetElement[]): Promise<PodEndpoint> {
     for (let attempt = 0; attempt < REAP_ATTEMPTS; attempt++) {
       const endpoint = await this.#pods.run('attach', spec, elements)
       if (endpoint !== 'awaiting-reap') return endpoint
-      await this.#background.run('reap')
+      await this.#node.run('reapLinks')
     }
     throw new TwillError(
       'kernel.failed',
@@ -104,7 +101,7 @@ class ThreadedKernel implements Kernel {
     return this.#pods.run('detach', ...args)
   }
   reapLinks() {
-    return this.#background.run('reap')
+    return this.#node.run('reapLinks')
   }
   inspectPod(...args: Parameters<Kernel['inspectPod']>) {
     return this.#pods.run('inspect', ...args)
@@ -126,10 +123,10 @@ class ThreadedKernel implements Kernel {
     return this.#pods.run('rulesetIntact')
   }
   ensureAcceptChains(...args: Parameters<Kernel['ensureAcceptChains']>) {
-    return this.#loop.run('ensureAcceptChains', ...args)
+    return this.#node.run('ensureAcceptChains', ...args)
   }
   readForeignFilters() {
-    return this.#loop.run('readForeignFilters')
+    return this.#node.run('readForeignFilters')
   }
 
   watch(listener: (event: KernelEvent) => void) {
@@ -142,7 +139,7 @@ class ThreadedKernel implements Kernel {
   }
 
   async close(): Promise<void> {
-    await Promise.all([this.#pods.close(), this.#loop.close(), this.#background.close()])
+    await Promise.all([this.#pods.close(), this.#node.close()])
   }
 
   #emit(event: KernelEvent): void {

@@ -1,11 +1,12 @@
 /**
- * What the kernel's threads are asked to do, and how answers travel. Three threads, because calls block:
+ * What the kernel's threads are asked to do, and how answers travel. Two threads, because calls block:
  *
  * | thread | jobs | blocks for |
  * |---|---|---|
  * | pods | attach, detach, inspect; all of nftables | under a millisecond each; a whole ruleset up to 0.2 s |
- * | loop | reads and steps of the loop, accept chains | a dump of 10,000 routes 10 ms, iptables some 20 ms |
- * | background | deletion of links, notifications | 15-50 ms |
+ * | node | reads and steps of the loop, accept chains, deletion of links, notifications | 15-50 ms |
+ *
+ * A third would cost 10 MiB and gain nothing: the loop and whoever waits for a deletion have tens of milliseconds.
  *
  * nftables lives with the pods: an attach needs its elements between two of its steps, and whole rulesets are
  * rare. Invariant: a thread does one job at a time, in the order they were posted.
@@ -37,7 +38,7 @@ export interface PodsJobs {
   ports(): number[]
 }
 
-export interface LoopJobs {
+export interface NodeJobs {
   readLinks: Sync<Kernel['readLinks']>
   readAddresses: Sync<Kernel['readAddresses']>
   readRoutes: Sync<Kernel['readRoutes']>
@@ -48,19 +49,14 @@ export interface LoopJobs {
   apply: Sync<Kernel['apply']>
   ensureAcceptChains: Sync<Kernel['ensureAcceptChains']>
   readForeignFilters: Sync<Kernel['readForeignFilters']>
-  ports(): number[]
-}
-
-export interface BackgroundJobs {
-  reap: Sync<Kernel['reapLinks']>
-  /** Begins to report; `ports` are those of our own sockets. */
+  reapLinks: Sync<Kernel['reapLinks']>
+  /** Begins to report; `ports` are those of our other sockets. */
   watch(ports: readonly number[]): void
 }
 
 export interface Roles {
   pods: PodsJobs
-  loop: LoopJobs
-  background: BackgroundJobs
+  node: NodeJobs
 }
 
 export type Role = keyof Roles

@@ -20,7 +20,7 @@ import { NftTable } from '../nft/table.ts'
 import { PodEndpoints } from '../pod/endpoints.ts'
 import { reapLinks } from '../pod/reap.ts'
 import { readSysctl } from '../sysctl.ts'
-import type { Answer, BackgroundJobs, LoopJobs, PodsJobs, Request, Role } from './jobs.ts'
+import type { Answer, NodeJobs, PodsJobs, Request, Role } from './jobs.ts'
 import { sentError } from './jobs.ts'
 
 type Serve = (request: Request) => void
@@ -52,12 +52,12 @@ function podsJobs(libc: Libc): PodsJobs {
   }
 }
 
-function loopJobs(libc: Libc): LoopJobs {
+function nodeJobs(libc: Libc, monitor: Monitor): NodeJobs {
   const socket = new NetlinkSocket({ protocol: NETLINK_ROUTE }, { libc })
   const netfilter = new NetlinkSocket({ protocol: NETLINK_NETFILTER }, { libc })
   const state = new NetworkState({}, { socket })
-  const acceptChains = new AcceptChains({}, { socket: netfilter })
   const executor = new StepExecutor({}, { socket })
+  const acceptChains = new AcceptChains({}, { socket: netfilter })
   return {
     readLinks: () => state.links(),
     readAddresses: () => state.addresses(),
@@ -69,7 +69,11 @@ function loopJobs(libc: Libc): LoopJobs {
     apply: steps => executor.apply(steps).map(withSentError),
     ensureAcceptChains: chains => acceptChains.ensure(chains),
     readForeignFilters: () => acceptChains.foreignFilters(),
-    ports: () => [socket.portId, netfilter.portId],
+    reapLinks: () => reapLinks(socket),
+    watch: ports => {
+      monitor.start([...ports, socket.portId, netfilter.portId])
+      waitForEver(monitor)
+    },
   }
 }
 
@@ -77,17 +81,6 @@ function loopJobs(libc: Libc): LoopJobs {
 function withSentError(outcome: StepOutcome): StepOutcome {
   if (outcome.error === null) return outcome
   return { step: outcome.step, error: sentError(outcome.error) as unknown as Error }
-}
-
-function backgroundJobs(libc: Libc, monitor: Monitor): BackgroundJobs {
-  const socket = new NetlinkSocket({ protocol: NETLINK_ROUTE }, { libc })
-  return {
-    reap: () => reapLinks(socket),
-    watch: ports => {
-      monitor.start([...ports, socket.portId])
-      waitForEver(monitor)
-    },
-  }
 }
 
 /** Between two waits the thread's event loop turns, and serves jobs. */
@@ -116,9 +109,8 @@ function main(): void {
   const post = (answer: Answer) => port.postMessage(answer)
   const role = (workerData as { role: Role }).role
   const libc = loadLibc()
-  const monitor = role === 'background' ? new Monitor({}, { libc, emit: event => post({ event }) }) : null
-  const jobs =
-    monitor !== null ? backgroundJobs(libc, monitor) : role === 'pods' ? podsJobs(libc) : loopJobs(libc)
+  const monitor = role === 'node' ? new Monitor({}, { libc, emit: event => post({ event }) }) : null
+  const jobs = monitor === null ? podsJobs(libc) : nodeJobs(libc, monitor)
   port.on('message', serve(jobs, post))
   post({ ready: true, wakeFd: monitor?.wakeFd ?? null })
 }
