@@ -22,6 +22,8 @@ export interface Link {
   readonly kv: KVClient
   readonly watch: WatchClient
   readonly pools: readonly ConnectionPool[]
+  /** Aborted when the link is given up: streams on it end, since a closed client no longer probes them. */
+  readonly lifetime: AbortController
 }
 
 export class Connection {
@@ -111,6 +113,7 @@ export class Connection {
 }
 
 function close(link: Link): void {
+  link.lifetime.abort()
   for (const pool of link.pools) pool.close()
 }
 
@@ -122,6 +125,7 @@ function createLink(endpoint: string, options: ResolvedEtcdOptions, clock: Clock
     kv: new KVClient(kv),
     watch: new WatchClient(requiringLeader(watch)),
     pools: [kv, watch],
+    lifetime: new AbortController(),
   }
 }
 

@@ -32,6 +32,9 @@ export class WatchStream {
     this.#stream = modules.stream
     this.#stream.on('data', response => this.#feeds.get(String(response.watch_id))?.push(response))
     this.#stream.on('error', error => this.fail(error))
+    options.link.lifetime.signal.addEventListener('abort', () =>
+      this.fail(unavailable('left for a new connection', this.link.endpoint)),
+    )
     this.#stream.on('end', () => this.fail(unavailable('watch stream ended', this.link.endpoint)))
   }
 

@@ -200,6 +200,19 @@ test('several endpoints: one that is dead is passed by, one that dies is left', 
   await store.close()
 })
 
+test('an endpoint that falls silent is left, the watch with it', async ({ etcd, proxy }) => {
+  // Probes so rare that only the calls' own time-outs can tell.
+  const store = open([proxy.endpoint, etcd.endpoint], { keepaliveMs: 600_000 })
+  const record = recordWatch(store, '')
+  await record.until('snapshot', seen => seen.snapshots === 1)
+  proxy.blackHole()
+  assert.is(await create(store, 'a', '1'), 'in-doubt')
+  assert.is(await create(store, 'b', '1'), 'committed')
+  await record.until('event', seen => seen.state.has('b'))
+  assert.is(record.snapshots, 1)
+  await store.close()
+})
+
 test('a wiped server at the same address is neither written nor believed', async ({ etcd, direct }) => {
   const uid = await bindCluster(null, { store: direct, random: systemRandom })
   await create(direct, 'k', '1')
