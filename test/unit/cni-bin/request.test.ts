@@ -1,0 +1,201 @@
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { CniError } from '../../../cni-bin/cni-error.ts'
+import { type CniRequest, parseRequest, type RequestContext } from '../../../cni-bin/request.ts'
+
+const context: RequestContext = { ownNetns: { dev: '4', ino: '1' }, stdinFailure: null }
+const variables = {
+  CNI_COMMAND: 'ADD',
+  CNI_CONTAINERID: 'c1',
+  CNI_NETNS: '/run/netns/x',
+  CNI_IFNAME: 'eth0',
+  CNI_PATH: '/opt/cni/bin',
+}
+
+function parse(
+  environment: Record<string, string>,
+  config: object,
+  changes: { ino?: string | null; context?: RequestContext } = {},
+): CniRequest {
+  const ino = changes.ino === undefined ? '99' : changes.ino
+  return parseRequest(
+    {
+      program: 'twill',
+      environment: new Map(Object.entries({ ...variables, ...environment })),
+      stdin: Buffer.from(JSON.stringify({ cniVersion: '1.1.0', name: 'net', ...config })),
+      netnsDev: ino === null ? null : '4',
+      netnsIno: ino,
+    },
+    changes.context ?? context,
+  )
+}
+
+function as<C extends CniRequest['command']>(
+  request: CniRequest,
+  command: C,
+): Extract<CniRequest, { command: C }> {
+  assert.is(request.command, command)
+  return request as Extract<CniRequest, { command: C }>
+}
+
+function codeOf(call: () => unknown): number {
+  try {
+    call()
+  } catch (error) {
+    assert.instance(error, CniError)
+    return (error as CniError).code
+  }
+  throw new Error('nothing was refused')
+}
+
+test('ADD: identity of network, container, interface and namespace', () => {
+  const add = as(parse({}, { type: 'twill' }), 'ADD')
+  assert.equal([add.network, add.containerId, add.ifName, add.cniVersion], ['net', 'c1', 'eth0', '1.1.0'])
+  assert.equal(add.netns, { path: '/run/netns/x', dev: '4', ino: '99' })
+  assert.equal([add.mtu, add.prevResult, add.pod], [null, null, null])
+  assert.equal(add.twill, { pools: [], families: [] })
+})
+
+test('CNI-223: a Kubernetes pod in any order, and without uid', () => {
+  const both = 'IgnoreUnknown=1;K8S_POD_NAME=web-0;K8S_POD_NAMESPACE=shop'
+  assert.equal(as(parse({ CNI_ARGS: `K8S_POD_UID=u1;${both}` }, {}), 'ADD').pod, {
+    namespace: 'shop',
+    name: 'web-0',
+    uid: 'u1',
+  })
+  assert.equal(as(parse({ CNI_ARGS: both }, {}), 'ADD').pod, { namespace: 'shop', name: 'web-0', uid: '' })
+})
+
+test('CNI-225: a name without a namespace, as podman sends it, is no pod', () => {
+  assert.is(as(parse({ CNI_ARGS: 'K8S_POD_NAME=web' }, {}), 'ADD').pod, null)
+})
+
+test('CNI-222: an address in args makes CNI_ARGS be ignored; CNI-226: capabilities are added', () => {
+  const inArgs = { args: { cni: { ips: ['10.0.0.2/24', 'nonsense'] } } }
+  const wishes = (config: object) =>
+    as(parse({ CNI_ARGS: 'IP=10.0.0.1/24;MAC=AA:bb:cc:dd:ee:01' }, config), 'ADD').wishes
+  assert.equal(wishes({}).addresses, ['10.0.0.1'])
+  assert.equal(wishes(inArgs).addresses, ['10.0.0.2'])
+  assert.equal(wishes({ ...inArgs, runtimeConfig: { IPs: ['fd00::1', '10.0.0.2'] } }).addresses, [
+    '10.0.0.2',
+    'fd00::1',
+  ])
+})
+
+test('CNI-207 CNI-224: the capability mac before MAC of CNI_ARGS, lower case', () => {
+  const mac = (config: object) => as(parse({ CNI_ARGS: 'MAC=AA:bb:cc:dd:ee:01' }, config), 'ADD').wishes.mac
+  assert.is(mac({}), 'aa:bb:cc:dd:ee:01')
+  assert.is(mac({ runtimeConfig: { mac: 'AA:BB:CC:DD:EE:02' } }), 'aa:bb:cc:dd:ee:02')
+})
+
+test('CNI-220: labels', () => {
+  const labels = [{ key: 'app', value: 'web' }, { key: 7, value: 'x' }, { key: 'empty' }]
+  const { wishes } = as(parse({}, { args: { cni: { labels } } }), 'ADD')
+  assert.equal(
+    [...wishes.labels],
+    [
+      ['app', 'web'],
+      ['empty', ''],
+    ],
+  )
+})
+
+test("CNI-118 CNI-205: dns of the runtime before the configuration's", () => {
+  const config = { dns: { nameservers: ['1.1.1.1'], domain: 'd' } }
+  assert.is(as(parse({}, config), 'ADD').dns.domain, 'd')
+  const asked = { ...config, runtimeConfig: { dns: { servers: ['10.0.0.10'] } } }
+  assert.equal(as(parse({}, asked), 'ADD').dns, {
+    nameservers: ['10.0.0.10'],
+    domain: null,
+    search: [],
+    options: [],
+  })
+})
+
+test('our own part of the configuration', () => {
+  const { twill } = as(parse({}, { twill: { pools: ['a', 'b'], families: ['IPv6'] } }), 'ADD')
+  assert.equal(twill, { pools: ['a', 'b'], families: [6] })
+})
+
+test('CNI-132: DEL without a namespace, and with one that could not be opened', () => {
+  assert.is(as(parse({ CNI_COMMAND: 'DEL', CNI_NETNS: '' }, {}, { ino: null }), 'DEL').netns, null)
+  const gone = as(parse({ CNI_COMMAND: 'DEL' }, {}, { ino: null }), 'DEL')
+  assert.equal(gone.netns, { path: '/run/netns/x', dev: null, ino: null })
+})
+
+test('CNI-139: a prevResult that cannot be read is none to DEL and an error to ADD', () => {
+  const config = { prevResult: { ips: [{ address: 'x' }] } }
+  assert.is(as(parse({ CNI_COMMAND: 'DEL' }, config), 'DEL').prevResult, null)
+  assert.is(
+    codeOf(() => parse({}, config)),
+    7,
+  )
+})
+
+test('CNI-164: no list, an empty list and a list are three things to GC', () => {
+  const gc = (config: object) => as(parse({ CNI_COMMAND: 'GC' }, config), 'GC').validAttachments
+  assert.is(gc({}), null)
+  assert.is(gc({ 'cni.dev/valid-attachments': null }), null)
+  assert.equal(gc({ 'cni.dev/valid-attachments': [] }), [])
+  assert.equal(gc({ 'cni.dev/attachments': [{ containerID: 'a', ifname: 'b' }] }), [
+    { containerId: 'a', ifName: 'b' },
+  ])
+})
+
+test('CNI-160: an entry without its members is refused rather than read as another', () => {
+  assert.is(
+    codeOf(() => parse({ CNI_COMMAND: 'GC' }, { 'cni.dev/attachments': [{ containerID: 'a' }] })),
+    7,
+  )
+})
+
+test('CNI-034: the same namespace is code 8 by device and inode, and by nothing else', () => {
+  assert.is(
+    codeOf(() => parse({}, {}, { ino: '1' })),
+    8,
+  )
+  const elsewhere = { ...context, ownNetns: { dev: '5', ino: '1' } }
+  assert.is(parse({}, {}, { ino: '1', context: elsewhere }).command, 'ADD')
+  assert.is(parse({}, {}, { ino: '1', context: { ...context, ownNetns: null } }).command, 'ADD')
+})
+
+test('CNI-027: stdin that cannot be read is behind the variables and before its content', () => {
+  const broken = { ...context, stdinFailure: 'EISDIR' }
+  assert.is(
+    codeOf(() => parse({ CNI_IFNAME: '' }, {}, { context: broken })),
+    4,
+  )
+  assert.is(
+    codeOf(() => parse({ CNI_ARGS: 'x' }, {}, { context: broken })),
+    4,
+  )
+  assert.is(
+    codeOf(() => parse({}, { name: '' }, { context: broken })),
+    5,
+  )
+})
+
+test('CNI-104: what a caller sent comes back cut, on one line', () => {
+  try {
+    parse({}, { mtu: `x\n${'y'.repeat(5000)}` })
+    assert.unreachable()
+  } catch (error) {
+    const { details } = error as CniError
+    assert.ok(details.length < 300)
+    assert.not.match(details, /\n/)
+  }
+})
+
+test('keys of JSON that mean something to JavaScript are data', () => {
+  const stdin = '{"cniVersion":"1.1.0","name":"net","__proto__":{"ipam":{"type":"x"}},"constructor":{}}'
+  const request = {
+    program: 'twill',
+    environment: new Map(Object.entries(variables)),
+    stdin: Buffer.from(stdin),
+    netnsDev: '4',
+    netnsIno: '99',
+  }
+  assert.is(parseRequest(request, context).command, 'ADD')
+})
+
+test.run()
