@@ -74,6 +74,8 @@ export interface LoopModules {
 export interface LoopReport {
   /** A pass over everything, with complete facts, has ended with nothing failed or waiting. */
   readonly converged: boolean
+  /** Our table stands: pods may be attached. */
+  readonly rulesStanding: boolean
   /** Object → message, of what failed when last tried. */
   readonly failing: ReadonlyMap<string, string>
   readonly problems: readonly Problem[]
@@ -129,7 +131,12 @@ export class Loop {
   }
 
   report(): LoopReport {
-    return { converged: this.#converged, failing: new Map(this.#failing), problems: this.#problems }
+    return {
+      converged: this.#converged,
+      rulesStanding: this.#rules.standing,
+      failing: new Map(this.#failing),
+      problems: this.#problems,
+    }
   }
 
   /** Ends after the pass that is running. Leaves the kernel as it is. */

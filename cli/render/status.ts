@@ -65,10 +65,9 @@ function datastoreOfDaemon(datastore: Status['datastore'], colours: Colours): st
 function reconcile(state: Status['reconcile']): string {
   const repairs = Object.entries(state.repairs).map(([kind, count]) => `${kind} ${count}`)
   return [
-    state.lastFullSyncAt === null ? 'no full sync yet' : `last full sync ${state.lastFullSyncAt}`,
-    `dirty: ${listed(state.dirty)}`,
+    state.converged ? 'converged' : 'not converged yet',
     `repairs: ${listed(repairs)}`,
-    ...(state.lastError === null ? [] : [`last error: ${state.lastError}`]),
+    ...(state.failing.length === 0 ? [] : [`failing: ${listed(state.failing)}`]),
   ].join(', ')
 }
 

@@ -58,11 +58,12 @@ export interface Status {
   }[]
   readonly pods: readonly PodStatus[]
   readonly reconcile: {
-    readonly lastFullSyncAt: string | null
-    readonly dirty: readonly string[]
+    /** A pass over everything, with complete facts, has ended with nothing failed or waiting. */
+    readonly converged: boolean
+    /** What could not be done when last tried, each "object: message". */
+    readonly failing: readonly string[]
     /** Repairs of foreign damage since start, by kind of object. */
     readonly repairs: Readonly<Record<string, number>>
-    readonly lastError: string | null
   }
   /** Rules of others that drop what ours accepts and that we do not reach. */
   readonly foreignFilters: readonly {
@@ -83,6 +84,6 @@ export interface PodStatus {
   readonly addresses: readonly string[]
   readonly hostInterface: string
   readonly mac: string | null
-  readonly state: 'attaching' | 'attached' | 'detaching' | 'damaged'
+  readonly state: 'attaching' | 'attached' | 'detaching'
   readonly netns: string
 }

@@ -36,8 +36,6 @@ export interface AttachRequest {
   readonly mtu: number | null
   readonly families: readonly Family[]
   readonly pools: readonly string[]
-  /** Asked for by name; [] leaves the choice to the pools. */
-  readonly addresses: readonly string[]
 }
 
 export interface AttachmentKey {
@@ -135,7 +133,6 @@ export class Attachments {
       holder: holderOf(id, request, since),
       families: request.families,
       pools: request.pools,
-      addresses: request.addresses,
     })
     faultPoint('add.address-taken')
     const pathMtu = node.podMtu(addresses.map(address => address.poolUid))
@@ -201,6 +198,19 @@ export class Attachments {
       const known = this.#modules.registry.get(id)
       if (known === undefined || known.begunBoottimeMs >= begunBeforeBoottimeMs) return
       if (known.state !== 'detaching') await this.#detach(known)
+    })
+  }
+
+  /** Its address is no longer this node's (ADDRESSES.md rule 15). */
+  cutOff(id: string): Promise<void> {
+    return this.#queue.run(id, async () => {
+      const known = this.#modules.registry.get(id)
+      if (known === undefined || known.state === 'detaching') return
+      this.#modules.log.error(
+        { id, addresses: known.addresses.map(({ address }) => address), pod: known.pod },
+        'a pod is cut off: its addresses are no longer of this node',
+      )
+      await this.#detach(known)
     })
   }
 

@@ -16,6 +16,7 @@ export interface CniServerModules {
   readonly serve: Serve
   /** The answer could not be delivered: undo what it reports. */
   readonly undelivered: (request: Request) => Promise<void>
+  readonly delivered: (request: Request) => void
   readonly log: Log
 }
 
@@ -78,7 +79,8 @@ export class CniServer {
   async #answer(socket: Socket, request: Request, gone: AbortSignal): Promise<void> {
     const answer = await this.#modules.serve(request, gone)
     const delivered = !gone.aborted && (await writeAll(socket, encodeAnswer(answer)))
-    if (!delivered && answer.status === 0) await this.#modules.undelivered(request)
+    if (delivered) this.#modules.delivered(request)
+    else if (answer.status === 0) await this.#modules.undelivered(request)
     socket.destroy()
   }
 }

@@ -56,6 +56,13 @@ const keyOf = (request: AddRequest | CheckRequest | DelRequest) => ({
 })
 
 async function add(modules: VerbsModules, request: AddRequest, gone: AbortSignal): Promise<CniResult> {
+  const [wanted] = request.wishes.addresses
+  if (wanted !== undefined)
+    throw new CniError(
+      CNI_CODE.invalidNetworkConfig,
+      'asking for an address by name is not supported',
+      `the address ${wanted} was asked for; twill chooses from its pools`,
+    )
   const attachment = await modules.attachments.add(
     {
       ...keyOf(request),
@@ -65,7 +72,6 @@ async function add(modules: VerbsModules, request: AddRequest, gone: AbortSignal
       mtu: request.mtu,
       families: request.twill.families,
       pools: request.twill.pools,
-      addresses: request.wishes.addresses,
     },
     gone,
   )

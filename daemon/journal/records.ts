@@ -81,8 +81,14 @@ export function replayJournal(records: readonly unknown[]): JournalState {
       continue
     }
     const record = parsed.data
-    if (record.t === 'node') node = { uid: record.uid, name: record.name, clusterUid: record.clusterUid }
-    else if (record.t === 'tunnel') tunnel = { addresses: record.addresses, since: record.since }
+    if (record.t === 'node') {
+      // A new UID inherits nothing of what another one owned (ADDRESSES.md rule 14).
+      if (node !== null && node.uid !== record.uid) {
+        ipam.length = 0
+        tunnel = null
+      }
+      node = { uid: record.uid, name: record.name, clusterUid: record.clusterUid }
+    } else if (record.t === 'tunnel') tunnel = { addresses: record.addresses, since: record.since }
     else if (record.t === 'ipam') ipam.push(record.record)
     else replayAttachment(attachments, record)
   }
@@ -91,7 +97,8 @@ export function replayJournal(records: readonly unknown[]): JournalState {
 
 type AttachmentRecord = Extract<JournalRecord, { t: 'attach' | 'attached' | 'detach' | 'gone' }>
 
-function replayAttachment(attachments: Map<string, Attachment>, record: AttachmentRecord): void {
+/** Takes one record over into the map. */
+export function replayAttachment(attachments: Map<string, Attachment>, record: AttachmentRecord): void {
   if (record.t === 'attach') {
     attachments.set(record.attachment.id, record.attachment)
     return

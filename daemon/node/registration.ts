@@ -9,7 +9,7 @@ import { type NodeRecord, nodeRecord } from '../../datastore/records/node.ts'
 import type { Store } from '../../datastore/store.ts'
 import { changeRecord, KEEP } from '../../ipam/change-record.ts'
 import type { Clock, Timer } from '../../lib/clock.ts'
-import { messageOf } from '../../lib/errors.ts'
+import { isTwillError, messageOf, TwillError } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
 
 export interface RegistrationModules {
@@ -20,6 +20,8 @@ export interface RegistrationModules {
   readonly wanted: () => NodeRecord | null
   /** As the watch has it; undefined: no record. */
   readonly published: () => NodeRecord | undefined
+  /** Another UID has our name now: this daemon must not go on. */
+  readonly nameLost: (error: TwillError) => void
 }
 
 const RETRY_MS = 1_000
@@ -47,6 +49,7 @@ export class Registration {
     this.#writing = true
     this.#write(wanted)
       .catch(error => {
+        if (isTwillError(error, 'node.name-taken')) return this.#modules.nameLost(error)
         this.#modules.log.warn(
           { error: messageOf(error) },
           "this node's record could not be written; trying again",
@@ -66,7 +69,10 @@ export class Registration {
     const changed = await changeRecord<NodeRecord>(this.#modules.store, {
       key: nodeKey(wanted.name),
       parse,
-      step: current => (isDeepStrictEqual(current, wanted) ? KEEP : wanted),
+      step: current => {
+        if (current !== null && current.uid !== wanted.uid) throw nameTaken(current, wanted)
+        return isDeepStrictEqual(current, wanted) ? KEEP : wanted
+      },
     })
     if (changed.wrote) this.#modules.log.info({ record: wanted }, "this node's record was written")
   }
@@ -75,4 +81,17 @@ export class Registration {
     this.#stopped = true
     this.#timer?.cancel()
   }
+}
+
+function nameTaken(current: NodeRecord, wanted: NodeRecord): TwillError {
+  const { name, uid } = wanted
+  return new TwillError(
+    'node.name-taken',
+    `the name ${name} belongs to another machine now (UID ${current.uid}); this one was ${uid}`,
+    {
+      name,
+      uid,
+      other: current.uid,
+    },
+  )
 }

@@ -49,10 +49,9 @@ const STATUS: Status = {
     },
   ],
   reconcile: {
-    lastFullSyncAt: '2026-01-02T03:05:00.000Z',
-    dirty: [],
+    converged: true,
+    failing: [],
     repairs: { route: 3, neighbour: 1 },
-    lastError: null,
   },
   foreignFilters: [{ table: 'ip filter', chain: 'FORWARD', hook: 'forward', reason: 'policy drop' }],
   conditions: [{ type: 'PoolConflict', message: 'IPPool clash overlaps IPPool default' }],

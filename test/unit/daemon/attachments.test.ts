@@ -24,7 +24,6 @@ const request: AttachRequest = {
   mtu: null,
   families: [],
   pools: [],
-  addresses: [],
 }
 const id = attachmentId('twill', 'c1', 'eth0')
 const here = () => new AbortController().signal

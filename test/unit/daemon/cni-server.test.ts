@@ -31,6 +31,7 @@ async function bed(serve: Serve) {
       undelivered: async each => {
         undelivered.push(each)
       },
+      delivered: () => undefined,
       log: silentLog,
     },
   )
@@ -145,7 +146,10 @@ test('a failure that could not be delivered needs no undoing', async () => {
 test('what an earlier process left at the path does not hinder', async () => {
   const { path, server } = await bed(echo)
   await server.close()
-  const again = new CniServer({ path }, { serve: echo, undelivered: async () => undefined, log: silentLog })
+  const again = new CniServer(
+    { path },
+    { serve: echo, undelivered: async () => undefined, delivered: () => undefined, log: silentLog },
+  )
   await again.listen()
   const socket = await dial(path)
   const answer = answerOf(socket)

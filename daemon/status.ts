@@ -1,0 +1,93 @@
+/** What status, readiness and metrics say, put together from the parts. Pure. */
+
+import type { StoreStatus } from '../datastore/store.ts'
+import type { OwnPart } from '../ipam/ipam.ts'
+import { VXLAN_LINK } from '../kernel/ownership.ts'
+import type { PodStatus, Status } from './api/types.ts'
+import type { Attachment } from './journal/records.ts'
+import type { LoopReport } from './loop.ts'
+import type { Cluster } from './node/cluster.ts'
+import type { NodeFacts } from './node/facts.ts'
+
+export interface StatusParts {
+  readonly node: Status['node']
+  readonly clusterUid: string | null
+  readonly store: StoreStatus
+  readonly facts: NodeFacts
+  readonly cluster: Cluster
+  readonly vxlan: { readonly vni: number; readonly port: number }
+  readonly attachments: readonly Attachment[]
+  readonly ownParts: readonly OwnPart[]
+  readonly room: { ok: true } | { ok: false; reason: string }
+  readonly loop: LoopReport
+  readonly repairs: Readonly<Record<string, number>>
+  readonly foreignFilters: Status['foreignFilters']
+  readonly conditions: Status['conditions']
+}
+
+export function statusOf(parts: StatusParts): Status {
+  const reasons = reasonsAgainst(parts)
+  const observation = parts.facts.observation
+  const tunnel = Object.values(parts.facts.tunnel).filter(text => text !== undefined)
+  const poolNames = new Map(parts.cluster.pools().map(pool => [pool.metadata.uid ?? '', pool.metadata.name]))
+  const failing = [...parts.loop.failing].map(([object, message]) => `${object}: ${message}`)
+  return {
+    node: parts.node,
+    ready: reasons.length === 0,
+    reasons,
+    datastore: { ...parts.store, clusterUid: parts.clusterUid },
+    underlay: observation.underlay,
+    overlay: {
+      device: tunnel.length > 0 ? VXLAN_LINK[4] : null,
+      ...parts.vxlan,
+      tunnel,
+      podMtu: parts.facts.podMtu([...poolNames.keys()]),
+    },
+    nodes: parts.cluster.nodes().map(node => ({
+      name: node.name,
+      uid: node.uid,
+      underlay: Object.values(node.underlay).filter(text => text !== undefined),
+      tunnel: Object.values(node.tunnel).filter(text => text !== undefined),
+      self: node.uid === parts.node.uid,
+    })),
+    parts: parts.ownParts.map(({ poolUid, cidr, free, held, usable }) => ({
+      pool: poolNames.get(poolUid) ?? poolUid,
+      cidr,
+      free,
+      held,
+      usable,
+    })),
+    pods: parts.attachments.map(podStatus),
+    reconcile: { converged: parts.loop.converged, failing, repairs: parts.repairs },
+    foreignFilters: parts.foreignFilters,
+    conditions: [
+      ...parts.conditions,
+      ...parts.loop.problems.map(({ message }) => ({ type: 'Overlay', message })),
+      ...parts.cluster.damaged().map(message => ({ type: 'DamagedRecord', message })),
+    ],
+  }
+}
+
+/** Why this node is not ready; [] when it is. Short store outages do not count: pods go on, and so does ADD. */
+function reasonsAgainst({ loop, room, cluster, store }: StatusParts): string[] {
+  if (!cluster.complete)
+    return [`the cluster's facts are not known yet${store.reason === null ? '' : `: ${store.reason}`}`]
+  if (!loop.converged) return ['the first reconcile is not through yet']
+  return room.ok ? [] : [room.reason]
+}
+
+function podStatus(attachment: Attachment): PodStatus {
+  const { id, network, containerId, ifName, pod, hostInterface, podMac, state, netns } = attachment
+  return {
+    id,
+    network,
+    containerId,
+    ifName,
+    pod,
+    addresses: attachment.addresses.map(({ address }) => address),
+    hostInterface,
+    mac: podMac,
+    state,
+    netns: netns.path,
+  }
+}
