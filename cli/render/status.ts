@@ -47,6 +47,7 @@ function daemonLines(status: Status, colours: Colours): Line[] {
       `${overlay.device ?? 'no device'}, VNI ${overlay.vni}, port ${overlay.port}, tunnel ${listed(overlay.tunnel)}, MTU of pods ${overlay.podMtu}`,
     ],
     ['Reconcile', reconcile(status.reconcile)],
+    ...status.reconcile.failing.map((each): Line => ['Failing', colours.yellow(each)]),
     ...status.conditions.map((each): Line => ['Condition', `${colours.yellow(each.type)}: ${each.message}`]),
     ...status.foreignFilters.map(
       (each): Line => [
@@ -64,11 +65,7 @@ function datastoreOfDaemon(datastore: Status['datastore'], colours: Colours): st
 
 function reconcile(state: Status['reconcile']): string {
   const repairs = Object.entries(state.repairs).map(([kind, count]) => `${kind} ${count}`)
-  return [
-    state.converged ? 'converged' : 'not converged yet',
-    `repairs: ${listed(repairs)}`,
-    ...(state.failing.length === 0 ? [] : [`failing: ${listed(state.failing)}`]),
-  ].join(', ')
+  return `${state.converged ? 'converged' : 'not converged yet'}, repairs: ${listed(repairs)}`
 }
 
 function datastoreLines(datastore: DatastoreSummary): Line[] {

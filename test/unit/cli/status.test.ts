@@ -50,7 +50,7 @@ const STATUS: Status = {
   ],
   reconcile: {
     converged: true,
-    failing: [],
+    failing: ['route 10.244.0.64/26: no such device'],
     repairs: { route: 3, neighbour: 1 },
   },
   foreignFilters: [{ table: 'ip filter', chain: 'FORWARD', hook: 'forward', reason: 'policy drop' }],
