@@ -135,9 +135,9 @@ export class StepExecutor {
     for (; next < steps.length && request.length < FULL; next++) {
       const step = steps[next] as KernelStep
       if (!isBatched(step)) break
-      const error = writeStep(request, step, indexOf)
-      outcomes.push({ step, error })
-      if (error === null) sent.push(outcomes.length - 1)
+      const written = request.messages.length
+      outcomes.push({ step, error: writeStep(request, step, indexOf) })
+      if (request.messages.length > written) sent.push(outcomes.length - 1)
     }
     this.#send(request, sent, outcomes)
     return next
@@ -237,7 +237,7 @@ function isBatched(step: KernelStep): step is Extract<KernelStep, { type: Batche
   return step.type in WRITERS
 }
 
-/** A step half-written because of an error is taken back. */
+/** Writes nothing when it fails, nor when what is to be deleted has no device any more. */
 function writeStep(
   request: Datagram,
   step: Extract<KernelStep, { type: BatchedType }>,
