@@ -17,8 +17,6 @@ export const CTA_FILTER = 25
 export const CTA_TUPLE_IP = 1
 export const CTA_IP_V4_SRC = 1
 export const CTA_IP_V4_DST = 2
-export const CTA_IP_V6_SRC = 3
-export const CTA_IP_V6_DST = 4
 
 export const CTA_FILTER_ORIG_FLAGS = 1
 export const CTA_FILTER_REPLY_FLAGS = 2
