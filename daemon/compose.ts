@@ -20,7 +20,6 @@ import { EtcdStore } from '../datastore/etcd/store.ts'
 import type { NodeRecord } from '../datastore/records/node.ts'
 import { Heartbeat } from '../ipam/heartbeat.ts'
 import { establishIdentity } from '../ipam/identity.ts'
-import type { HeldAddress } from '../ipam/ipam.ts'
 import { createIpam, type NodeIpam } from '../ipam/node-ipam.ts'
 import { ensureFirstPools } from '../ipam/pools.ts'
 import type { Kernel } from '../kernel/kernel.ts'
@@ -30,7 +29,6 @@ import { isTwillError, messageOf, TwillError } from '../lib/errors.ts'
 import { faultPoint } from '../lib/fault.ts'
 import type { Log } from '../lib/log.ts'
 import { systemRandom } from '../lib/random.ts'
-import { isOverlay } from '../routing/parts.ts'
 import { endpointElements } from '../routing/vxlan/elements.ts'
 import { ApiServer } from './api/server.ts'
 import type { Status } from './api/types.ts'
@@ -49,6 +47,7 @@ import { Cluster } from './node/cluster.ts'
 import { NodeFacts } from './node/facts.ts'
 import { Registration } from './node/registration.ts'
 import { observeSelf } from './node/self.ts'
+import { TunnelAddresses, tunnelHolder } from './node/tunnel.ts'
 import { statusOf } from './status.ts'
 
 export interface DaemonModules {
@@ -69,7 +68,6 @@ const RETRY_MS = 1_000
 const GATE_PATIENCE_MS = 5_000
 const ALIVE_EVERY_MS = 5_000
 const REAP_DELAY_MS = 25
-const TUNNEL = 'tunnel'
 
 export async function startDaemon(config: Config, modules: DaemonModules): Promise<Daemon> {
   const { log, fail } = modules
@@ -283,7 +281,7 @@ async function startNode(
   const cluster: Cluster = new Cluster({ store, log, changed: () => factsChanged() })
   const facts = new NodeFacts(
     { name: config.nodeName, uid: identified.uid, incarnation: boot, vxlan: config.vxlan, observation },
-    { cluster, registry, busy: () => attachments.busy() },
+    { cluster, registry, busy: () => attachments.busy(), tunnel: () => tunnel.byFamily() },
   )
   const attachments: Attachments = new Attachments(
     { boot, reapDelayMs: REAP_DELAY_MS },
@@ -319,6 +317,10 @@ async function startNode(
       learnPodMac: (id, mac) => attachments.learnMac(id, mac),
     },
   )
+  const tunnel: TunnelAddresses = new TunnelAddresses(
+    { journaled: identified.fresh ? null : local.tunnel },
+    { ipam, cluster, journal: local, clock: systemClock, log, changed: () => factsChanged() },
+  )
   const registration = new Registration({
     store,
     clock: systemClock,
@@ -340,7 +342,6 @@ async function startNode(
   )
 
   ipam.restore(identified.fresh ? [] : heldByJournal(local))
-  facts.setTunnel(identified.fresh ? [] : (local.tunnel?.addresses ?? []))
   ipam.start()
   const recovered = await attachments.recover()
   if (identified.fresh) for (const { id } of registry.all()) await attachments.cutOff(id)
@@ -402,12 +403,7 @@ async function startNode(
   function factsChanged(): void {
     loop.markDirty('facts')
     registration.check()
-    ensureTunnel(base, ipam, cluster, facts).then(
-      changed => {
-        if (changed) factsChanged()
-      },
-      error => log.warn({ error: messageOf(error) }, 'no tunnel address yet'),
-    )
+    tunnel.check()
   }
 
   let foreignFilters: Status['foreignFilters'] = []
@@ -462,6 +458,7 @@ async function startNode(
       await watching.close()
       await loop.stop()
       registration.stop()
+      tunnel.stop()
       await heartbeat.stop()
       await attachments.settled()
       await ipam.stop()
@@ -514,48 +511,6 @@ function heldByJournal(local: LocalState): Parameters<NodeIpam['restore']>[0] {
     addresses: [address],
   }))
   return [...pods, ...tunnels]
-}
-
-const tunnelHolder = (family: 4 | 6, since: number) => ({
-  id: `${TUNNEL}-${family}`,
-  kind: 'tunnel' as const,
-  network: '',
-  containerId: '',
-  ifName: '',
-  pod: null,
-  since,
-})
-
-/** One address of each family that has an overlay pool, from our own parts. True when one came. */
-async function ensureTunnel(
-  { local }: Base,
-  ipam: NodeIpam,
-  cluster: Cluster,
-  facts: NodeFacts,
-): Promise<boolean> {
-  if (!cluster.complete) return false
-  const overlays = cluster.pools().filter(isOverlay)
-  const missing = ([4, 6] as const).filter(
-    family =>
-      facts.tunnel[family] === undefined &&
-      overlays.some(pool => pool.spec.cidr.includes(':') === (family === 6) && !pool.spec.disabled),
-  )
-  const names = overlays.map(pool => pool.metadata.name)
-  let came = false
-  for (const family of missing) {
-    const since = systemClock.realtimeMs()
-    const holder = tunnelHolder(family, since)
-    const [address] = await ipam.allocate({ holder, families: [family], pools: names })
-    const addresses: HeldAddress[] = [
-      ...(local.tunnel?.addresses ?? []).filter(each => each.family !== family),
-      address as HeldAddress,
-    ]
-    await local.append({ t: 'tunnel', addresses, since })
-    ipam.recorded(holder.id)
-    facts.setTunnel(addresses)
-    came = true
-  }
-  return came
 }
 
 /** From the configuration, only if the store has no pool at all. */

@@ -3,7 +3,6 @@
  * and the attaching code ask for it at the moment they need it.
  */
 import type { NodeRecord } from '../../datastore/records/node.ts'
-import type { HeldAddress } from '../../ipam/ipam.ts'
 import type { Family } from '../../lib/address.ts'
 import { isOverlay } from '../../routing/parts.ts'
 import { podMtu, vtepMac } from '../../routing/vxlan/vtep.ts'
@@ -26,6 +25,7 @@ export interface NodeFactsModules {
   readonly cluster: Cluster
   readonly registry: Registry
   readonly busy: () => ReturnType<Attachments['busy']>
+  readonly tunnel: () => Partial<Record<Family, string>>
 }
 
 export class NodeFacts implements NodeView {
@@ -33,7 +33,6 @@ export class NodeFacts implements NodeView {
   readonly #modules: NodeFactsModules
   readonly #mac: string
   #observation: Observation
-  #tunnel: Partial<Record<Family, string>> = {}
 
   constructor(options: NodeFactsOptions & { observation: Observation }, modules: NodeFactsModules) {
     this.#options = options
@@ -47,15 +46,11 @@ export class NodeFacts implements NodeView {
   }
 
   get tunnel(): Partial<Record<Family, string>> {
-    return this.#tunnel
+    return this.#modules.tunnel()
   }
 
   observed(observation: Observation): void {
     this.#observation = observation
-  }
-
-  setTunnel(addresses: readonly HeldAddress[]): void {
-    this.#tunnel = Object.fromEntries(addresses.map(({ family, address }) => [family, address]))
   }
 
   facts(): Facts {
@@ -89,7 +84,7 @@ export class NodeFacts implements NodeView {
       ),
       hostAddresses,
       vtep: { mac: this.#mac, ...this.#options.vxlan },
-      tunnel: this.#tunnel,
+      tunnel: this.tunnel,
       arpIgnore,
     }
   }
@@ -107,7 +102,7 @@ export class NodeFacts implements NodeView {
       underlay: Object.fromEntries(underlay.map(({ family, address }) => [family, address])),
       hostAddresses: [...hostAddresses],
       vteps: hasV4 ? [{ family: 4, mac: this.#mac, ...this.#options.vxlan }] : [],
-      tunnel: { ...this.#tunnel },
+      tunnel: { ...this.tunnel },
     }
   }
 

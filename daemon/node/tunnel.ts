@@ -1,0 +1,99 @@
+/**
+ * This node's addresses on the overlay: one of each family that has an overlay pool, from its own parts, journaled
+ * like a pod's. Asked for again and again until every family has one.
+ */
+import type { HeldAddress, Holder, Ipam } from '../../ipam/ipam.ts'
+import type { Family } from '../../lib/address.ts'
+import type { Clock, Timer } from '../../lib/clock.ts'
+import { messageOf } from '../../lib/errors.ts'
+import type { Log } from '../../lib/log.ts'
+import { isOverlay } from '../../routing/parts.ts'
+import type { JournalRecord, JournalState } from '../journal/records.ts'
+import type { Cluster } from './cluster.ts'
+
+export interface TunnelModules {
+  readonly ipam: Pick<Ipam, 'allocate' | 'recorded'>
+  readonly cluster: Pick<Cluster, 'complete' | 'pools'>
+  readonly journal: { append(record: JournalRecord): Promise<void> }
+  readonly clock: Clock
+  readonly log: Log
+  readonly changed: () => void
+}
+
+const RETRY_MS = 500
+
+export class TunnelAddresses {
+  readonly #modules: TunnelModules
+  #addresses: readonly HeldAddress[]
+  #asking = false
+  #timer: Timer | null = null
+  #stopped = false
+
+  constructor(options: { journaled: JournalState['tunnel'] }, modules: TunnelModules) {
+    this.#modules = modules
+    this.#addresses = options.journaled?.addresses ?? []
+  }
+
+  byFamily(): Partial<Record<Family, string>> {
+    return Object.fromEntries(this.#addresses.map(({ family, address }) => [family, address]))
+  }
+
+  /** Call when pools may have changed. */
+  check(): void {
+    if (this.#asking || this.#stopped || this.#missing().length === 0) return
+    this.#asking = true
+    this.#allocate()
+      .catch(error => {
+        this.#modules.log.info({ error: messageOf(error) }, 'no tunnel address yet; trying again')
+        this.#timer = this.#modules.clock.setTimer(RETRY_MS, () => this.check())
+      })
+      .finally(() => {
+        this.#asking = false
+      })
+  }
+
+  stop(): void {
+    this.#stopped = true
+    this.#timer?.cancel()
+  }
+
+  #overlays(family: Family) {
+    const pools = this.#modules.cluster.pools().filter(isOverlay)
+    return pools.filter(pool => pool.spec.cidr.includes(':') === (family === 6) && !pool.spec.disabled)
+  }
+
+  #missing(): Family[] {
+    if (!this.#modules.cluster.complete) return []
+    return ([4, 6] as const).filter(
+      family =>
+        !this.#addresses.some(address => address.family === family) && this.#overlays(family).length > 0,
+    )
+  }
+
+  async #allocate(): Promise<void> {
+    const { ipam, journal, clock, changed } = this.#modules
+    for (const family of this.#missing()) {
+      const since = clock.realtimeMs()
+      const holder = tunnelHolder(family, since)
+      const pools = this.#overlays(family).map(pool => pool.metadata.name)
+      const taken = await ipam.allocate({ holder, families: [family], pools })
+      const addresses = [...this.#addresses, ...taken]
+      await journal.append({ t: 'tunnel', addresses, since })
+      this.#addresses = addresses
+      ipam.recorded(holder.id)
+      changed()
+    }
+  }
+}
+
+export function tunnelHolder(family: Family, since: number): Holder {
+  return {
+    id: `tunnel-${family}`,
+    kind: 'tunnel',
+    network: '',
+    containerId: '',
+    ifName: '',
+    pod: null,
+    since,
+  }
+}
