@@ -10,7 +10,7 @@ import { startEtcd, type TestEtcd } from '../fixtures/etcd.ts'
 import { etcdctl } from '../fixtures/etcdctl.ts'
 import { recordWatch } from '../fixtures/watch-record.ts'
 
-const test = suite<{ etcd: TestEtcd }>('etcd auth')
+const test = suite<{ etcd: TestEtcd; store: EtcdStore }>('etcd auth')
 
 function open(endpoint: string, password: string): EtcdStore {
   return new EtcdStore(
@@ -30,10 +30,15 @@ test.before.each(async context => {
   await etcdctl(context.etcd, 'user', 'grant-role', 'root', 'root')
   await etcdctl(context.etcd, 'auth', 'enable')
 })
-test.after.each(context => context.etcd.remove())
+test.after.each(async context => {
+  await context.store.close()
+  await context.etcd.remove()
+})
 
-test('calls and watches outlive a token that the server forgot', async ({ etcd }) => {
+test('calls and watches outlive a token that the server forgot', async context => {
+  const { etcd } = context
   const store = open(etcd.endpoint, 'secret')
+  context.store = store
   const created = await store.commit({ key: 'k', expected: 0, value: '1' })
   const record = recordWatch(store, '')
   await record.until('snapshot', seen => seen.snapshots === 1)
@@ -48,15 +53,14 @@ test('calls and watches outlive a token that the server forgot', async ({ etcd }
   }
   await record.until('event', seen => seen.state.get('k') === '2')
   assert.is(record.snapshots, 1)
-  await store.close()
 })
 
-test('a wrong password: unavailable, and says why', async ({ etcd }) => {
-  const store = open(etcd.endpoint, 'wrong')
+test('a wrong password: unavailable, and says why', async context => {
+  const store = open(context.etcd.endpoint, 'wrong')
+  context.store = store
   const error = await store.commit({ key: 'k', expected: 0, value: '1' }).catch(reason => reason)
   assert.ok(isTwillError(error, 'store.unavailable') && !error.retryable, String(error))
   assert.match(store.status().reason ?? '', /authentication failed/)
-  await store.close()
 })
 
 test.run()

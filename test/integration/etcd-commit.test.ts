@@ -24,6 +24,8 @@ interface Context {
   store: EtcdStore
   /** Straight to etcd. */
   direct: EtcdStore
+  /** Closed after the test, also after one that failed: what stays open keeps the process alive. */
+  extra: { close(): Promise<void> }[]
 }
 
 const test = suite<Context>('etcd commit')
@@ -35,13 +37,20 @@ function open(endpoints: string[], options: Partial<EtcdOptions> = {}): EtcdStor
   )
 }
 
+function also<T extends { close(): Promise<void> }>(context: Context, opened: T): T {
+  context.extra.push(opened)
+  return opened
+}
+
 test.before.each(async context => {
+  context.extra = []
   context.etcd = await startEtcd({ safe: true })
   context.proxy = await startProxy(context.etcd)
   context.store = open([context.proxy.endpoint])
   context.direct = open([context.etcd.endpoint])
 })
 test.after.each(async context => {
+  for (const each of context.extra.reverse()) await each.close()
   await context.store.close()
   await context.direct.close()
   await context.proxy.close()
@@ -121,6 +130,11 @@ test('etcd killed and started again: no create is misreported, the watch loses n
   await record.until('snapshot', seen => seen.snapshots === 1)
   let ended = false
   const creating = createMany(direct, () => ended)
+  also(context, {
+    close: async () => {
+      ended = true
+    },
+  })
   for (let i = 0; i < 3; i++) {
     await systemClock.sleep(150)
     await etcd.kill()
@@ -152,8 +166,9 @@ test('nobody listens: unavailable, nothing counted as sent', async ({ etcd, dire
 test('a server that stalls: in doubt, and the commit may land later', async ({ etcd, direct }) => {
   await direct.get('warm')
   etcd.freeze()
-  assert.is(await create(direct, 'k', '1'), 'in-doubt')
+  const said = await create(direct, 'k', '1')
   etcd.thaw()
+  assert.is(said, 'in-doubt')
   for (let tries = 0; (await direct.get('k')).entry === null; tries++) assert.ok(tries < 1000)
 })
 
@@ -168,9 +183,10 @@ test('a value over the server limit is refused, for certain and for good', async
   assert.ok(direct.status().connected)
 })
 
-test('a full database: what it says of a commit is never wrong', async () => {
+test('a full database: what it says of a commit is never wrong', async context => {
   const etcd = await startEtcd({ args: ['--quota-backend-bytes', '2000000'] })
-  const store = open([etcd.endpoint])
+  also(context, { close: () => etcd.remove() })
+  const store = also(context, open([etcd.endpoint]))
   const said = new Map<string, Said>()
   for (let i = 0; i < 8; i++) {
     const keys = Array.from({ length: 8 }, (_, lane) => `create/${i}-${lane}`)
@@ -178,14 +194,13 @@ test('a full database: what it says of a commit is never wrong', async () => {
   }
   assert.ok(count(said, 'committed') > 0 && count(said, 'in-doubt') > 0)
   await assertTruthful(said, store)
-  await store.close()
-  await etcd.remove()
 })
 
-test('several endpoints: one that is dead is passed by, one that dies is left', async ({ etcd, proxy }) => {
+test('several endpoints: one that is dead is passed by, one that dies is left', async context => {
+  const { etcd, proxy } = context
   const dead = await startProxy({ host: '127.0.0.1', port: 1 })
   await dead.close()
-  const store = open([dead.endpoint, proxy.endpoint, etcd.endpoint])
+  const store = also(context, open([dead.endpoint, proxy.endpoint, etcd.endpoint]))
   assert.is(await create(store, 'a', '1'), 'committed')
   const record = recordWatch(store, '')
   await record.until('snapshot', seen => seen.snapshots === 1)
@@ -197,12 +212,12 @@ test('several endpoints: one that is dead is passed by, one that dies is left', 
     said = await create(store, `b${tries}`, '1')
   assert.is(said, 'committed')
   await record.until('event', seen => seen.events.length > 0)
-  await store.close()
 })
 
-test('an endpoint that falls silent is left, the watch with it', async ({ etcd, proxy }) => {
+test('an endpoint that falls silent is left, the watch with it', async context => {
+  const { etcd, proxy } = context
   // Probes so rare that only the calls' own time-outs can tell.
-  const store = open([proxy.endpoint, etcd.endpoint], { keepaliveMs: 600_000 })
+  const store = also(context, open([proxy.endpoint, etcd.endpoint], { keepaliveMs: 600_000 }))
   const record = recordWatch(store, '')
   await record.until('snapshot', seen => seen.snapshots === 1)
   proxy.blackHole()
@@ -210,16 +225,16 @@ test('an endpoint that falls silent is left, the watch with it', async ({ etcd, 
   assert.is(await create(store, 'b', '1'), 'committed')
   await record.until('event', seen => seen.state.has('b'))
   assert.is(record.snapshots, 1)
-  await store.close()
 })
 
-test('a wiped server at the same address is neither written nor believed', async ({ etcd, direct }) => {
+test('a wiped server at the same address is neither written nor believed', async context => {
+  const { etcd, direct } = context
   const uid = await bindCluster(null, { store: direct, random: systemRandom })
   await create(direct, 'k', '1')
   const record = recordWatch(direct, '')
   await record.until('snapshot', seen => seen.state.has('k'))
   await etcd.wipe()
-  const other = open([etcd.endpoint])
+  const other = also(context, open([etcd.endpoint]))
   const otherUid = await bindCluster(null, { store: other, random: systemRandom })
   for (let i = 0; i < 20; i++) await create(other, `theirs/${i}`, '1')
   let error: unknown = null
@@ -235,7 +250,6 @@ test('a wiped server at the same address is neither written nor believed', async
   )
   await systemClock.sleep(200)
   assert.equal([...record.state.keys()].sort(), ['cluster', 'k'])
-  await other.close()
 })
 
 test('a restored older snapshot: the watch tells the exact state, the revision is seen to go back', async context => {
@@ -243,6 +257,7 @@ test('a restored older snapshot: the watch tells the exact state, the revision i
   await bindCluster(null, { store: direct, random: systemRandom })
   await create(direct, 'old', '1')
   const directory = await mkdtemp(join(tmpdir(), `twc-snapshot-${process.pid}-`))
+  also(context, { close: () => rm(directory, { recursive: true }) })
   await etcdctl(etcd, 'snapshot', 'save', join(directory, 'snapshot.db'))
   const record = recordWatch(direct, '')
   await record.until('snapshot', seen => seen.snapshots === 1)
@@ -256,7 +271,6 @@ test('a restored older snapshot: the watch tells the exact state, the revision i
   assert.is(direct.status().lastRevision, lastRevision)
   await create(direct, 'new/again', '1')
   await record.until('event', seen => seen.state.has('new/again'))
-  await rm(directory, { recursive: true })
 })
 
 test.run()

@@ -21,6 +21,8 @@ interface Context {
   store: Store
   /** Straight to etcd. */
   direct: Store
+  /** Closed after the test, also after one that failed: what stays open keeps the process alive. */
+  extra: { close(): Promise<void> }[]
 }
 
 const test = suite<Context>('etcd watch')
@@ -39,13 +41,20 @@ function open(endpoint: string, extra: { maxMessageBytes?: number } = {}): EtcdS
   )
 }
 
+function also<T extends { close(): Promise<void> }>(context: Context, opened: T): T {
+  context.extra.push(opened)
+  return opened
+}
+
 test.before.each(async context => {
+  context.extra = []
   context.etcd = await startEtcd()
   context.proxy = await startProxy(context.etcd)
   context.store = open(context.proxy.endpoint)
   context.direct = open(context.etcd.endpoint)
 })
 test.after.each(async context => {
+  for (const each of context.extra.reverse()) await each.close()
   await context.store.close()
   await context.direct.close()
   await context.proxy.close()
@@ -153,27 +162,23 @@ test('compacted up to where the watcher was: no snapshot is needed', async conte
   assertEachOnce(record, from, EVENTS)
 })
 
-test('a quiet watch follows by progress notices: compaction costs it no snapshot', async () => {
+test('a quiet watch follows by progress notices: compaction costs it no snapshot', async context => {
   const etcd = await startEtcd({ args: ['--experimental-watch-progress-notify-interval', '100ms'] })
-  const proxy = await startProxy(etcd)
-  const direct = open(etcd.endpoint)
-  const store = open(proxy.endpoint)
-  try {
-    const record = recordWatch(store, 'w/')
-    await record.until('snapshot', seen => seen.snapshots === 1)
-    let { revision } = await direct.commit({ key: 'other', expected: 0, value: '0' })
-    for (let i = 0; i < 20; i++)
-      revision = (await direct.commit({ key: 'other', expected: revision, value: String(i) })).revision
-    await systemClock.sleep(1500)
-    await compact(etcd, revision)
-    proxy.cut()
-    await direct.commit({ key: 'w/k', expected: 0, value: '1' })
-    await record.until('event', seen => seen.events.length === 1)
-    assert.is(record.snapshots, 1)
-  } finally {
-    for (const each of [store, direct, proxy]) await each.close()
-    await etcd.remove()
-  }
+  also(context, { close: () => etcd.remove() })
+  const proxy = also(context, await startProxy(etcd))
+  const direct = also(context, open(etcd.endpoint))
+  const store = also(context, open(proxy.endpoint))
+  const record = recordWatch(store, 'w/')
+  await record.until('snapshot', seen => seen.snapshots === 1)
+  let { revision } = await direct.commit({ key: 'other', expected: 0, value: '0' })
+  for (let i = 0; i < 20; i++)
+    revision = (await direct.commit({ key: 'other', expected: revision, value: String(i) })).revision
+  await systemClock.sleep(1500)
+  await compact(etcd, revision)
+  proxy.cut()
+  await direct.commit({ key: 'w/k', expected: 0, value: '1' })
+  await record.until('event', seen => seen.events.length === 1)
+  assert.is(record.snapshots, 1)
 })
 
 test('a black-holed connection is noticed by keepalive', async ({ store, direct, proxy }) => {
@@ -195,8 +200,9 @@ test('an idle connection is left in peace, and kept by the server', async ({ sto
   assert.is(proxy.connections, 1)
 })
 
-test('a catch-up larger than a message may be arrives in fragments', async ({ direct, proxy }) => {
-  const small = open(proxy.endpoint, { maxMessageBytes: 4 * 1024 * 1024 })
+test('a catch-up larger than a message may be arrives in fragments', async context => {
+  const { direct, proxy } = context
+  const small = also(context, open(proxy.endpoint, { maxMessageBytes: 4 * 1024 * 1024 }))
   const record = recordWatch(small, 'w/')
   await record.until('snapshot', seen => seen.snapshots === 1)
   const { revision } = await direct.get('w/0')
@@ -207,11 +213,11 @@ test('a catch-up larger than a message may be arrives in fragments', async ({ di
   proxy.refuse(false)
   await record.until('all events', seen => seen.events.length >= 12)
   assertEachOnce(record, revision, 12)
-  await small.close()
 })
 
-test('a list of more than 4 MiB, and of more keys than a page', async ({ direct, etcd }) => {
-  const small = open(etcd.endpoint, { maxMessageBytes: 4 * 1024 * 1024 })
+test('a list of more than 4 MiB, and of more keys than a page', async context => {
+  const { direct, etcd } = context
+  const small = also(context, open(etcd.endpoint, { maxMessageBytes: 4 * 1024 * 1024 }))
   const value = 'y'.repeat(20_000)
   const put = async (lane: number) => {
     for (let i = lane; i < 700; i += 16) await direct.commit({ key: `big/${i}`, expected: 0, value })
@@ -221,7 +227,6 @@ test('a list of more than 4 MiB, and of more keys than a page', async ({ direct,
   assert.is(entries.length, 700)
   assert.is(new Set(entries.map(entry => entry.key)).size, 700)
   assert.ok(entries.every(entry => entry.value === value))
-  await small.close()
 })
 
 test.run()
