@@ -36,11 +36,13 @@ const CONFLICTS_MAX = 200
  */
 export async function changeRecord<T>(store: Store, options: ChangeOptions<T>): Promise<Changed<T>> {
   let current = options.known ?? (await read(store, options))
-  let doubt: unknown = null
+  let doubt: { readonly error: unknown; readonly expected: number } | null = null
   for (let conflicts = 0; conflicts < CONFLICTS_MAX; conflicts++) {
     const next = options.step(current.value)
     const value = next === KEEP ? current.value : next
     if (next === KEEP && doubt === null) return { value, modRevision: current.modRevision, wrote: false }
+    // Nothing can be written over a creation that may still land but something.
+    if (value === null && current.modRevision === 0 && doubt?.expected === 0) throw doubt.error
     try {
       const outcome = await store.commit({
         key: options.key,
@@ -51,10 +53,10 @@ export async function changeRecord<T>(store: Store, options: ChangeOptions<T>): 
       current = parsed(outcome.current, options)
     } catch (error) {
       if (!isTwillError(error, 'store.in-doubt') && doubt === null) throw error
-      if (doubt !== null) throw doubt
-      doubt = error
+      if (doubt !== null) throw doubt.error
+      doubt = { error, expected: current.modRevision }
       current = await read(store, options).catch(() => {
-        throw doubt
+        throw error
       })
     }
   }

@@ -14,7 +14,7 @@ import type { Store } from '../datastore/store.ts'
 import type { Clock, Random } from '../lib/clock.ts'
 import { isTwillError, TwillError } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
-import { changeRecord, KEEP } from './change-record.ts'
+import { changeRecord } from './change-record.ts'
 
 export interface IdentityOptions {
   readonly name: string
@@ -167,8 +167,17 @@ async function take(
 ): Promise<Identity> {
   await modules.remember(uid)
   await write(modules.store, livenessKey(uid), livenessOf(uid, null, options), 0)
-  await writeName(uid, node, options, modules)
+  try {
+    await writeName(uid, node, options, modules)
+  } catch (error) {
+    if (isTwillError(error, 'store.conflict')) await forget(uid, modules.store)
+    throw error
+  }
   return { uid, fresh: true, replaced }
+}
+
+async function forget(uid: string, store: Store): Promise<void> {
+  await changeRecord(store, { key: livenessKey(uid), parse: parseLiveness, step: () => null })
 }
 
 /** Our own UID; its name may have been removed meanwhile. */
@@ -229,7 +238,7 @@ async function write(store: Store, key: string, record: object, expected: number
     const settled = await changeRecord<unknown>(store, {
       key,
       parse: text => JSON.parse(text),
-      step: current => (current === null ? KEEP : current),
+      step: current => (current === null && expected === 0 ? record : current),
     })
     if (JSON.stringify(settled.value) === value) return
   }

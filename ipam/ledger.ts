@@ -183,14 +183,16 @@ export class Ledgers {
 
   /** null: nothing to say, the key goes. */
   #content(page: Page, current: LedgerRecord | null, recentCount: number): LedgerRecord | null {
-    if (page.slot.parts.length === 0) return null
+    // While a creation may still land, only a record settles it; it goes with the next commit.
+    if (page.slot.parts.length === 0 && !page.unsettled) return null
     const recent = [...(current?.recent ?? []), ...page.recent.slice(0, recentCount)]
     const generations: LedgerRecord['generations'] = {}
     for (const part of page.slot.parts) {
       const entries = Object.assign(generations[part.generation] ?? {}, this.#entriesOf(part))
       if (Object.keys(entries).length > 0) generations[part.generation] = entries
     }
-    if (current === null && recent.length === 0 && Object.keys(generations).length === 0) return null
+    const empty = recent.length === 0 && Object.keys(generations).length === 0
+    if (current === null && empty && !page.unsettled) return null
     return { v: 1, owner: this.#options.nodeUid, generations, recent: recent.slice(-this.#options.recentMax) }
   }
 

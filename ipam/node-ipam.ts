@@ -309,6 +309,9 @@ export class NodeIpam implements Ipam {
       this.#ledgers.mark(part.slot, [
         { address: address.address, holder: holder.id, pod: holder.pod, since: holder.since, until },
       ])
+    // Of a pool that is being removed, an empty part is to be given back.
+    if (released.freed.some(({ part }) => !this.#running?.pools.isOpen(part.slot.poolUid)))
+      this.#running?.upkeep.wake()
     const addresses = released.freed.map(({ address: { poolUid, address } }) => ({ poolUid, address }))
     const now = instantNow(this.#modules.clock, this.#options.boot)
     void this.#modules.journal.append({ t: 'released', ...now, addresses }).catch(error => {

@@ -43,8 +43,9 @@ export interface Gift {
   readonly cooling: Part['cooling']
 }
 
-/** The owner gives `cidr`, all of its part or a piece; the rest stays his, split around it. */
+/** The owner gives `cidr`, all of its part or a piece, to another; the rest stays his, split around it. */
 export function givePart(record: SlotRecord, cidr: string, gift: Gift): Step {
+  if (gift.to?.owner === gift.from) return null
   const mine = (part: Part) => part.owner === gift.from && part.generation === gift.generation
   const next = change(record, cidr, mine, {
     owner: gift.to?.owner ?? null,

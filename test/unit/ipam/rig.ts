@@ -40,7 +40,8 @@ export class RigNode {
   readonly name: string
   readonly uid: string
   readonly clock: ManualClock
-  readonly store: MemoryStore
+  /** Of this life; a dead one's reaches nothing any more. */
+  store: MemoryStore
   readonly records: IpamJournalRecord[] = []
   readonly attachments = new Map<string, { holder: Holder; addresses: HeldAddress[] }>()
   readonly lost: LostPart[] = []
@@ -49,6 +50,9 @@ export class RigNode {
   journalIntact = true
   /** Null while the daemon is down. */
   ipam: NodeIpam | null = null
+  readonly #cluster: MemoryCluster
+  readonly #dead: MemoryStore[] = []
+  #unavailable = false
   readonly #random: SeededRandom
   readonly #options: Partial<IpamOptions>
   #lives = 0
@@ -65,6 +69,7 @@ export class RigNode {
     this.clock = clock
     this.#random = random
     this.#options = options
+    this.#cluster = cluster
     this.store = new MemoryStore({}, { cluster, clock })
   }
 
@@ -106,6 +111,21 @@ export class RigNode {
   kill(): void {
     this.#lives++
     this.ipam = null
+    this.store.setUnavailable(true)
+    this.#dead.push(this.store)
+    this.store = new MemoryStore({}, { cluster: this.#cluster, clock: this.clock })
+    this.store.setUnavailable(this.#unavailable)
+  }
+
+  /** Cut off from the store, over restarts too. */
+  setUnavailable(unavailable: boolean): void {
+    this.#unavailable = unavailable
+    this.store.setUnavailable(unavailable)
+  }
+
+  /** What was sent in doubt as 'late', in this life or before, arrives now. */
+  landLate(): void {
+    for (const store of [...this.#dead, this.store]) store.landLate()
   }
 
   /** Kills every pod too. */
@@ -116,10 +136,9 @@ export class RigNode {
   }
 
   /** As ADD does it: allocate, journal, recorded. */
-  async add(id: string, families: Family[] = [4], pools: string[] = [], byName: string[] = []) {
+  async add(id: string, families: Family[] = [4], pools: string[] = []) {
     const ipam = this.ipam as NodeIpam
-    const request = { holder: holder(id), families, pools, addresses: byName }
-    const addresses = await ipam.allocate(request)
+    const addresses = await ipam.allocate({ holder: holder(id), families, pools })
     if (this.ipam !== ipam) throw new Error('the process is dead')
     this.attachments.set(id, { holder: holder(id), addresses })
     ipam.recorded(id)
@@ -145,9 +164,12 @@ export class Rig {
     this.operator = new MemoryStore({}, { cluster: this.cluster, clock: this.clock })
   }
 
+  get modules() {
+    return { store: this.operator, random: this.random, clock: this.clock }
+  }
+
   createPool(name: string, cidr: string, blockSize?: number) {
-    const { operator: store, random, clock } = this
-    return createPool(pool(name, cidr, blockSize), { store, random, clock })
+    return createPool(pool(name, cidr, blockSize), this.modules)
   }
 
   /** A registered node; its daemon is not running yet. */
