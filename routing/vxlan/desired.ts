@@ -88,7 +88,7 @@ export function overlayState(
     routes: [...peers.flatMap(peer => partRoutes(peer, self)), ...own],
     neighbours: peers.flatMap(peerNeighbours),
     fdb: fdbEntries(peers),
-    sysctls: deviceSysctls(self),
+    sysctls: deviceSysctls(overlayPools),
   }
 }
 
@@ -122,10 +122,19 @@ function tunnelAddresses({ tunnel }: OverlayNode): DesiredAddress[] {
   }))
 }
 
-/** A device inherits conf.default, where somebody may have switched forwarding or IPv6 off. */
-function deviceSysctls({ tunnel }: OverlayNode): DesiredSysctl[] {
-  const v6 = [{ path: `net/ipv6/conf/${DEVICE}/disable_ipv6`, value: '0' }]
-  return [{ path: `net/ipv4/conf/${DEVICE}/forwarding`, value: '1' }, ...(tunnel[6] === undefined ? [] : v6)]
+/**
+ * A device inherits conf.default, where somebody may have switched forwarding or IPv6 off. It gets no link-local
+ * address (addr_gen_mode 1): nobody is asked through it, and detection of duplicates would go to no peer.
+ */
+function deviceSysctls(pools: readonly IPPool[]): DesiredSysctl[] {
+  const v6 = [
+    { path: `net/ipv6/conf/${DEVICE}/disable_ipv6`, value: '0' },
+    { path: `net/ipv6/conf/${DEVICE}/addr_gen_mode`, value: '1' },
+  ]
+  return [
+    { path: `net/ipv4/conf/${DEVICE}/forwarding`, value: '1' },
+    ...(pools.some(({ spec }) => parseCidr(spec.cidr).family === 6) ? v6 : []),
+  ]
 }
 
 /** Peers with an IPv4 VTEP. One UID counts once, whatever stale records say. */

@@ -122,8 +122,12 @@ export class KernelModel {
         if (this.links.has(step.name)) throw new Error('EEXIST')
         const { name, mac, mtu, alias, vxlan } = step
         this.addLink(link(name, { kind: 'vxlan', mac, mtu, alias, vxlan, up: false }))
-        for (const path of [`net/ipv4/conf/${name}/forwarding`, `net/ipv6/conf/${name}/disable_ipv6`])
-          this.sysctls.set(path, '-')
+        for (const path of [
+          'ipv4/conf/*/forwarding',
+          'ipv6/conf/*/disable_ipv6',
+          'ipv6/conf/*/addr_gen_mode',
+        ])
+          this.sysctls.set(`net/${path.replace('*', name)}`, '-')
         return
       }
       case 'link.set': {
