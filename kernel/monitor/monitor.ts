@@ -24,6 +24,8 @@ import { MessageReceiver } from './receiver.ts'
 export interface MonitorOptions {
   /** Changes of a domain within this time are reported once. */
   readonly condenseMs?: number
+  /** Of each socket; what does not fit while the thread is at other work is an overflow. */
+  readonly receiveBufferBytes?: number
 }
 
 export interface MonitorModules {
@@ -55,6 +57,7 @@ export class Monitor {
   readonly #libc: Libc
   readonly #emit: (event: KernelEvent) => void
   readonly #condenseMs: number
+  readonly #receiveBufferBytes: number
   readonly #receiver: MessageReceiver
   /** Domain → whether only we changed it. */
   readonly #changed = new Map<Domain, boolean>()
@@ -72,6 +75,7 @@ export class Monitor {
   constructor(options: MonitorOptions, modules: MonitorModules) {
     this.#libc = modules.libc
     this.#emit = modules.emit
+    this.#receiveBufferBytes = options.receiveBufferBytes ?? RECEIVE_BUFFER_BYTES
     this.#condenseMs = options.condenseMs ?? 20
     this.wakeFd = modules.libc.eventfd(0, EFD_NONBLOCK_CLOEXEC)
     if (this.wakeFd < 0) throw kernelFailed('eventfd', modules.libc.errno(), '')
@@ -125,7 +129,7 @@ export class Monitor {
   }
 
   #open(protocol: number, groups: readonly number[]): NetlinkSocket {
-    const options = { protocol, receiveBufferBytes: RECEIVE_BUFFER_BYTES }
+    const options = { protocol, receiveBufferBytes: this.#receiveBufferBytes }
     const socket = new NetlinkSocket(options, { libc: this.#libc })
     for (const group of groups) socket.join(group)
     return socket

@@ -7,7 +7,7 @@
  */
 import { existsSync } from 'node:fs'
 import { type Ip, parseIp } from '../../lib/address.ts'
-import { TwillError } from '../../lib/errors.ts'
+import { messageOf, TwillError } from '../../lib/errors.ts'
 import { faultPoint } from '../../lib/fault.ts'
 import type {
   NetnsRef,
@@ -129,8 +129,7 @@ export class PodEndpoints {
     if (link === null || link.peerIndex === null)
       throw new TwillError('internal', `the kernel did not echo the pair of ${spec.hostInterface}`)
     if (named.errno !== 0) {
-      this.#undo(link.index, [])
-      throw failureOf(`name ${spec.hostInterface} as ours`, named)
+      throw this.#undone(failureOf(`name ${spec.hostInterface} as ours`, named), link.index, [])
     }
     return { hostIndex: link.index, podIndex: link.peerIndex }
   }
@@ -183,8 +182,7 @@ export class PodEndpoints {
       faultPoint('add.pod-configured')
       return { ...pair, podMac, netnsCookie: this.#modules.namespaces.cookieOf(socket.fd) }
     } catch (error) {
-      this.#undo(pair.hostIndex, elements)
-      throw error
+      throw this.#undone(error, pair.hostIndex, elements)
     } finally {
       socket?.close()
     }
@@ -194,20 +192,28 @@ export class PodEndpoints {
   #enter(spec: PodEndpointSpec, netns: number): NetlinkSocket {
     return this.#modules.namespaces.within(netns, spec.netns.path, () => {
       const socket = this.#newSocket()
-      if (this.#ipv6) {
-        const conf = `net/ipv6/conf/${spec.podInterface}`
-        writeSysctl(`${conf}/accept_ra`, '0')
-        if (hasIpv6(spec)) writeSysctl(`${conf}/disable_ipv6`, '0')
-      }
+      this.#writeIpv6Sysctls(spec, spec.podInterface)
       return socket
     })
   }
 
-  #configureHostEnd(spec: PodEndpointSpec, index: number, podMac: string): void {
-    if (this.#ipv6) {
-      writeSysctl(`net/ipv6/conf/${spec.hostInterface}/accept_ra`, '0')
-      if (hasIpv6(spec)) writeSysctl(`net/ipv6/conf/${spec.hostInterface}/disable_ipv6`, '0')
+  /**
+   * No router advertisements taken (CVE-2020-10749), and IPv6 on where the pod has it (CNI-082). Below an MTU of
+   * 1280 a link has no IPv6 and no such files, which is well for a pod without.
+   */
+  #writeIpv6Sysctls(spec: PodEndpointSpec, device: string): void {
+    if (!this.#ipv6) return
+    const conf = `net/ipv6/conf/${device}`
+    try {
+      writeSysctl(`${conf}/accept_ra`, '0')
+      if (hasIpv6(spec)) writeSysctl(`${conf}/disable_ipv6`, '0')
+    } catch (error) {
+      if (hasIpv6(spec) || !failedWith(error, 'ENOENT')) throw error
     }
+  }
+
+  #configureHostEnd(spec: PodEndpointSpec, index: number, podMac: string): void {
+    this.#writeIpv6Sysctls(spec, spec.hostInterface)
     const host = { index, podMac, ipv6: this.#ipv6 }
     try {
       writeHostEnd(this.#request, spec, { ...host, withSource: true })
@@ -234,12 +240,27 @@ export class PodEndpoints {
     socket.executeAll('add second default route', this.#request)
   }
 
+  /** Answers the error to throw: the cause, and with it what went wrong while undoing. */
+  #undone(cause: unknown, hostIndex: number, elements: readonly SetElement[]): unknown {
+    try {
+      this.#undo(hostIndex, elements)
+      return cause
+    } catch (error) {
+      const message = `${messageOf(cause)}; and undoing it: ${messageOf(error)}`
+      return new TwillError(
+        'kernel.failed',
+        message,
+        { operation: 'attach', errno: 'EIO', message },
+        { cause },
+      )
+    }
+  }
+
+  /** The link first: its going takes routes and neighbours along, and ends all traffic. */
   #undo(hostIndex: number, elements: readonly SetElement[]): void {
     writeDeleteLink(this.#request.reset(), hostIndex)
-    const outcome = this.#modules.socket.execute(this.#request)[0] as Outcome
+    checkGone('delete half-made pair', this.#modules.socket.execute(this.#request))
     if (elements.length > 0) this.#modules.elements.change({ add: [], remove: elements })
-    if (outcome.errno !== 0 && !failedWith(failureOf('undo', outcome), ...NO_SUCH))
-      throw failureOf('delete half-made pair', outcome)
   }
 
   #proveCookie(netns: number, spec: PodEndpointSpec): void {
