@@ -6,8 +6,9 @@ import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { buildCases, type Expected, VERSIONS } from '../fixtures/cni/cases.ts'
-import { buildExecutables, localTarget, type Outcome, type Target } from '../fixtures/cni/executables.ts'
+import { VERSIONS } from '../fixtures/cni/cases.ts'
+import { buildExecutables, localTarget, type Target } from '../fixtures/cni/executables.ts'
+import { proveProtocol } from '../fixtures/cni/protocol.ts'
 import { type StubDaemon, startStubDaemon } from '../fixtures/cni/stub-daemon.ts'
 
 const built = buildExecutables()
@@ -32,34 +33,8 @@ test.after(async () => {
   built.remove()
 })
 
-function verify(outcome: Outcome, expected: Expected): void {
-  const shown = `${outcome.stdout}${outcome.stderr}`
-  assert.is(outcome.status, expected.status, shown)
-  if (expected.stderr) assert.match(outcome.stderr, expected.stderr)
-  else assert.is(outcome.stderr, '')
-  if (expected.silent) {
-    assert.is(outcome.stdout, '')
-    return
-  }
-  const json = JSON.parse(outcome.stdout) as Record<string, unknown>
-  for (const [key, value] of Object.entries(expected.json ?? {})) assert.equal(json[key], value, shown)
-  if (expected.version) assert.is(json.cniVersion, expected.version)
-  if (expected.code !== undefined) verifyError(json, expected)
-}
-
-function verifyError(json: Record<string, unknown>, expected: Expected): void {
-  assert.is(json.code, expected.code, JSON.stringify(json))
-  assert.ok(VERSIONS.includes(json.cniVersion as (typeof VERSIONS)[number]), 'cniVersion of an error')
-  for (const text of [json.msg, json.details ?? '']) assert.not.match(text as string, /[\n\r]/)
-  if (expected.msg) assert.match(json.msg as string, expected.msg)
-  if (expected.details) assert.match(json.details as string, expected.details)
-}
-
 for (const target of targets)
-  for (const each of buildCases({ netns, hostNetns: `/proc/${process.pid}/ns/net` }))
-    test(`${target.name}: ${each.name}`, async () => {
-      verify(await target.run(each), each.expected)
-    })
+  proveProtocol(test, target, { netns, hostNetns: `/proc/${process.pid}/ns/net`, detach: false })
 
 // ---------------------------------------------------------------- results in full
 
