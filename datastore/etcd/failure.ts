@@ -12,7 +12,7 @@ import {
   GRPCOutOfRangeError,
   GRPCResourceExhastedError,
 } from 'etcd3'
-import { isTwillError, messageOf, TwillError } from '../../lib/errors.ts'
+import { messageOf, TwillError } from '../../lib/errors.ts'
 
 /** Of grpc-js, before it has a connection to send on. A wording it no longer uses only makes more doubt. */
 const NEVER_SENT = [
@@ -91,11 +91,7 @@ export function watchRefused(reason: string, endpoint: string): TwillError {
   return new TwillError(
     'store.unavailable',
     `etcd at ${endpoint}: watch refused: ${text}`,
-    { endpoint, reason: text, watchRefused: true },
+    { endpoint, reason: text },
     { retryable: true },
   )
-}
-
-export function isWatchRefused(error: unknown): boolean {
-  return isTwillError(error) && error.data.watchRefused === true
 }

@@ -14,7 +14,7 @@ import { CLUSTER_KEY } from '../keys.ts'
 import type { StoreEvent, Watch, WatchMessage } from '../store.ts'
 import type { Calls } from './calls.ts'
 import type { Connection } from './connection.ts'
-import { isWatchRefused, unavailable, watchRefused } from './failure.ts'
+import { unavailable, watchRefused } from './failure.ts'
 import type { Health } from './health.ts'
 import { decode, prefixEnd } from './keys.ts'
 import type { ResolvedEtcdOptions } from './options.ts'
@@ -101,8 +101,9 @@ export class EtcdWatch implements Watch {
     try {
       await this.#consume(subscription)
     } catch (error) {
-      if (isWatchRefused(error) && this.#options.auth !== undefined) {
-        // A token expired, or its server forgot it: all watches of the stream go on with a new one.
+      if (this.#closing.signal.aborted) return
+      if (this.#options.auth !== undefined) {
+        // Its token may have expired, which is said in several ways: all watches go on with a new one.
         this.#modules.connection.renew(stream.link)
         stream.fail(error)
       } else if (stream.ended) this.#modules.connection.failed(stream.link)
