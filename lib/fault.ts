@@ -27,7 +27,6 @@ export const FAULT_POINTS = {
     'del.detaching-written',
     'del.link-down',
     'del.conntrack-flushed',
-    'del.route-removed',
     'del.policy-removed',
     'del.group-set',
     'del.kernel-done',

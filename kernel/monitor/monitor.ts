@@ -12,6 +12,7 @@
  * neighbours change state all the time; only permanent entries and disappearances count.
  */
 import { readSync } from 'node:fs'
+import type { Clock } from '../../lib/clock.ts'
 import type { KernelEvent } from '../kernel.ts'
 import { forEachAttribute, readString } from '../netlink/attributes.ts'
 import * as c from '../netlink/constants.ts'
@@ -30,6 +31,7 @@ export interface MonitorOptions {
 
 export interface MonitorModules {
   readonly libc: Libc
+  readonly clock: Clock
   readonly emit: (event: KernelEvent) => void
 }
 
@@ -55,6 +57,7 @@ const NFTA_TABLE = 1
 
 export class Monitor {
   readonly #libc: Libc
+  readonly #clock: Clock
   readonly #emit: (event: KernelEvent) => void
   readonly #condenseMs: number
   readonly #receiveBufferBytes: number
@@ -69,11 +72,12 @@ export class Monitor {
   readonly #sources: Source[] = []
   readonly #woken = Buffer.alloc(8)
   readonly #pollFds = Buffer.alloc(8 * 4)
-  /** performance.now() at which to report; null: nothing changed. */
+  /** Boot time at which to report; null: nothing changed. */
   #dueMs: number | null = null
 
   constructor(options: MonitorOptions, modules: MonitorModules) {
     this.#libc = modules.libc
+    this.#clock = modules.clock
     this.#emit = modules.emit
     this.#receiveBufferBytes = options.receiveBufferBytes ?? RECEIVE_BUFFER_BYTES
     this.#condenseMs = options.condenseMs ?? 20
@@ -120,12 +124,12 @@ export class Monitor {
     this.#sources.forEach((source, i) => {
       if (this.#pollFds.readInt16LE(8 * (i + 1) + 6) !== 0) this.#drain(source)
     })
-    if (this.#dueMs !== null && performance.now() >= this.#dueMs) this.#report()
+    if (this.#dueMs !== null && this.#clock.boottimeMs() >= this.#dueMs) this.#report()
   }
 
   #timeoutMs(): number {
     if (this.#dueMs === null) return LONGEST_WAIT_MS
-    return Math.max(0, Math.ceil(this.#dueMs - performance.now()))
+    return Math.max(0, this.#dueMs - this.#clock.boottimeMs())
   }
 
   #open(protocol: number, groups: readonly number[]): NetlinkSocket {
@@ -190,7 +194,7 @@ export class Monitor {
   #mark(domain: Domain, port: number): void {
     const own = this.#ownPorts.has(port)
     this.#changed.set(domain, own && this.#changed.get(domain) !== false)
-    this.#dueMs ??= performance.now() + this.#condenseMs
+    this.#dueMs ??= this.#clock.boottimeMs() + this.#condenseMs
   }
 
   #report(): void {

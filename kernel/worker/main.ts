@@ -4,6 +4,7 @@
  * its own.
  */
 import { parentPort, workerData } from 'node:worker_threads'
+import { systemClock } from '../../lib/clock.ts'
 import { TwillError } from '../../lib/errors.ts'
 import { flushConntrack } from '../conntrack/flush.ts'
 import { AcceptChains } from '../iptables/accept-chains.ts'
@@ -109,7 +110,8 @@ function main(): void {
   const post = (answer: Answer) => port.postMessage(answer)
   const role = (workerData as { role: Role }).role
   const libc = loadLibc()
-  const monitor = role === 'node' ? new Monitor({}, { libc, emit: event => post({ event }) }) : null
+  const monitor =
+    role === 'node' ? new Monitor({}, { libc, clock: systemClock, emit: event => post({ event }) }) : null
   const jobs = monitor === null ? podsJobs(libc) : nodeJobs(libc, monitor)
   port.on('message', serve(jobs, post))
   post({ ready: true, wakeFd: monitor?.wakeFd ?? null })

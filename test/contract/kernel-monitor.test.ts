@@ -6,6 +6,7 @@ import { Monitor } from '../../kernel/monitor/monitor.ts'
 import { StepExecutor } from '../../kernel/netlink/apply.ts'
 import { loadLibc } from '../../kernel/netlink/libc.ts'
 import { NetlinkSocket } from '../../kernel/netlink/socket.ts'
+import { systemClock } from '../../lib/clock.ts'
 import { enterOwnNamespaces } from './kernel-world.ts'
 
 enterOwnNamespaces()
@@ -24,7 +25,10 @@ function routes(net: number, count: number): KernelStep[] {
 
 function monitored(options: { receiveBufferBytes?: number }, ownPorts: number[], steps: KernelStep[]) {
   const events: KernelEvent[] = []
-  const monitor = new Monitor({ condenseMs: 0, ...options }, { libc, emit: event => events.push(event) })
+  const monitor = new Monitor(
+    { condenseMs: 0, ...options },
+    { libc, clock: systemClock, emit: event => events.push(event) },
+  )
   monitor.start(ownPorts)
   for (const { error } of executor.apply(steps)) assert.is(error, null)
   monitor.wait()
