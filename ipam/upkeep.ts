@@ -127,8 +127,13 @@ export class Upkeep {
     const claim = this.#modules.ownership.claim(pool).finally(() => this.#claims.delete(pool.uid))
     this.#claims.set(pool.uid, claim)
     void claim.then(
-      () => this.wake(),
-      () => this.wake(),
+      part => {
+        // With nothing to claim there is nothing new to see to: waking here would never end.
+        if (part !== null) this.wake()
+      },
+      () => {
+        if (this.#pass === null && !this.#stopped) this.#schedule(RETRY_MS)
+      },
     )
     return claim
   }

@@ -123,6 +123,10 @@ export class RigNode {
     this.store.setUnavailable(unavailable)
   }
 
+  get isCutOff(): boolean {
+    return this.#unavailable
+  }
+
   /** What was sent in doubt as 'late', in this life or before, arrives now. */
   landLate(): void {
     for (const store of [...this.#dead, this.store]) store.landLate()
@@ -176,16 +180,7 @@ export class Rig {
   node(name: string, options: Partial<IpamOptions> = {}): RigNode {
     const node = new RigNode(name, this.cluster, this.random, this.clock, options)
     this.nodes.push(node)
-    this.put(nodeKey(name), {
-      v: 1,
-      name,
-      uid: node.uid,
-      incarnation: 'i',
-      underlay: {},
-      hostAddresses: [],
-      vteps: [],
-      tunnel: {},
-    })
+    this.register(node)
     this.put(livenessKey(node.uid), {
       v: 1,
       uid: node.uid,
@@ -197,6 +192,20 @@ export class Rig {
       removed: null,
     })
     return node
+  }
+
+  /** The name's record, as the daemon writes it when it starts. */
+  register({ name, uid }: RigNode): void {
+    this.put(nodeKey(name), {
+      v: 1,
+      name,
+      uid,
+      incarnation: 'i',
+      underlay: {},
+      hostAddresses: [],
+      vteps: [],
+      tunnel: {},
+    })
   }
 
   put(key: string, value: unknown): void {

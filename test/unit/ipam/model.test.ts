@@ -1,0 +1,212 @@
+/**
+ * Random histories of a cluster: pods come and go, daemons are killed and started, machines reboot, are cut off
+ * and removed by name, commits are lost, land, or land late. After every step the invariants of ADDRESSES.md; at
+ * the end, when all is well again, nothing may be lost.
+ *
+ * A failure prints its seed and path: TWILL_MODEL_SEED and TWILL_MODEL_PATH repeat it, TWILL_MODEL_RUNS widens.
+ */
+import * as fc from 'fast-check'
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import type { LedgerRecord } from '../../../datastore/records/ledger.ts'
+import type { SlotRecord } from '../../../datastore/records/slot.ts'
+import { checkSlot, parseSlotKey } from '../../../ipam/slot.ts'
+import { contains, parseCidr, parseIp, sizeOf } from '../../../lib/address.ts'
+import { settle } from './manual-clock.ts'
+import { Rig, type RigNode } from './rig.ts'
+
+const MINUTE = 60_000
+const POOL = '10.0.0.0/27'
+const OPTIONS = {
+  offlineAllowanceMs: 10 * MINUTE,
+  marginMs: MINUTE,
+  sweepEveryMs: 2 * MINUTE,
+  confirmEveryMs: 3 * MINUTE,
+  lowWater: 2,
+  lingerMs: 200,
+}
+
+const node = fc.nat(3)
+const pod = fc.nat(14)
+const step = fc.oneof(
+  { weight: 12, arbitrary: fc.record({ t: fc.constant('add' as const), node, pod }) },
+  { weight: 6, arbitrary: fc.record({ t: fc.constant('del' as const), node, pod }) },
+  { weight: 3, arbitrary: fc.record({ t: fc.constant('burst' as const), node }) },
+  { weight: 4, arbitrary: fc.record({ t: fc.constant('kill' as const), node }) },
+  { weight: 5, arbitrary: fc.record({ t: fc.constant('start' as const), node }) },
+  { weight: 2, arbitrary: fc.record({ t: fc.constant('reboot' as const), node }) },
+  { weight: 3, arbitrary: fc.record({ t: fc.constant('cut' as const), node, cut: fc.boolean() }) },
+  { weight: 2, arbitrary: fc.record({ t: fc.constant('remove' as const), node }) },
+  { weight: 2, arbitrary: fc.record({ t: fc.constant('disk' as const), node, full: fc.boolean() }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({ t: fc.constant('pause' as const), ms: fc.constantFrom(-3_600_000, 700_000) }),
+  },
+  {
+    weight: 5,
+    arbitrary: fc.record({
+      t: fc.constant('doubt' as const),
+      node,
+      doubt: fc.constantFrom('landed' as const, 'lost' as const, 'late' as const),
+    }),
+  },
+  { weight: 3, arbitrary: fc.record({ t: fc.constant('land' as const) }) },
+  {
+    weight: 8,
+    arbitrary: fc.record({
+      t: fc.constant('time' as const),
+      ms: fc.constantFrom(300, 5_000, 45_000, 4 * MINUTE, 13 * MINUTE),
+    }),
+  },
+)
+
+type Step = typeof step extends fc.Arbitrary<infer T> ? T : never
+
+async function play(rig: Rig, step: Step): Promise<void> {
+  if (step.t === 'time') return rig.clock.advance(step.ms)
+  if (step.t === 'pause') return rig.clock.jumpRealtime(step.ms)
+  if (step.t === 'land')
+    return rig.nodes.forEach(node => {
+      node.landLate()
+    })
+  const node = rig.nodes[step.node] as RigNode
+  if (step.t === 'add') add(node, `${node.name}-${step.pod}`)
+  else if (step.t === 'burst') for (let i = 0; i < 12; i++) add(node, `${node.name}-b${i}`)
+  else if (step.t === 'del') node.del(`${node.name}-${step.pod}`)
+  else if (step.t === 'kill') node.kill()
+  else if (step.t === 'reboot') node.reboot()
+  else if (step.t === 'start') begin(rig, node)
+  else if (step.t === 'cut') node.setUnavailable(step.cut)
+  else if (step.t === 'disk') node.journalFails = step.full
+  else if (step.t === 'doubt') node.store.doubtNext(step.doubt)
+  else remove(rig, node)
+}
+
+/** A refusal is an answer too. */
+function add(node: RigNode, id: string): void {
+  if (node.ipam !== null && !node.attachments.has(id)) node.add(id).catch(() => {})
+}
+
+/** The daemon registers its name again when it starts. */
+function begin(rig: Rig, node: RigNode): void {
+  if (node.ipam !== null) return
+  rig.register(node)
+  node.start()
+}
+
+/** As the operator's removal does; refused while the daemon lives and reaches the store. */
+function remove(rig: Rig, node: RigNode): void {
+  if (node.ipam !== null && !node.isCutOff) return
+  const key = `liveness/${node.uid}`
+  const record = rig.read<object>(key)
+  if (record !== null)
+    rig.put(key, { ...record, removed: { fence: rig.random.hex(4), by: 'operator', endsWith: 'return' } })
+  rig.put(`nodes/${node.name}`, null)
+}
+
+function checkAlways(rig: Rig): void {
+  for (const [key, slot] of rig.under<SlotRecord>('slots/'))
+    checkSlot(slot, parseSlotKey(key)?.slot ?? parseCidr(POOL))
+  const believers = new Map<string, string>()
+  for (const node of rig.nodes) {
+    const own = new Set<string>()
+    for (const { holder, addresses } of node.attachments.values())
+      for (const { address, generation } of addresses) {
+        assert.ok(contains(parseCidr(POOL), parseIp(address)), `${address} is outside its pool`)
+        assert.not(own.has(address), `${address} twice on ${node.name}`)
+        own.add(address)
+        const parts = node.ipam?.ownParts() ?? []
+        const believed = parts.some(
+          part =>
+            part.usable && part.generation === generation && contains(parseCidr(part.cidr), parseIp(address)),
+        )
+        if (!believed) continue
+        assert.not(believers.has(address), `${address}: ${holder.id} and ${believers.get(address)}`)
+        believers.set(address, holder.id)
+      }
+  }
+}
+
+/** Everything works again, long enough for all terms and fences to be over. */
+async function recover(rig: Rig): Promise<void> {
+  for (const node of rig.nodes) {
+    // A fresh life has no doubts waiting to happen.
+    node.kill()
+    node.landLate()
+    node.journalFails = false
+    node.setUnavailable(false)
+    begin(rig, node)
+  }
+  await rig.clock.advance(20 * MINUTE)
+}
+
+function checkNothingLost(rig: Rig): void {
+  // What a node lost while it was away, its pods lose too: the daemon cuts them off (rule 15).
+  for (const node of rig.nodes)
+    for (const lost of node.lost) for (const id of lost.holders) dropIfLost(node, id)
+  const entries = rig
+    .under<LedgerRecord>('ledgers/')
+    .flatMap(([, { owner, generations }]) =>
+      Object.values(generations).flatMap(held =>
+        Object.entries(held).map(([ip, { holder }]) => `${owner} ${ip} ${holder}`),
+      ),
+    )
+  const living = rig.nodes.flatMap(node =>
+    [...node.attachments.values()].flatMap(({ holder, addresses }) =>
+      addresses.map(({ address }) => `${node.uid} ${address} ${holder.id}`),
+    ),
+  )
+  assert.equal(entries.sort(), living.sort(), 'ledgers and living pods')
+  const free = rig
+    .under<SlotRecord>('slots/')
+    .flatMap(([, slot]) => slot.parts)
+    .filter(part => part.owner === null)
+    .reduce((sum, part) => sum + Number(sizeOf(parseCidr(part.cidr))), 0)
+  const own = rig.nodes.flatMap(node => node.ipam?.ownParts() ?? [])
+  assert.ok(
+    own.every(part => part.usable),
+    'every part is usable again',
+  )
+  const room = own.reduce((sum, part) => sum + part.free, 0)
+  const untouched = (4 - rig.under('slots/').length) * 8
+  assert.is(free + room + living.length + untouched, 32, 'no address is lost')
+}
+
+function dropIfLost(node: RigNode, id: string): void {
+  const { addresses } = node.attachments.get(id) ?? { addresses: [] }
+  const parts = node.ipam?.ownParts() ?? []
+  const held = addresses.every(({ address, generation }) =>
+    parts.some(part => part.generation === generation && contains(parseCidr(part.cidr), parseIp(address))),
+  )
+  if (!held) node.del(id)
+}
+
+async function history(seed: number, steps: readonly Step[]): Promise<void> {
+  const rig = new Rig(seed)
+  await rig.createPool('default', POOL, 29)
+  for (const name of ['a', 'b', 'c', 'd']) rig.node(name, OPTIONS).start()
+  await settle()
+  for (const step of steps) {
+    await play(rig, step)
+    await settle()
+    checkAlways(rig)
+  }
+  await recover(rig)
+  checkAlways(rig)
+  checkNothingLost(rig)
+  for (const node of rig.nodes) node.kill()
+}
+
+const fromEnvironment = (name: string) => process.env[name]
+
+test('no address is held twice, none leaves its pool, none is lost', async () => {
+  const seed = fromEnvironment('TWILL_MODEL_SEED')
+  const path = fromEnvironment('TWILL_MODEL_PATH')
+  await fc.assert(fc.asyncProperty(fc.nat(), fc.array(step, { minLength: 5, maxLength: 40 }), history), {
+    numRuns: Number(fromEnvironment('TWILL_MODEL_RUNS') ?? 25),
+    ...(seed === undefined ? {} : { seed: Number(seed) }),
+    ...(path === undefined ? {} : { path }),
+  })
+})
+
+test.run()
