@@ -39,6 +39,8 @@ export interface LoopOptions {
   readonly sysctlMs: number
   /** The same for accept chains (iptables-legacy reports nothing). */
   readonly acceptMs: number
+  /** After a foreign change of nftables they are looked at this much later: kube-proxy makes many, a look is dear. */
+  readonly acceptGatherMs: number
   readonly pacing: PacingOptions
 }
 
@@ -47,6 +49,7 @@ export const LOOP: LoopOptions = {
   resyncMs: 60_000,
   sysctlMs: 500,
   acceptMs: 15_000,
+  acceptGatherMs: 400,
   pacing: PACING,
 }
 
@@ -159,7 +162,7 @@ export class Loop {
     // every pod's come and go.
     else if (event.own !== true) {
       this.markDirty('netfilter')
-      this.markDirty('accept')
+      this.#retryLater('accept', this.#options.acceptGatherMs)
     }
   }
 
