@@ -5,8 +5,6 @@ export const NFPROTO_INET = 1
 const NFNL_SUBSYS_NFTABLES = 10
 export const NFNL_MSG_BATCH_BEGIN = 0x10
 export const NFNL_MSG_BATCH_END = 0x11
-/** u32, big-endian: the transaction fails with ERESTART unless this is the ruleset's generation. */
-export const NFNL_BATCH_GENID = 1
 
 const message = (number: number) => (NFNL_SUBSYS_NFTABLES << 8) | number
 export const NFT_MSG_GETTABLE = message(1)

@@ -6,7 +6,6 @@
 import { NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL } from '../netlink/constants.ts'
 import type { Datagram } from '../netlink/datagram.ts'
 import {
-  NFNL_BATCH_GENID,
   NFNL_MSG_BATCH_BEGIN,
   NFNL_MSG_BATCH_END,
   NFPROTO_INET,
@@ -47,18 +46,13 @@ export function writeDumpRequest(
   return datagram.reset().begin(type, 0).u8(NFPROTO_INET).u8(0).u16(0).attrString(tableAttribute, table)
 }
 
-/**
- * The changes in order, each failing by itself: EEXIST for an element that is there, ENOENT for one that is not.
- * @param generation null: whatever the ruleset's generation is
- */
+/** The changes in order, each failing by itself: EEXIST for an element that is there, ENOENT for one that is not. */
 export function writeTransaction(
   datagram: Datagram,
   table: string,
   changes: readonly ElementChange[],
-  generation: number | null,
 ): Datagram {
   datagram.reset().begin(NFNL_MSG_BATCH_BEGIN, 0).u8(0).u8(0).u16(RESOURCE_NFTABLES)
-  if (generation !== null) datagram.attrU32Be(NFNL_BATCH_GENID, generation)
   for (const change of changes) writeElementChange(datagram, table, change)
   datagram.addFlags(NLM_F_ACK)
   return datagram.begin(NFNL_MSG_BATCH_END, 0).u8(0).u8(0).u16(RESOURCE_NFTABLES)

@@ -1,13 +1,13 @@
 /**
  * Table inet twill in this namespace, and what this process last left there.
  *
- * Every transaction of ours is tied to the ruleset's generation (nf_tables counts transactions of the whole
- * namespace): as long as the kernel's generation is the one after our last, nobody has touched anything, and
- * `intact` costs one small request. When it is not, the table is read and compared with what we know of it.
+ * nf_tables counts the transactions of the whole namespace (the ruleset's generation), and we count ours along: as
+ * long as the two agree nobody has touched anything, and `intact` costs one small request. When they do not, the
+ * table is read and compared with what we know of it.
  *
  * Invariant: #known is what stood in the kernel right after our last transaction, elements by their raw keys.
- * Trap: elements go in with NLM_F_EXCL. Without it an element that is there already makes a transaction empty,
- * and an empty one does not advance the generation.
+ * Trap: elements go in with NLM_F_EXCL. Without it an element that is there already makes a transaction empty, an
+ * empty one is not counted, and our count would run ahead: the next damage would bring the two together again.
  */
 
 import { isTwillError, TwillError } from '../../lib/errors.ts'
@@ -164,23 +164,17 @@ export class NftTable {
   #changeByMessages(changes: readonly ElementChange[]): void {
     let pending = changes
     while (pending.length > 0) {
-      const request = writeTransaction(this.#datagram, this.#table, pending, this.#generation)
+      const request = writeTransaction(this.#datagram, this.#table, pending)
       const [begin, ...outcomes] = this.#socket.execute(request, { ack: 'as-written' }) as [
         Outcome,
         ...Outcome[],
       ]
-      if (begin.errno !== 0) {
-        // Somebody else's transaction came first. Whether it concerned us, `intact` will find out.
-        if (begin.errno !== ERESTART) throw failureOf('nft', begin)
-        this.#generation = null
-        continue
-      }
+      if (begin.errno !== 0) throw failureOf('nft', begin)
       const left = pending.filter((change, i) => !settled(change, outcomes[i] as Outcome))
-      if (left.length === pending.length) {
-        if (this.#generation !== null) this.#generation = next(this.#generation)
-        break
-      }
-      pending = left
+      const committed = left.length === pending.length
+      // With a transaction of somebody else in between, the kernel's count is ahead of ours from here on.
+      if (committed && this.#generation !== null) this.#generation = next(this.#generation)
+      pending = committed ? [] : left
     }
     this.#noteChanges(changes)
   }
@@ -195,15 +189,14 @@ export class NftTable {
   }
 
   #changeByText(change: ElementsChange): void {
-    // Known before, or what is read back afterwards would take others' damage for ours.
-    const trusted = this.#known !== null && this.intact()
-    const before = this.#generation
+    // Whole before, or what is read back afterwards would take others' damage for ours.
+    const before = this.intact() ? this.#generation : null
     this.#interpreter.run(changeText(this.#table, change))
-    if (this.#known === null) return
-    for (const set of new Set([...change.add, ...change.remove].map(element => element.set)))
-      this.#reread(this.#known, set)
+    if (this.#known !== null)
+      for (const set of new Set([...change.add, ...change.remove].map(element => element.set)))
+        this.#reread(this.#known, set)
     this.#generation = this.#readGeneration()
-    if (!trusted || before === null || this.#generation !== next(before)) this.#forget()
+    if (before === null || this.#generation !== next(before)) this.#forget()
   }
 
   #reread(known: ObservedTable, name: string): void {
@@ -243,9 +236,6 @@ export class NftTable {
     this.#socket.close()
   }
 }
-
-/** errno.h's number for a transaction whose generation is not the ruleset's; libc does not name it. */
-const ERESTART = 85
 
 /** The kernel skips 0. */
 const next = (generation: number): number => (generation + 1) >>> 0 || 1

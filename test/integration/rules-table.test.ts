@@ -95,6 +95,10 @@ for (const [what, damage] of [
   ['a changed policy', 'add chain inet twill input { policy drop; }'],
   ['a flushed set', 'flush set inet twill endpoints4'],
   ['a foreign element', 'add element inet twill endpoints4 { "twlx" . 10.244.1.9 . 02:00:00:00:00:09 }'],
+  [
+    'an exchanged element',
+    'delete element inet twill nodes4 { 192.168.77.3 }; add element inet twill nodes4 { 192.168.77.9 }',
+  ],
   ['a foreign interval', 'add element inet twill overlay4 { 192.0.2.0/24 }'],
   ['a deleted interval', 'delete element inet twill overlay4 { 10.244.0.0/16 }'],
   ['a deleted tunnel source', 'flush set inet twill vtep4_inner4'],
@@ -124,6 +128,16 @@ test('damage is seen also when our own changes follow it', () => {
   assert.not.ok(table.intact(), 'what is read back after a change is not taken for ours')
 })
 
+test('a change that changes nothing does not hide the damage after it', () => {
+  const table = openTable()
+  table.replace(rules())
+  const elements = endpointElements(pod(6))
+  table.change({ add: elements, remove: [] })
+  table.change({ add: elements, remove: [] })
+  nft('insert rule inet twill from_pod accept')
+  assert.not.ok(table.intact())
+})
+
 test("others' tables do not concern us", () => {
   const table = openTable()
   table.replace(rules())
@@ -131,6 +145,12 @@ test("others' tables do not concern us", () => {
   assert.ok(table.intact())
   table.change({ add: endpointElements(pod(7)), remove: [] })
   assert.ok(table.intact())
+  nft('add chain ip foreign d')
+  assert.ok(table.intact(), 'compared, and found as we left it')
+  nft('delete chain ip foreign d')
+  table.change({ add: [{ set: 'overlay4', element: '198.51.100.0/24' }], remove: [] })
+  assert.ok(table.intact())
+  table.change({ add: [], remove: [{ set: 'overlay4', element: '198.51.100.0/24' }] })
   nft('delete table ip foreign')
   table.change({ add: [], remove: endpointElements(pod(7)) })
   assert.ok(table.intact())
