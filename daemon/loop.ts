@@ -7,82 +7,30 @@
  * Traps: our own changes are reported to us too, which costs one more pass that finds nothing; a foreign program
  * that undoes what we do must not keep the node busy (Pacing).
  */
-import type { Kernel, KernelEvent } from '../kernel/kernel.ts'
-import type { Clock, Random, Timer } from '../lib/clock.ts'
+import type { KernelEvent } from '../kernel/kernel.ts'
+import type { Timer } from '../lib/clock.ts'
 import { messageOf } from '../lib/errors.ts'
-import type { Log } from '../lib/log.ts'
 import { type Applied, applyChanges, objectOf } from './apply/apply.ts'
 import { kindsToObserve, observe } from './apply/observe.ts'
-import { PACING, Pacing, type PacingOptions } from './apply/pacing.ts'
+import { Pacing } from './apply/pacing.ts'
 import { Repairs } from './apply/repairs.ts'
 import { RulesInForce } from './apply/rules.ts'
 import { desired } from './desired/desired.ts'
-import type { Facts } from './desired/facts.ts'
 import { desiredRules } from './desired/rules.ts'
 import type { DesiredState } from './desired/state.ts'
 import { steady } from './desired/steady.ts'
+import {
+  type Domain,
+  LOOP,
+  type LoopMetrics,
+  type LoopModules,
+  type LoopOptions,
+  type LoopReport,
+} from './loop-modules.ts'
 import { KINDS, type Kind, type Plan, type Problem, type Reason } from './plan/observed.ts'
 import { plan } from './plan/plan.ts'
 
-/**
- * What can be dirty: the kinds of objects, our table (`netfilter`), our chains in others' tables (`accept`),
- * and `facts`: every kind and both rule sets, but only compared with what we last put there.
- */
-export type Domain = Kind | 'netfilter' | 'accept' | 'facts'
-
-export interface LoopOptions {
-  /** How long events are gathered before a pass. */
-  readonly gatherMs: number
-  /** Everything is looked at anew this often, a tenth sooner or later. */
-  readonly resyncMs: number
-  /** Switches under /proc/sys say nothing when they change: looked at this often. */
-  readonly sysctlMs: number
-  /** The same for accept chains (iptables-legacy reports nothing). */
-  readonly acceptMs: number
-  /** After a foreign change of nftables they are looked at this much later: kube-proxy makes many, a look is dear. */
-  readonly acceptGatherMs: number
-  readonly pacing: PacingOptions
-}
-
-export const LOOP: LoopOptions = {
-  gatherMs: 50,
-  resyncMs: 60_000,
-  sysctlMs: 500,
-  acceptMs: 15_000,
-  acceptGatherMs: 400,
-  pacing: PACING,
-}
-
-export interface LoopMetrics {
-  repaired(kind: Kind | 'netfilter' | 'accept', reason: Reason): void
-  stepFailed(kind: Kind | 'netfilter' | 'accept' | 'observe'): void
-  passed(durationMs: number, steps: number): void
-}
-
-export interface LoopModules {
-  readonly kernel: Kernel
-  /** A snapshot; see Facts for what it must hold to. */
-  readonly facts: () => Facts
-  readonly clock: Clock
-  readonly random: Random
-  readonly log: Log
-  readonly metrics: LoopMetrics
-  /** Builds an attached pod's endpoint again: its host end is gone. Called once at a time per attachment. */
-  readonly reattach: (attachmentId: string) => Promise<void>
-  /** A pod's MAC has changed inside the pod. */
-  readonly learnPodMac: (attachmentId: string, mac: string) => Promise<void>
-}
-
-/** For status and readiness. */
-export interface LoopReport {
-  /** A pass over everything, with complete facts, has ended with nothing failed or waiting. */
-  readonly converged: boolean
-  /** Our table stands: pods may be attached. */
-  readonly rulesStanding: boolean
-  /** Object → message, of what failed when last tried. */
-  readonly failing: ReadonlyMap<string, string>
-  readonly problems: readonly Problem[]
-}
+export { type Domain, LOOP, type LoopMetrics, type LoopModules, type LoopOptions, type LoopReport }
 
 const DETAIL_LINES = 20
 
