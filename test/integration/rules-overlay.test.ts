@@ -5,8 +5,22 @@
 import { writeFileSync } from 'node:fs'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { GATEWAY, HOST_MAC } from '../../kernel/ownership.ts'
 import type { RulesInput } from '../../routing/vxlan/rules-input.ts'
-import { ETHERTYPE, icmp, ip, ipBytes, type Segment, sourceOf, tcp, udp, vxlan } from '../fixtures/frames.ts'
+import {
+  arpRequest,
+  ETHERTYPE,
+  ethernet,
+  fragments,
+  icmp,
+  ip,
+  ipBytes,
+  type Segment,
+  sourceOf,
+  tcp,
+  udp,
+  vxlan,
+} from '../fixtures/frames.ts'
 import { run, type Wire } from '../fixtures/netns-lab.ts'
 import {
   buildLab,
@@ -282,6 +296,22 @@ scenario("an overlay's IPv6 addresses do not come by the underlay", {
   without: ['ip6 saddr @overlay6 counter drop'],
 })
 
+for (const [who, outer, comes] of [
+  ['a known node', PEER.v4, true],
+  ['anybody else', '192.168.77.9', false],
+] as const)
+  test(`fragments of outer packets are judged as a whole: from ${who}`, () => {
+    lab.apply(INPUT)
+    const pieces = packet(lab.peer, payload => encapsulated(outer, PEER.pod4, POD.a.v4, payload), lab.a)
+    const whole = encapsulated(outer, PEER.pod4, POD.a.v4, udp(1234, 5678, pieces.mark))
+    // The inner addresses are split from the outer header.
+    const send = () => {
+      for (const piece of fragments(whole.subarray(14), 24))
+        lab.peer.send(Buffer.concat([whole.subarray(0, 14), piece]))
+    }
+    assert.is(arrives({ ...pieces, send }, comes ? COMES_MS : STAYS_AWAY_MS), comes)
+  })
+
 test('outer packets are not tracked, either way', () => {
   const tracked = () => run('conntrack', '-L', '-p', 'udp', '--dport', String(PORT)).includes('dport')
   const bothWays = () => {
@@ -444,6 +474,50 @@ test('a pod that reaches itself by a service sees the node', () => {
   run('conntrack', '-F')
   assert.not.ok(arrives(hairpin(), STAYS_AWAY_MS))
   run('nft', 'delete table ip service')
+})
+
+// ---------------------------------------------------------------- beside the table
+
+test('a new process replaces the table without a flow noticing', () => {
+  lab.apply(INPUT)
+  run('conntrack', '-F')
+  const mark = freshMark()
+  lab.a.send(fromPod('a', POD.a.v4, STRANGER.v4, udp(1234, 5678, mark)))
+  const out = lab.peer.receive(mark, COMES_MS, bearing(NODE.v4))
+  assert.ok(out)
+  lab.applyAsNewProcess({ ...INPUT, endpoints: [...INPUT.endpoints].reverse() })
+  const translated = out.readUInt16BE(34)
+  const answer = (payload: Buffer) => udp(5678, translated, payload)
+  const back = packet(
+    lab.peer,
+    payload => fromUnderlay(STRANGER.v4, NODE.v4, payload),
+    lab.a,
+    bearing(STRANGER.v4),
+    answer,
+  )
+  assert.ok(arrives(back, COMES_MS))
+})
+
+test('what a pod claims by ARP the node does not learn, with rp_filter on', () => {
+  lab.apply(INPUT)
+  run('ip', 'addr', 'add', `${GATEWAY[4]}/32`, 'dev', 'lo', 'scope', 'link')
+  const rpFilter = (value: string) =>
+    writeFileSync(`/proc/sys/net/ipv4/conf/${POD.a.device}/rp_filter`, value)
+  const claim = (sender: string) =>
+    lab.a.send(ethernet(POD.a.mac, HOST_MAC, ETHERTYPE.arp, arpRequest(POD.a.mac, sender, GATEWAY[4])))
+  const answered = (waitMs: number) => lab.a.receive(ipBytes(GATEWAY[4]), waitMs) !== null
+  const learnedOf = (sender: string) =>
+    run('ip', 'neigh', 'show', sender, 'dev', POD.a.device).includes('lladdr')
+  rpFilter('1')
+  claim(POD.a.v4)
+  assert.ok(answered(COMES_MS))
+  claim(POD.b.v4)
+  assert.not.ok(answered(STAYS_AWAY_MS))
+  assert.not.ok(learnedOf(POD.b.v4))
+  rpFilter('0')
+  claim(POD.b.v4)
+  assert.ok(answered(COMES_MS))
+  assert.ok(learnedOf(POD.b.v4), 'without it, it does, on that interface')
 })
 
 test.run()
