@@ -7,48 +7,41 @@
  * The API socket answers from early on, so that an operator sees what a start waits for. Until the CNI socket is
  * open the executable works by itself (twill-offline).
  */
-import { readFile, stat, utimes, writeFile } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { CNI_CODE } from '../cni-bin/cni-error.ts'
-import { dispatch } from '../cni-bin/dispatch.ts'
-import type { Answer, Request } from '../cni-bin/frame.ts'
-import type { RequestContext } from '../cni-bin/request.ts'
-import { parseRequest } from '../cni-bin/request.ts'
-import { bindCluster } from '../datastore/cluster.ts'
-import type { EtcdOptions } from '../datastore/etcd/options.ts'
-import { EtcdStore } from '../datastore/etcd/store.ts'
+import { openDatastore } from '../datastore/open.ts'
 import type { NodeRecord } from '../datastore/records/node.ts'
 import { Heartbeat } from '../ipam/heartbeat.ts'
-import { establishIdentity } from '../ipam/identity.ts'
 import { createIpam, type NodeIpam } from '../ipam/node-ipam.ts'
 import { ensureFirstPools } from '../ipam/pools.ts'
-import type { Kernel } from '../kernel/kernel.ts'
 import { createKernel } from '../kernel/real.ts'
-import { type Clock, systemClock } from '../lib/clock.ts'
+import { systemClock, type Timer } from '../lib/clock.ts'
 import { isTwillError, messageOf, TwillError } from '../lib/errors.ts'
-import { faultPoint } from '../lib/fault.ts'
 import type { Log } from '../lib/log.ts'
 import { systemRandom } from '../lib/random.ts'
 import { endpointElements } from '../routing/vxlan/elements.ts'
 import { ApiServer } from './api/server.ts'
 import type { Status } from './api/types.ts'
 import { Attachments } from './attach/attachments.ts'
+import { createFront } from './attach/front.ts'
 import { Registry } from './attach/registry.ts'
-import { CniServer } from './attach/server.ts'
 import { Spool } from './attach/spool.ts'
 import { createVerbs } from './attach/verbs.ts'
+import type { Base } from './base.ts'
 import type { Config } from './config.ts'
-import { conflistText, installConflist } from './conflist.ts'
 import { LocalState, lockNode } from './local-state.ts'
 import { LOOP, Loop } from './loop.ts'
 import { createMetrics } from './metrics.ts'
 import { hardwareOf, readBoot, readProductUuid } from './node/boot.ts'
 import { Cluster } from './node/cluster.ts'
 import { NodeFacts } from './node/facts.ts'
+import { identify } from './node/identify.ts'
 import { Registration } from './node/registration.ts'
 import { observeSelf } from './node/self.ts'
 import { TunnelAddresses, tunnelHolder } from './node/tunnel.ts'
-import { statusOf } from './status.ts'
+import { announceWhenServing, signOfLife } from './signs.ts'
+import { reasonsAgainstServing, statusOf } from './status.ts'
 
 export interface DaemonModules {
   readonly log: Log
@@ -61,12 +54,10 @@ export interface Daemon {
   stop(): Promise<void>
 }
 
-/** A start without the store, once this node has been in the cluster before, waits this long for it. */
-const STORE_PATIENCE_MS = 4_000
 const RETRY_MS = 1_000
 /** An ADD waits this long for the table before it answers "try again later". */
 const GATE_PATIENCE_MS = 5_000
-const ALIVE_EVERY_MS = 5_000
+const OBSERVE_DELAY_MS = 200
 const REAP_DELAY_MS = 25
 
 export async function startDaemon(config: Config, modules: DaemonModules): Promise<Daemon> {
@@ -78,7 +69,12 @@ export async function startDaemon(config: Config, modules: DaemonModules): Promi
     { stateDir: config.stateDir, boot, coolDownMs: config.coolDown },
     { clock: systemClock, log },
   )
-  const store = new EtcdStore(await etcdOptions(config), { clock: systemClock, random: systemRandom, log })
+  const store = await openDatastore(config.datastore, {
+    clock: systemClock,
+    random: systemRandom,
+    log,
+    readFile: path => readFile(path),
+  })
   const base: Base = { config, log, fail, kernel, boot, local, store, startedAt: new Date().toISOString() }
   let node: RunningNode | null = null
   let waitingFor = 'starting'
@@ -107,17 +103,6 @@ export async function startDaemon(config: Config, modules: DaemonModules): Promi
   }
 }
 
-interface Base {
-  readonly config: Config
-  readonly log: Log
-  readonly fail: (error: unknown) => void
-  readonly kernel: Kernel
-  readonly boot: string
-  readonly local: LocalState
-  readonly store: EtcdStore
-  readonly startedAt: string
-}
-
 interface RunningNode {
   status(): Status
   stop(): Promise<void>
@@ -126,111 +111,6 @@ interface RunningNode {
 /** The bundle has its worker beside it; from source it is found by the kernel itself. */
 function workerUrl(): URL | undefined {
   return import.meta.url.endsWith('.mjs') ? new URL('./kernel-worker.mjs', import.meta.url) : undefined
-}
-
-async function etcdOptions({ datastore }: Config): Promise<EtcdOptions> {
-  const { endpoints, prefix, tls, username, passwordFile } = datastore
-  const optional = async (path: string | undefined) => (path === undefined ? undefined : await readFile(path))
-  const [ca, cert, key] = await Promise.all([tls?.ca, tls?.cert, tls?.key].map(optional))
-  const password = await optional(passwordFile)
-  return {
-    endpoints,
-    prefix,
-    ...(ca === undefined
-      ? {}
-      : { tls: { ca, ...(cert === undefined ? {} : { cert }), ...(key === undefined ? {} : { key }) } }),
-    ...(username === undefined
-      ? {}
-      : { auth: { username, password: password?.toString('utf8').trim() ?? '' } }),
-  }
-}
-
-// ---------------------------------------------------------------- who we are
-
-interface Identified {
-  readonly uid: string
-  readonly clusterUid: string | null
-  readonly hardware: string
-  /** What the journal says belongs to another UID. */
-  readonly fresh: boolean
-}
-
-/**
- * Asks the store who we are. A node that was in the cluster before goes on under its journaled UID when the store
- * stays away; the heartbeat finds out later if that was wrong. A new one waits.
- */
-async function identify(
-  base: Base,
-  hardware: string,
-  waiting: (reason: string) => void,
-): Promise<Identified> {
-  const { local, log, fail, store } = base
-  for (;;) {
-    const known = local.node
-    const asked = askStore(base, hardware)
-    const patience =
-      known === null ? asked : Promise.race([asked, systemClock.sleep(STORE_PATIENCE_MS).then(() => null)])
-    try {
-      const identified = await patience
-      if (identified !== null) return identified
-      asked.catch(() => undefined)
-    } catch (error) {
-      if (!isTwillError(error) || !error.retryable) {
-        if (isTwillError(error, 'store.foreign-cluster') && known !== null)
-          log.error({ error: error.message }, 'the datastore is of another cluster')
-        else throw error
-      }
-      waiting(`the datastore does not tell who this node is: ${messageOf(error)}`)
-      log.warn({ error: messageOf(error) }, 'the datastore does not answer')
-    }
-    if (known !== null) {
-      store.expectCluster(known.clusterUid)
-      confirmLater(base, hardware, known.uid).catch(fail)
-      return { uid: known.uid, clusterUid: known.clusterUid, hardware, fresh: false }
-    }
-    await systemClock.sleep(RETRY_MS)
-  }
-}
-
-async function askStore(base: Base, hardware: string): Promise<Identified> {
-  const { config, local, store, boot, log } = base
-  const clusterUid = await bindCluster(local.node?.clusterUid ?? null, { store, random: systemRandom })
-  const identity = await establishIdentity(
-    {
-      name: config.nodeName,
-      hardware,
-      incarnation: boot,
-      journaledUid: local.node?.uid ?? null,
-      heartbeatMs: config.heartbeatInterval,
-      allowanceMs: config.offlineAllowance,
-    },
-    {
-      store,
-      clock: systemClock,
-      random: systemRandom,
-      log,
-      remember: uid => local.append({ t: 'node', uid, name: config.nodeName, clusterUid }),
-    },
-  )
-  return { uid: identity.uid, clusterUid, hardware, fresh: identity.fresh }
-}
-
-/** @throws what ends the daemon: another one has our name, or we are somebody new and must begin anew */
-async function confirmLater(base: Base, hardware: string, uid: string): Promise<void> {
-  for (;;) {
-    try {
-      const identified = await askStore(base, hardware)
-      if (identified.uid === uid) return
-      throw new TwillError(
-        'node.name-taken',
-        `this node is ${identified.uid} now and was ${uid}: starting anew`,
-        { uid },
-      )
-    } catch (error) {
-      if (isTwillError(error, 'node.name-taken')) throw error
-      await systemClock.sleep(RETRY_MS)
-    }
-  }
 }
 
 // ---------------------------------------------------------------- the node
@@ -367,38 +247,33 @@ async function startNode(
       return room.ok ? room : { ok: false, code: CNI_CODE.pluginNotAvailable, reason: room.reason }
     },
   })
-  const context = await requestContext()
-  const cni = new CniServer(
+  const cni = await createFront(
     { path: join(config.runDir, 'cni.sock') },
-    {
-      log,
-      async serve(request, gone) {
-        const begun = process.hrtime.bigint()
-        const answer = await dispatch(request, context, { ...verbs, add: each => verbs.add(each, gone) })
-        const seconds = Number(process.hrtime.bigint() - begun) / 1e9
-        metrics.cniCall(request.environment.get('CNI_COMMAND') ?? '', codeOf(answer), seconds)
-        logCall(log, request, answer, seconds)
-        return answer
-      },
-      delivered: answered,
-      undelivered: request => undo(request, context, attachments, log),
-    },
+    { verbs, attachments, metrics, log },
   )
   await cni.listen()
   const alive = await signOfLife(join(config.runDir, 'alive'), systemClock)
   heartbeat.start()
   loop.start()
 
-  const observe = debounce(200, async () => {
+  let observing: Timer | null = null
+  const observe = async () => {
+    observing = null
     facts.observed(await observeSelf(config.underlay, { kernel, log }))
     factsChanged()
-  })
+  }
+  const observeSoon = () => {
+    if (observing !== null) return
+    observing = systemClock.setTimer(OBSERVE_DELAY_MS, () => {
+      observe().catch(error => log.warn({ error: messageOf(error) }, 'the underlay could not be observed'))
+    })
+  }
   const watching = kernel.watch(event => {
     if (
       event.type === 'overflow' ||
       (event.type === 'changed' && (event.domain === 'link' || event.domain === 'address'))
     )
-      observe(error => log.warn({ error: messageOf(error) }, 'the underlay could not be observed'))
+      observeSoon()
   })
   function factsChanged(): void {
     loop.markDirty('facts')
@@ -418,8 +293,10 @@ async function startNode(
   const foreignTimer = setInterval(readForeign, config.resyncInterval)
 
   ensureFirstPoolsLater(base, cluster)
+  let announced = false
   const status = () =>
     statusOf({
+      announced,
       node: nodeStatus(base, identified.uid),
       clusterUid: identified.clusterUid,
       store: store.status(),
@@ -446,7 +323,12 @@ async function startNode(
             ]),
       ],
     })
-  const stopAnnouncing = announceWhenReady(base, status)
+  const serves = () =>
+    reasonsAgainstServing({ loop: loop.report(), room: ipam.room(), cluster, store: store.status() })
+      .length === 0
+  const stopAnnouncing = announceWhenServing(base, serves, () => {
+    announced = true
+  })
   return {
     status,
     async stop() {
@@ -527,52 +409,6 @@ function ensureFirstPoolsLater({ config, store, log }: Base, cluster: Cluster): 
   attempt().catch(again)
 }
 
-// ---------------------------------------------------------------- calls
-
-async function requestContext(): Promise<RequestContext> {
-  const own = await stat('/proc/self/ns/net', { bigint: true })
-  return { ownNetns: { dev: own.dev.toString(), ino: own.ino.toString() }, stdinFailure: null }
-}
-
-/** An ADD whose answer nobody took is taken back. */
-async function undo(
-  request: Request,
-  context: RequestContext,
-  attachments: Attachments,
-  log: Log,
-): Promise<void> {
-  const parsed = parseRequest(request, context)
-  if (parsed.command !== 'ADD') return
-  log.warn(
-    { containerId: parsed.containerId, ifName: parsed.ifName },
-    'the client went away before the answer to ADD: undone',
-  )
-  await attachments.del(parsed)
-}
-
-function codeOf(answer: Answer): number {
-  if (answer.status === 0) return 0
-  return (JSON.parse(answer.stdout) as { code: number }).code
-}
-
-function logCall(log: Log, request: Request, answer: Answer, seconds: number): void {
-  const { environment } = request
-  const data = {
-    command: environment.get('CNI_COMMAND'),
-    containerId: environment.get('CNI_CONTAINERID'),
-    ifName: environment.get('CNI_IFNAME'),
-    ms: Math.round(seconds * 1e5) / 100,
-  }
-  if (answer.status === 0) log.debug(data, 'CNI call')
-  else log.warn({ ...data, answer: answer.stdout.trim() }, 'CNI call failed')
-}
-
-function answered({ environment }: Request): void {
-  const command = environment.get('CNI_COMMAND')
-  if (command === 'ADD') faultPoint('add.answered')
-  if (command === 'DEL') faultPoint('del.answered')
-}
-
 // ---------------------------------------------------------------- signs
 
 function nodeStatus({ config, boot, startedAt }: Base, uid: string): Status['node'] {
@@ -595,47 +431,5 @@ function startingStatus(base: Base, reason: string): Status {
     reconcile: { converged: false, failing: [], repairs: {} },
     foreignFilters: [],
     conditions: [],
-  }
-}
-
-/** The executable's STATUS goes by this file while no daemon answers. */
-async function signOfLife(path: string, clock: Clock): Promise<{ stop(): void }> {
-  await writeFile(path, '', { mode: 0o600 })
-  const touch = () => {
-    const now = clock.realtimeMs() / 1000
-    utimes(path, now, now).catch(() => undefined)
-  }
-  const timer = setInterval(touch, ALIVE_EVERY_MS)
-  return {
-    stop() {
-      clearInterval(timer)
-      touch()
-    },
-  }
-}
-
-/** Runtimes are told once, when pods can be attached. */
-function announceWhenReady({ config, log }: Base, status: () => Status): () => void {
-  const timer = setInterval(() => {
-    if (!status().ready) return
-    clearInterval(timer)
-    log.info({}, 'ready')
-    const { conflist, network } = config.cni
-    if (conflist === null) return
-    installConflist(conflist, conflistText(network)).catch(error =>
-      log.error({ conflist, error: messageOf(error) }, 'the network configuration could not be written'),
-    )
-  }, 50)
-  return () => clearInterval(timer)
-}
-
-/** Calls that come while one is waiting or running make one more. */
-function debounce(ms: number, task: () => Promise<void>): (failed: (error: unknown) => void) => void {
-  let timer: NodeJS.Timeout | null = null
-  return failed => {
-    timer ??= setTimeout(() => {
-      timer = null
-      task().catch(failed)
-    }, ms)
   }
 }

@@ -54,20 +54,25 @@ export function createMetrics(modules: { status: () => Status }): Metrics {
   gauge(
     'twill_pods',
     'Attachments by state',
-    (status, it) =>
-      countBy(status.pods, pod => pod.state).forEach((count, state) => it.set({ state }, count)),
+    (status, it) => {
+      for (const [state, count] of countBy(status.pods, pod => pod.state)) it.set({ state }, count)
+    },
     ['state'],
   )
   gauge(
     'twill_addresses_free',
     'Free addresses in the parts of this node',
-    (status, it) => status.parts.forEach(part => it.inc({ pool: part.pool }, part.free)),
+    (status, it) => {
+      for (const { pool, free } of status.parts) it.inc({ pool }, free)
+    },
     ['pool'],
   )
   gauge(
     'twill_addresses_held',
     'Addresses held in the parts of this node',
-    (status, it) => status.parts.forEach(part => it.inc({ pool: part.pool }, part.held)),
+    (status, it) => {
+      for (const { pool, held } of status.parts) it.inc({ pool }, held)
+    },
     ['pool'],
   )
   gauge('twill_nodes', 'Nodes of the cluster as this one knows them', (status, it) =>

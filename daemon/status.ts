@@ -23,10 +23,13 @@ export interface StatusParts {
   readonly repairs: Readonly<Record<string, number>>
   readonly foreignFilters: Status['foreignFilters']
   readonly conditions: Status['conditions']
+  /** Runtimes have their network configuration. */
+  readonly announced: boolean
 }
 
 export function statusOf(parts: StatusParts): Status {
-  const reasons = reasonsAgainst(parts)
+  const reasons = reasonsAgainstServing(parts)
+  if (reasons.length === 0 && !parts.announced) reasons.push('the network configuration is not written yet')
   const observation = parts.facts.observation
   const tunnel = Object.values(parts.facts.tunnel).filter(text => text !== undefined)
   const poolNames = new Map(parts.cluster.pools().map(pool => [pool.metadata.uid ?? '', pool.metadata.name]))
@@ -68,8 +71,13 @@ export function statusOf(parts: StatusParts): Status {
   }
 }
 
-/** Why this node is not ready; [] when it is. Short store outages do not count: pods go on, and so does ADD. */
-function reasonsAgainst({ loop, room, cluster, store }: StatusParts): string[] {
+/** Why ADD cannot be served; [] when it can. Short store outages do not count: pods go on, and so does ADD. */
+export function reasonsAgainstServing({
+  loop,
+  room,
+  cluster,
+  store,
+}: Pick<StatusParts, 'loop' | 'room' | 'cluster' | 'store'>): string[] {
   if (!cluster.complete)
     return [`the cluster's facts are not known yet${store.reason === null ? '' : `: ${store.reason}`}`]
   if (!loop.converged) return ['the first reconcile is not through yet']

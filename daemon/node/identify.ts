@@ -1,0 +1,97 @@
+/** Who this node is in the cluster: asked of the store, remembered in the journal. */
+import { bindCluster } from '../../datastore/cluster.ts'
+import { establishIdentity } from '../../ipam/identity.ts'
+import { systemClock } from '../../lib/clock.ts'
+import { isTwillError, messageOf, TwillError } from '../../lib/errors.ts'
+import { systemRandom } from '../../lib/random.ts'
+import type { Base } from '../base.ts'
+
+/** A start without the store, once this node has been in the cluster before, waits this long for it. */
+const STORE_PATIENCE_MS = 4_000
+const RETRY_MS = 1_000
+
+export interface Identified {
+  readonly uid: string
+  readonly clusterUid: string | null
+  readonly hardware: string
+  /** What the journal says belongs to another UID. */
+  readonly fresh: boolean
+}
+
+/**
+ * Asks the store who we are. A node that was in the cluster before goes on under its journaled UID when the store
+ * stays away; the heartbeat finds out later if that was wrong. A new one waits.
+ */
+export async function identify(
+  base: Base,
+  hardware: string,
+  waiting: (reason: string) => void,
+): Promise<Identified> {
+  const { local, log, fail, store } = base
+  for (;;) {
+    const known = local.node
+    const asked = askStore(base, hardware)
+    const patience =
+      known === null ? asked : Promise.race([asked, systemClock.sleep(STORE_PATIENCE_MS).then(() => null)])
+    try {
+      const identified = await patience
+      if (identified !== null) return identified
+      asked.catch(() => undefined)
+    } catch (error) {
+      if (!isTwillError(error) || !error.retryable) {
+        if (isTwillError(error, 'store.foreign-cluster') && known !== null)
+          log.error({ error: error.message }, 'the datastore is of another cluster')
+        else throw error
+      }
+      waiting(`the datastore does not tell who this node is: ${messageOf(error)}`)
+      log.warn({ error: messageOf(error) }, 'the datastore does not answer')
+    }
+    if (known !== null) {
+      store.expectCluster(known.clusterUid)
+      confirmLater(base, hardware, known.uid).catch(fail)
+      return { uid: known.uid, clusterUid: known.clusterUid, hardware, fresh: false }
+    }
+    await systemClock.sleep(RETRY_MS)
+  }
+}
+
+async function askStore(base: Base, hardware: string): Promise<Identified> {
+  const { config, local, store, boot, log } = base
+  const clusterUid = await bindCluster(local.node?.clusterUid ?? null, { store, random: systemRandom })
+  const identity = await establishIdentity(
+    {
+      name: config.nodeName,
+      hardware,
+      incarnation: boot,
+      journaledUid: local.node?.uid ?? null,
+      heartbeatMs: config.heartbeatInterval,
+      allowanceMs: config.offlineAllowance,
+    },
+    {
+      store,
+      clock: systemClock,
+      random: systemRandom,
+      log,
+      remember: uid => local.append({ t: 'node', uid, name: config.nodeName, clusterUid }),
+    },
+  )
+  return { uid: identity.uid, clusterUid, hardware, fresh: identity.fresh }
+}
+
+/** @throws what ends the daemon: another one has our name, or we are somebody new and must begin anew */
+async function confirmLater(base: Base, hardware: string, uid: string): Promise<void> {
+  for (;;) {
+    try {
+      const identified = await askStore(base, hardware)
+      if (identified.uid === uid) return
+      throw new TwillError(
+        'node.name-taken',
+        `this node is ${identified.uid} now and was ${uid}: starting anew`,
+        { uid },
+      )
+    } catch (error) {
+      if (isTwillError(error, 'node.name-taken')) throw error
+      await systemClock.sleep(RETRY_MS)
+    }
+  }
+}
