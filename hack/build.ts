@@ -106,7 +106,7 @@ node='${process.execPath}'
 [ -x "$node" ] || node=node
 self=$0
 [ ! -L "$self" ] || self=$(readlink -f -- "$self")
-exec "$node" --enable-source-maps ${NODE_FLAGS[name]} "\${self%/*}/../lib/${name}.mjs" "$@"
+exec "$node" ${NODE_FLAGS[name]} "\${self%/*}/../lib/${name}.mjs" "$@"
 `.replace(/ {2,}/g, ' ')
 }
 

@@ -15,7 +15,7 @@ function say(text: string): void {
 }
 
 function line(what: string, durationMs: number): void {
-  console.log(`  ${what.padEnd(66)} ${colors.dim(`${durationMs.toFixed(0).padStart(6)} ms`)}`)
+  console.log(`  ${what.padEnd(96)} ${colors.dim(`${durationMs.toFixed(0).padStart(6)} ms`)}`)
 }
 
 /** @param work returns what to add to the line */
@@ -41,18 +41,19 @@ async function ping(cluster: Cluster, from: string, address: string): Promise<st
 
 /** The server answers who it saw, so that a masqueraded source would show. */
 async function tcp(cluster: Cluster, from: string, to: string, address: string): Promise<string> {
-  const server = cluster.exec(to, ['nc', '-l', '-v', '-N', ...family(address), '-p', TCP_PORT], {
+  const server = cluster.exec(to, ['nc', '-l', '-n', '-v', '-N', ...family(address), '-p', TCP_PORT], {
     input: 'hello from the other node\n',
     timeoutMs: 10_000,
   })
   const client = [
     'sh',
     '-c',
-    `for i in 1 2 3 4 5 6 7 8 9; do nc -N -w 3 ${address} ${TCP_PORT} </dev/null && exit 0; sleep 0.05; done; exit 1`,
+    `for i in 1 2 3 4 5 6 7 8 9; do nc -d -n -w 3 ${address} ${TCP_PORT} && exit 0; sleep 0.05; done; exit 1`,
   ]
   const heard = await output(cluster, from, client)
-  const seen = /received on .*|Connection received on (\S+)/.exec((await server).stderr)
-  return `"${heard.trim()}", ${seen?.[0]?.toLowerCase() ?? 'source unknown'}`
+  const seen = /Connection received on (\S+)/.exec((await server).stderr)?.[1]
+  if (heard === '' || seen === undefined) throw new Error(`${from} heard nothing from ${to} at ${address}`)
+  return `heard "${heard.trim()}", seen as ${seen}`
 }
 
 const family = (address: string): string[] => [address.includes(':') ? '-6' : '-4']
