@@ -21,6 +21,7 @@ import type {
   SetElement,
   StepOutcome,
 } from '../kernel.ts'
+import { failedWith } from '../netlink/libc.ts'
 import { GATEWAY, HOST_MAC, POD_ALIAS_PREFIX, REAP_GROUP } from '../ownership.ts'
 import { dumpElements, dumpNetwork } from './dump.ts'
 import { FakeNetwork, refused } from './network.ts'
@@ -85,6 +86,12 @@ export class FakeKernel implements Kernel {
 
   /** Somebody else changes the ruleset: it is no longer intact. */
   damageRuleset(): void {
+    this.#intact = false
+  }
+
+  /** Somebody else deletes the table, with every element. */
+  deleteRuleset(): void {
+    this.#ruleset = null
     this.#intact = false
   }
 
@@ -214,7 +221,7 @@ export class FakeKernel implements Kernel {
     const ours = host !== undefined && host.alias === spec.alias ? host : null
     if (ours !== null) this.node.changeLink(ours.name, { up: false, carrier: false })
     if (spec.netns !== null) this.#podEndDown(spec, spec.netns, ours)
-    if (elements.length > 0) await this.changeElements({ add: [], remove: elements })
+    if (elements.length > 0) await this.changeElements({ add: [], remove: elements }).catch(tolerateGone)
     if (ours !== null) this.node.changeLink(ours.name, { group: REAP_GROUP })
   }
 
@@ -342,6 +349,11 @@ export class FakeKernel implements Kernel {
     const host = this.node.linkByIndex(podEnd.peerIndex)
     return host?.peerIndex === podEnd.index ? host : null
   }
+}
+
+/** A table or set that somebody deleted holds no elements either. */
+function tolerateGone(error: unknown): void {
+  if (!failedWith(error, 'ENOENT')) throw error
 }
 
 function mismatch(path: string): TwillError {

@@ -94,7 +94,7 @@ export class PodEndpoints {
     this.#modules.flushConntrack(addresses)
     faultPoint('del.conntrack-flushed')
     // The kernel took routes and neighbours with the link's going down.
-    if (elements.length > 0) this.#modules.elements.change({ add: [], remove: elements })
+    this.#removeElements(elements)
     faultPoint('del.policy-removed')
     if (host !== null)
       this.#execute('put host end into the group of the deleted', writeGroup, host.index, REAP_GROUP)
@@ -260,7 +260,16 @@ export class PodEndpoints {
   #undo(hostIndex: number, elements: readonly SetElement[]): void {
     writeDeleteLink(this.#request.reset(), hostIndex)
     checkGone('delete half-made pair', this.#modules.socket.execute(this.#request))
-    if (elements.length > 0) this.#modules.elements.change({ add: [], remove: elements })
+    this.#removeElements(elements)
+  }
+
+  /** A table or set that somebody deleted holds no elements either. */
+  #removeElements(elements: readonly SetElement[]): void {
+    try {
+      if (elements.length > 0) this.#modules.elements.change({ add: [], remove: elements })
+    } catch (error) {
+      if (!failedWith(error, 'ENOENT')) throw error
+    }
   }
 
   #proveCookie(netns: number, spec: PodEndpointSpec): void {

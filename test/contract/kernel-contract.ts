@@ -224,7 +224,7 @@ export function podContract(test: Test, world: () => World): void {
   })
 
   test('policy elements come with the pod and go with it; a pod whose elements fail leaves nothing', async () => {
-    const { kernel, addNamespace, removeNamespace } = world()
+    const { kernel, addNamespace, removeNamespace, deleteTable } = world()
     const netns = addNamespace('policy')
     const spec = podSpec(14, netns)
     await kernel.replaceRuleset(RULESET)
@@ -238,6 +238,11 @@ export function podContract(test: Test, world: () => World): void {
     const unknown = { set: 'nonesuch', element: '10.0.0.1' }
     await rejects(kernel.attachPod(spec, [unknown]), 'kernel.failed')
     assert.is((await kernel.inspectPod(netns, 'eth0')).pod, null)
+    await kernel.attachPod(spec, [element(spec)])
+    deleteTable()
+    assert.is(await kernel.rulesetIntact(), false)
+    await kernel.detachPod(spec, [element(spec)])
+    assert.equal((await kernel.reapLinks()).deleted, [spec.hostInterface])
     removeNamespace('policy')
     await assertNoPods(kernel)
   })

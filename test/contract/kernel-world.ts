@@ -16,6 +16,8 @@ export interface World {
   /** A device that is not ours, in a link group. */
   addForeignLink(name: string, group: number): void
   removeLink(name: string): void
+  /** Somebody deletes our nftables table. */
+  deleteTable(): void
 }
 
 const CLONE_NEWNS = 0x20000
@@ -53,6 +55,7 @@ export async function realWorld(): Promise<World> {
     addForeignLink: (name, group) =>
       void sh(`ip link add ${name} type bridge; ip link set ${name} group ${group}`),
     removeLink: name => void sh(`ip link del ${name}`),
+    deleteTable: () => void sh('nft delete table inet twill'),
   }
 }
 
@@ -67,6 +70,7 @@ export function fakeWorld(): World & { kernel: FakeKernel } {
     removeNamespace: name => kernel.removeNamespace(`/run/netns/${name}`),
     addForeignLink: (name, group) => void kernel.node.addLink({ name, kind: 'bridge', group }),
     removeLink: name => kernel.node.removeLink(name),
+    deleteTable: () => kernel.deleteRuleset(),
   }
 }
 
