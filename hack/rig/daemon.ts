@@ -1,5 +1,5 @@
 /** twilld on a node of the rig: its configuration, start, end, and its local API as the host reaches it. */
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { request } from 'node:http'
 import { join } from 'node:path'
 import { stringify } from 'yaml'
@@ -22,6 +22,7 @@ export interface ApiAnswer {
 }
 
 const CONFIG = '/etc/twill/twilld.yaml'
+const CONFLIST = '/etc/cni/net.d/10-twill.conflist'
 const API_SOCKET = '/run/twill/api.sock'
 
 /** @param changes keys of daemon/config.ts that replace the rig's own */
@@ -56,11 +57,15 @@ export function askDaemon(machine: Machine, path: string, method = 'GET', body?:
   })
 }
 
-/** @returns undefined when ready, else why not */
+/**
+ * Ready as a runtime sees it: the daemon says so, and the network configuration is there (which comes last).
+ * @returns undefined when ready, else why not
+ */
 export async function whyNotReady(machine: Machine): Promise<string | undefined> {
   try {
     const answer = await askDaemon(machine, '/v1/ready')
-    return answer.status === 200 ? undefined : answer.body
+    if (answer.status !== 200) return answer.body
+    return existsSync(machine.path(CONFLIST)) ? undefined : `there is no ${CONFLIST} yet`
   } catch (error) {
     return (error as Error).message
   }
