@@ -277,8 +277,13 @@ export class NodeIpam implements Ipam {
       .filter(part => part.addresses.free > 0 && part.unknownSinceMs === null && !this.#usable(part))
   }
 
+  /** Is there a usable part more now? */
   async #claimed(pools: readonly KnownPool[]): Promise<boolean> {
-    for (const pool of pools) if (await this.#started().upkeep.claim(pool)) return true
+    for (const pool of pools) {
+      const part = await this.#started().upkeep.claim(pool)
+      // One that may not be used is no reason to claim another.
+      if (part !== null) return this.#usable(part)
+    }
     return false
   }
 

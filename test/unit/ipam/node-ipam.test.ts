@@ -48,8 +48,15 @@ test('allocation is idempotent by holder', async () => {
 test('an address that was not recorded is not in the ledger', async () => {
   const { rig, node } = await started()
   await node.ipam?.allocate({ holder: holder('p1'), families: [4], pools: [] })
+  await node.add('p2')
   await rig.clock.advance(5000)
-  assert.equal(ledgersOf(rig), [])
+  const entries = ledgersOf(rig).flatMap(([, ledger]) =>
+    Object.values(ledger.generations).flatMap(Object.values),
+  )
+  assert.equal(
+    entries.map(entry => entry.holder),
+    ['p2'],
+  )
 })
 
 test('released addresses cool, and go out last, oldest first', async () => {
@@ -228,7 +235,10 @@ for (const doubt of ['landed', 'lost', 'late'] as const)
       own.map(part => part.cidr),
       owned.map(part => part.cidr),
     )
-    assert.ok(owned.some(part => part.generation === held?.generation))
+    assert.equal(
+      owned.map(part => part.generation),
+      [held?.generation],
+    )
   })
 
 test('rule 3, 4: killed with a claim in doubt, the next life settles it and owns what landed late', async () => {
@@ -246,9 +256,30 @@ test('rule 3, 4: killed with a claim in doubt, the next life settles it and owns
     node.ipam?.ownParts().map(part => part.generation),
     owned.map(part => part.generation),
   )
+  assert.ok(owned.length > 0)
+  assert.ok(node.ipam?.ownParts().every(part => part.usable))
+})
+
+test('rule 4: what an earlier life wrote into the ledger cannot land after the first commit of this one', async () => {
+  const { rig, node } = await started()
   await node.add('p1')
   await rig.clock.advance(5000)
-  assert.is(slotsOf(rig).length <= 2, true)
+  await node.add('p2')
+  node.store.doubtNext('late', ledgersOf(rig)[0]?.[0])
+  node.store.doubtNext('late', ledgersOf(rig)[0]?.[0])
+  await rig.clock.advance(300)
+  node.kill()
+  node.attachments.delete('p2')
+  node.start()
+  await rig.clock.advance(5000)
+  node.landLate()
+  const entries = ledgersOf(rig).flatMap(([, ledger]) =>
+    Object.values(ledger.generations).flatMap(Object.values),
+  )
+  assert.equal(
+    entries.map(entry => entry.holder),
+    ['p1'],
+  )
 })
 
 test('a claim counts only while its pool is open: closed in between, it is given back', async () => {
