@@ -1,6 +1,7 @@
 /** Watches of a real etcd through connections that are cut, fall silent, and lose their history. */
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import type { EtcdOptions } from '../../datastore/etcd/options.ts'
 import { EtcdStore } from '../../datastore/etcd/store.ts'
 import type { Store } from '../../datastore/store.ts'
 import { systemClock } from '../../lib/clock.ts'
@@ -27,13 +28,13 @@ interface Context {
 
 const test = suite<Context>('etcd watch')
 
-function open(endpoint: string, extra: { maxMessageBytes?: number } = {}): EtcdStore {
+function open(endpoint: string, extra: Partial<EtcdOptions> = {}): EtcdStore {
   return new EtcdStore(
     {
       endpoints: [endpoint],
       backoffMs: { first: 5, last: 50 },
       keepaliveMs: 200,
-      keepaliveTimeoutMs: 200,
+      keepaliveTimeoutMs: 1000,
       callTimeoutMs: 3000,
       ...extra,
     },
@@ -51,7 +52,8 @@ test.before.each(async context => {
   context.etcd = await startEtcd()
   context.proxy = await startProxy(context.etcd)
   context.store = open(context.proxy.endpoint)
-  context.direct = open(context.etcd.endpoint)
+  // A busy machine must not cost the writer its connection.
+  context.direct = open(context.etcd.endpoint, { keepaliveMs: 10_000, callTimeoutMs: 10_000 })
 })
 test.after.each(async context => {
   for (const each of context.extra.reverse()) await each.close()
