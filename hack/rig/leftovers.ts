@@ -2,7 +2,7 @@
 import { existsSync, readdirSync, readFileSync, rmdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { rigFolder } from './layout.ts'
-import { end, markedProcesses, must } from './processes.ts'
+import { end, markedProcesses, must, until } from './processes.ts'
 
 const commandOf = (pid: number): string => {
   try {
@@ -20,7 +20,7 @@ function mountsOf(folder: string): string[] {
     .filter(target => target === folder || target.startsWith(`${folder}/`))
 }
 
-/** Runtimes in the rig's nodes are asked to keep containers below a cgroup of this name. */
+/** node-init.sh shows a node only cgroups below one of this name. */
 export const cgroupOf = (cluster: string): string => `twill-rig-${cluster}`
 
 function cgroupsOf(cluster: string): string[] {
@@ -31,10 +31,17 @@ function cgroupsOf(cluster: string): string[] {
     .filter(folder => existsSync(folder))
 }
 
-function removeCgroup(folder: string): void {
-  for (const entry of readdirSync(folder, { withFileTypes: true }))
-    if (entry.isDirectory()) removeCgroup(join(folder, entry.name))
-  rmdirSync(folder)
+/** @returns false if one of them is busy */
+function removeCgroup(folder: string): boolean {
+  const inner = readdirSync(folder, { withFileTypes: true }).filter(entry => entry.isDirectory())
+  if (!inner.every(entry => removeCgroup(join(folder, entry.name)))) return false
+  try {
+    rmdirSync(folder)
+    return true
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EBUSY') return false
+    throw error
+  }
 }
 
 /** @returns one line for each thing of this cluster that is on the host, whoever left it; empty if nothing is */
@@ -62,7 +69,12 @@ export async function removeLeftovers(cluster: string): Promise<string[]> {
     removed.push(`mount ${target}`)
   }
   for (const path of cgroupsOf(cluster)) {
-    removeCgroup(path)
+    // A cgroup is busy until the kernel has buried the last of its processes.
+    await until(
+      () => removeCgroup(path),
+      5_000,
+      () => `cgroup ${path} is still in use`,
+    )
     removed.push(`cgroup ${path}`)
   }
   if (existsSync(folder)) {

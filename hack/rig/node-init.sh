@@ -9,10 +9,41 @@ read -r host_pid rest </proc/self/stat # the host's /proc is still mounted
 echo "$name" >/proc/sys/kernel/hostname
 mount -t proc proc /proc
 
-# A sysfs for this network namespace, with the host's cgroups where container runtimes look for them.
+# A sysfs for this network namespace, in it the cgroups of this machine: a runtime's go below twill-rig-NAME on the host,
+# where `down` finds them.
+group=twill-rig-$RIG_OF_TWILL/$name
+own_hierarchy() { # HIERARCHY TARGET
+  mkdir -p "$1/$group"
+  if [ -e "$1/cpuset.cpus" ] && [ -e "$1/cgroup.clone_children" ]; then
+    # Version 1 refuses processes in a cpuset without processors.
+    for folder in "$1/${group%/*}" "$1/$group"; do
+      cat "$folder/../cpuset.cpus" >"$folder/cpuset.cpus"
+      cat "$folder/../cpuset.mems" >"$folder/cpuset.mems"
+    done
+  fi
+  if [ -e "$1/cgroup.subtree_control" ]; then
+    for controller in $(cat "$1/${group%/*}/cgroup.controllers"); do
+      echo "+$controller" >"$1/${group%/*}/cgroup.subtree_control"
+    done
+  fi
+  mount --bind "$1/$group" "$2"
+}
 mkdir -p "$state/sys"
 mount -t sysfs sysfs "$state/sys"
-mount --rbind /sys/fs/cgroup "$state/sys/fs/cgroup"
+if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
+  own_hierarchy /sys/fs/cgroup "$state/sys/fs/cgroup"
+else
+  mount -t tmpfs -o mode=755 tmpfs "$state/sys/fs/cgroup"
+  for hierarchy in /sys/fs/cgroup/*; do
+    target=$state$hierarchy
+    if [ -L "$hierarchy" ]; then
+      cp -P "$hierarchy" "$target" # cpu -> cpu,cpuacct
+    else
+      mkdir "$target"
+      own_hierarchy "$hierarchy" "$target"
+    fi
+  done
+fi
 mount --rbind "$state/sys" /sys
 
 # Folders that belong to a machine. What a runtime unpacks images into cannot itself lie on an overlay.

@@ -1,4 +1,4 @@
-/** The first command of the README: what it says, that it fails when something fails, and that it leaves nothing. */
+/** The first command of the README: what it says, and that it leaves nothing. */
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { suite } from 'uvu'
