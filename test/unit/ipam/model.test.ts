@@ -37,6 +37,8 @@ const step = fc.oneof(
   { weight: 2, arbitrary: fc.record({ t: fc.constant('reboot' as const), node }) },
   { weight: 3, arbitrary: fc.record({ t: fc.constant('cut' as const), node, cut: fc.boolean() }) },
   { weight: 2, arbitrary: fc.record({ t: fc.constant('remove' as const), node }) },
+  // What chance alone would rarely bring together: removed while it lives on, and another in need of addresses.
+  { weight: 3, arbitrary: fc.record({ t: fc.constant('oust' as const), node, heir: node }) },
   { weight: 2, arbitrary: fc.record({ t: fc.constant('disk' as const), node, full: fc.boolean() }) },
   {
     weight: 2,
@@ -70,6 +72,7 @@ async function play(rig: Rig, step: Step): Promise<void> {
       node.landLate()
     })
   const node = rig.nodes[step.node] as RigNode
+  if (step.t === 'oust') return oust(rig, node, rig.nodes[step.heir] as RigNode)
   if (step.t === 'add') add(node, `${node.name}-${step.pod}`)
   else if (step.t === 'burst') for (let i = 0; i < 12; i++) add(node, `${node.name}-b${i}`)
   else if (step.t === 'del') node.del(`${node.name}-${step.pod}`)
@@ -102,6 +105,15 @@ function remove(rig: Rig, node: RigNode): void {
   if (record !== null)
     rig.put(key, { ...record, removed: { fence: rig.random.hex(4), by: 'operator', endsWith: 'return' } })
   rig.put(`nodes/${node.name}`, null)
+}
+
+async function oust(rig: Rig, node: RigNode, heir: RigNode): Promise<void> {
+  for (let i = 0; i < 5; i++) add(node, `${node.name}-o${i}`)
+  await settle()
+  node.setUnavailable(true)
+  remove(rig, node)
+  await rig.clock.advance(7 * MINUTE)
+  for (let i = 0; i < 14; i++) add(heir, `${heir.name}-h${i}`)
 }
 
 function checkAlways(rig: Rig): void {
