@@ -15,7 +15,7 @@ function say(text: string): void {
 }
 
 function line(what: string, durationMs: number): void {
-  console.log(`  ${what.padEnd(96)} ${colors.dim(`${durationMs.toFixed(0).padStart(6)} ms`)}`)
+  console.log(`  ${what.padEnd(104)} ${colors.dim(`${durationMs.toFixed(0).padStart(6)} ms`)}`)
 }
 
 /** @param work returns what to add to the line */
@@ -88,12 +88,9 @@ async function story(cluster: Cluster): Promise<void> {
 
   say('What stands')
   await printStatus(cluster)
-  for (const args of [
-    ['route', 'show'],
-    ['-6', 'route', 'show'],
-  ]) {
-    console.log(colors.dim(`\nnode1$ ip ${args.join(' ')}`))
-    console.log((await output(cluster, 'node1', ['ip', ...args])).trim())
+  for (const words of ['twillctl get nodes', 'twillctl get ippools', 'ip route', 'ip -6 route']) {
+    console.log(colors.dim(`\nnode1$ ${words}`))
+    console.log((await output(cluster, 'node1', words.split(' '))).trim())
   }
 }
 
@@ -119,9 +116,8 @@ async function main(): Promise<void> {
     await story(cluster)
     if (values.keep) {
       say('Left up')
-      console.log(
-        '  hack/cluster status\n  hack/cluster exec client -- ping web-address\n  hack/cluster down',
-      )
+      for (const words of ['status', `exec client -- ping ${cluster.pod('web').addresses[0]}`, 'down'])
+        console.log(`  hack/cluster ${words}`)
       return
     }
     await takeDown(cluster)
