@@ -78,7 +78,7 @@ export async function startDaemon(machine: Machine, options: DaemonOptions = {})
   if ((await machine.servicePid('twilld')) === undefined) {
     const variables = Object.entries(options.env ?? {}).map(([name, value]) => `${name}=${value}`)
     const command = ['env', ...variables, join(ROOT, 'dist/bin/twilld'), '--config', CONFIG]
-    machine.startService('twilld', command)
+    await machine.startService('twilld', command)
   }
   if (options.wait !== false) await awaitReady(machine, options.timeoutMs)
 }

@@ -28,7 +28,7 @@ export async function startEtcd(underlay: Machine): Promise<void> {
   ]
   // Elections with itself: the shortest that etcd allows, since start-up waits for one.
   const timing = ['--heartbeat-interval', '10', '--election-timeout', '50', '--logger', 'zap']
-  underlay.startService('etcd', ['etcd', ...listen, ...peers, ...self, ...timing])
+  await underlay.startService('etcd', ['etcd', ...listen, ...peers, ...self, ...timing])
   await until(
     async () => (await etcdctl(underlay, ['endpoint', 'health', '--command-timeout', '1s'])).status === 0,
     20_000,

@@ -107,10 +107,17 @@ export class Machine {
     return this.must(['sh', '-eu'], { input: lines })
   }
 
-  /** Starts a service inside that outlives this process; its own process id lands in /run/NAME.pid. */
-  startService(name: string, command: string[]): void {
+  /** Starts a service inside that outlives this process; returns when its own process id is in /run/NAME.pid. */
+  async startService(name: string, command: string[]): Promise<void> {
+    const file = this.path(`/run/${name}.pid`)
+    rmSync(file, { force: true })
     const launch = ['sh', '-c', `echo $$ >/run/${name}.pid; exec "$@"`, name, ...command]
     start('nsenter', this.enter(launch), this.environment, join(this.state, `${name}.log`))
+    await until(
+      () => existsSync(file) && readFileSync(file, 'utf8') !== '',
+      10_000,
+      () => `${this.name}: ${name} does not start`,
+    )
   }
 
   /** @returns the service's process id inside, undefined if it does not run */

@@ -22,7 +22,7 @@ const topCgroups = () =>
 
 test("containerd runs a container; its folders, sockets and cgroups are the node's", async () => {
   const machine = rig.node('node1')
-  machine.startService('containerd', ['containerd'])
+  await machine.startService('containerd', ['containerd'])
   await until(
     async () => (await machine.run(['ctr', 'version'])).status === 0,
     30_000,
