@@ -7,7 +7,7 @@
  */
 
 import type { Store } from '../datastore/store.ts'
-import type { Family } from '../lib/address.ts'
+import { type Family, formatCidr, hostCidr, parseIp } from '../lib/address.ts'
 import type { Clock, Random } from '../lib/clock.ts'
 import { isTwillError, messageOf, TwillError } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
@@ -80,6 +80,8 @@ export class NodeIpam implements Ipam {
   readonly #modules: IpamModules
   readonly #allocator: Allocator
   readonly #ledgers: Ledgers
+  /** Restored, but in no part of ours: lost in an earlier life, and perhaps not cut off any more. */
+  readonly #notOurs: { id: string; address: HeldAddress }[] = []
   #running: {
     pools: PoolView
     slots: SlotIndex
@@ -128,8 +130,7 @@ export class NodeIpam implements Ipam {
   restore(holders: readonly { holder: Holder; addresses: readonly HeldAddress[] }[]): void {
     for (const { holder, addresses } of holders)
       for (const address of addresses)
-        if (!this.#allocator.hold(holder, address, true))
-          this.#modules.log.warn({ holder: holder.id, address: address.address }, 'held address is not ours')
+        if (!this.#allocator.hold(holder, address, true)) this.#notOurs.push({ id: holder.id, address })
     this.#restoreCoolDowns()
     for (const slot of this.#allocator.slots.values()) if (slot.parts.length > 0) this.#ledgers.reopen(slot)
   }
@@ -178,6 +179,17 @@ export class NodeIpam implements Ipam {
     this.#running = { pools, slots, ownership, upkeep, fences }
     upkeep.wake()
     void fences.start()
+    for (const { id, address } of this.#notOurs.splice(0)) {
+      const { poolUid, slot, generation } = address
+      modules.log.error({ holder: id, address: address.address }, 'held address is no longer ours')
+      onLost({
+        poolUid,
+        slot,
+        cidr: formatCidr(hostCidr(parseIp(address.address))),
+        generation,
+        holders: [id],
+      })
+    }
   }
 
   async ready(): Promise<void> {

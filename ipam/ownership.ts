@@ -139,7 +139,8 @@ export class Ownership {
     modRevision: number,
     at: Instant,
   ): Promise<OwnedPart | 'closed'> {
-    slot.seen = { value: record, modRevision }
+    // Older parts of ours that this very claim shows to be gone are lost first: their addresses may be in it.
+    this.#examine(slot, record, modRevision, at)
     const claim = { owner: this.#options.nodeUid, claim: slot.claiming ?? '' }
     const claimed = claimedPart(record, claim) as Part
     const { entry } = await this.#modules.store.get(ADDRESS_SPACE_KEY)

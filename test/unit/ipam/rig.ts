@@ -83,7 +83,7 @@ export class RigNode {
         lowWater: 0,
         journaled: replay(this.records),
         journalIntact: this.journalIntact,
-        onLost: lost => this.lost.push(lost),
+        onLost: lost => this.#cutOff(lost),
         ...this.#options,
         ...options,
       },
@@ -99,6 +99,16 @@ export class RigNode {
     ipam.restore([...this.attachments.values()])
     ipam.start()
     return ipam
+  }
+
+  /** As the daemon does with pods whose addresses are lost (rule 15). */
+  #cutOff(lost: LostPart): void {
+    this.lost.push(lost)
+    const { ipam } = this
+    for (const id of lost.holders) {
+      this.attachments.delete(id)
+      queueMicrotask(() => ipam?.release(id))
+    }
   }
 
   #append(life: number, record: IpamJournalRecord): void {
