@@ -75,7 +75,7 @@ export async function startDaemon(config: Config, modules: DaemonModules): Promi
     log,
     readFile: path => readFile(path),
   })
-  const base: Base = { config, log, fail, kernel, boot, local, store, startedAt: new Date().toISOString() }
+  const base: Base = { config, log, fail, kernel, boot, local, store, startedAt: new Date(systemClock.realtimeMs()).toISOString() }
   let node: RunningNode | null = null
   let waitingFor = 'starting'
   const status = () => node?.status() ?? startingStatus(base, waitingFor)
