@@ -175,6 +175,7 @@ async function startNode(
       node: facts,
       elements: endpointElements,
       gate: () => untilRulesStand(loop),
+      over: () => loop.markDirty('facts'),
     },
   )
   const loop: Loop = new Loop(

@@ -60,6 +60,8 @@ export interface AttachmentsModules {
   }) => SetElement[]
   /** Resolves when pods may be attached: the table stands. Rejects (retryable) when that takes too long. */
   readonly gate: () => Promise<void>
+  /** An attachment is over: what was desired for it no longer is. */
+  readonly over: () => void
 }
 
 export class Attachments {
@@ -228,7 +230,10 @@ export class Attachments {
       attachment.podMac ? elements({ ...attachment, podMac: attachment.podMac }) : [],
     )
     faultPoint('del.kernel-done')
-    this.#reaper.add(attachment.id, attachment.hostInterface)
+    this.#reaper.add(
+      attachment.id,
+      attachment.addresses.map(({ address }) => address),
+    )
   }
 
   async #finish(id: string): Promise<void> {
@@ -236,6 +241,7 @@ export class Attachments {
     faultPoint('del.gone-written')
     this.#modules.ipam.release(id)
     faultPoint('del.address-released')
+    this.#modules.over()
   }
 
   /**

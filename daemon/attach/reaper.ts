@@ -1,6 +1,7 @@
 /**
- * Deletes the links of detached pods a little later and many at a time, because deleting one blocks its thread for
- * 15–20 ms. Only when a link is gone is its attachment over: then the journal says so and the address cools down.
+ * Deletes the links of detached pods, and forgets their flows, a little later and many at a time, because each blocks
+ * its thread for 15–40 ms. Only when a link is gone is its attachment over: then the journal says so and the address
+ * cools down.
  */
 import type { Kernel } from '../../kernel/kernel.ts'
 import type { Clock, Timer } from '../../lib/clock.ts'
@@ -17,7 +18,7 @@ export interface ReaperModules {
 }
 
 interface Waiting {
-  readonly hostInterface: string
+  readonly addresses: readonly string[]
   readonly done: Promise<void>
   readonly resolve: () => void
 }
@@ -36,13 +37,13 @@ export class Reaper {
   }
 
   /** The attachment's link is in REAP_GROUP, or gone already. */
-  add(id: string, hostInterface: string): void {
+  add(id: string, addresses: readonly string[]): void {
     if (this.#waiting.has(id)) return
     let resolve = () => {}
     const done = new Promise<void>(settle => {
       resolve = settle
     })
-    this.#waiting.set(id, { hostInterface, done, resolve })
+    this.#waiting.set(id, { addresses, done, resolve })
     this.#schedule(this.#delayMs)
   }
 
@@ -77,7 +78,9 @@ export class Reaper {
   async #reap(): Promise<void> {
     const batch = [...this.#waiting]
     try {
-      const { foreign } = await this.#modules.kernel.reapLinks()
+      const { foreign } = await this.#modules.kernel.reapLinks(
+        batch.flatMap(([, { addresses }]) => addresses),
+      )
       if (foreign.length > 0)
         this.#modules.log.warn(
           { foreign },

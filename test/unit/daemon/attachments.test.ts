@@ -54,6 +54,7 @@ function bed(faults: Faults = {}, attachments: Attachment[] = [], cookie = 'cook
       node: { routeSource: () => null, podMtu: () => 1450, gatewayOnHostEnd: false },
       elements: ({ podMac }) => [{ set: 'pods4', element: podMac }],
       gate: faults.gate ?? (async () => undefined),
+      over: () => undefined,
       ipam: {
         async allocate({ holder }) {
           said.push('allocate')
@@ -75,8 +76,8 @@ function bed(faults: Faults = {}, attachments: Attachment[] = [], cookie = 'cook
         async detachPod(_: PodDetachSpec) {
           said.push('kernel detach')
         },
-        async reapLinks() {
-          said.push('reap')
+        async reapLinks(addresses) {
+          said.push(`reap ${addresses}`)
           return { deleted: [], foreign: [] }
         },
         async changeElements() {
@@ -106,7 +107,7 @@ test('ADD: address, intent, kernel, done, then the ledger (CNI-120)', async () =
   assert.is(registry.get(id), attachment)
 })
 
-test('DEL: journal, kernel, answer; the end and the address only when the link is gone', async () => {
+test('DEL: journal, kernel, answer; flows, link, the end and then the address follow', async () => {
   const { service, said, held, registry } = bed()
   await service.add(request, here())
   said.length = 0
@@ -114,7 +115,7 @@ test('DEL: journal, kernel, answer; the end and the address only when the link i
   assert.equal(said, ['journal detach', 'kernel detach'])
   assert.is(held.size, 1, 'the address is not free before its link is gone')
   await service.settled()
-  assert.equal(said, ['journal detach', 'kernel detach', 'reap', 'journal gone', 'release'])
+  assert.equal(said, ['journal detach', 'kernel detach', 'reap 10.0.0.1', 'journal gone', 'release'])
   assert.is(held.size, 0)
   assert.is(registry.get(id), undefined)
 })
