@@ -274,13 +274,17 @@ export interface Kernel {
    */
   attachPod(spec: PodEndpointSpec, elements: readonly SetElement[]): Promise<PodEndpoint>
   /**
-   * Takes a pod off the network: both ends down, pod end without address, conntrack of its addresses, routes,
-   * neighbours and elements gone, link in REAP_GROUP. Idempotent; touches podInterface only when it is proven
-   * ours (peer of hostInterface, or cookie and MAC agree). The link itself goes with `reapLinks`.
+   * Takes a pod off the network: both ends down, pod end without address, routes, neighbours and elements gone,
+   * link in REAP_GROUP. Idempotent; touches podInterface only when it is proven ours (peer of hostInterface, or
+   * cookie and MAC agree). The link itself, and the flows of its addresses, go with `reapLinks`.
    */
   detachPod(spec: PodDetachSpec, elements: readonly SetElement[]): Promise<void>
-  /** Deletes the links in REAP_GROUP, by group when all members are ours, else one by one. Resolves when gone. */
-  reapLinks(): Promise<{ deleted: string[]; foreign: string[] }>
+  /**
+   * Forgets the tracked flows of these addresses, whose pods are off the network, then deletes the links in
+   * REAP_GROUP, by group when all members are ours, else one by one. Resolves when gone. An address may be given
+   * to another pod only after a call that named it.
+   */
+  reapLinks(addresses: readonly string[]): Promise<{ deleted: string[]; foreign: string[] }>
   /** @throws kernel.netns-gone, kernel.netns-mismatch */
   inspectPod(netns: NetnsRef, podInterface: string): Promise<PodState>
   /** Cookie of the namespace at the path. @throws kernel.netns-gone, kernel.netns-mismatch */

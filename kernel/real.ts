@@ -88,7 +88,8 @@ class ThreadedKernel implements Kernel {
     for (let attempt = 0; attempt < REAP_ATTEMPTS; attempt++) {
       const endpoint = await this.#pods.run('attach', spec, elements)
       if (endpoint !== 'awaiting-reap') return endpoint
-      await this.#node.run('reapLinks')
+      // Whose link that is still owes its addresses to a call of its own.
+      await this.#node.run('reapLinks', [])
     }
     throw new TwillError(
       'kernel.failed',
@@ -100,8 +101,8 @@ class ThreadedKernel implements Kernel {
   detachPod(...args: Parameters<Kernel['detachPod']>) {
     return this.#pods.run('detach', ...args)
   }
-  reapLinks() {
-    return this.#node.run('reapLinks')
+  reapLinks(addresses: readonly string[]) {
+    return this.#node.run('reapLinks', addresses)
   }
   inspectPod(...args: Parameters<Kernel['inspectPod']>) {
     return this.#pods.run('inspect', ...args)

@@ -42,6 +42,8 @@ export class FakeKernel implements Kernel {
   /** What `readForeignFilters` answers. */
   foreignFilters: { table: string; chain: string; hook: string; reason: string }[] = []
   acceptChains: readonly AcceptChain[] = []
+  /** Addresses whose flows were forgotten, in order. */
+  readonly flushed: string[] = []
   readonly #namespaces = new Map<string, FakeNamespace>()
   readonly #failures = new Map<string, Error[]>()
   readonly #listeners = new Set<(event: KernelEvent) => void>()
@@ -174,7 +176,7 @@ export class FakeKernel implements Kernel {
 
   async #makeWay(network: FakeNetwork, spec: PodEndpointSpec): Promise<void> {
     const present = network.links.get(spec.podInterface)
-    if (present !== undefined && this.#hostEndOf(present)?.group === REAP_GROUP) await this.reapLinks()
+    if (present !== undefined && this.#hostEndOf(present)?.group === REAP_GROUP) await this.reapLinks([])
     if (!network.links.has(spec.podInterface)) return
     const message = `${spec.podInterface} exists already in ${spec.netns.path}`
     throw new TwillError('kernel.interface-exists', message, { interface: spec.podInterface })
@@ -242,8 +244,9 @@ export class FakeKernel implements Kernel {
     return sameInode && (spec.netnsCookie === null || spec.netnsCookie === network.cookie)
   }
 
-  async reapLinks() {
+  async reapLinks(addresses: readonly string[]) {
     this.#mayFail('reapLinks')
+    this.flushed.push(...addresses)
     const members = [...this.node.links.values()].filter(link => link.group === REAP_GROUP)
     const isOurs = (link: Link) => link.alias?.startsWith(POD_ALIAS_PREFIX) === true
     for (const link of members.filter(isOurs)) this.#removePair(link)

@@ -2,8 +2,8 @@
  * Pods' endpoints, synchronous, for one worker thread: attach, detach and inspect as kernel.ts specifies them.
  *
  * Invariant: an attach that throws leaves no link, route or element of its own; a detach that returns leaves
- * both ends down and the host end in REAP_GROUP. Trap: nothing here deletes a link on the good path, because
- * that blocks the thread for 15-20 ms; see reap.ts.
+ * both ends down and the host end in REAP_GROUP. Trap: nothing here deletes a link or walks the tracked flows on
+ * the good path, because that blocks the thread for 15-40 ms; see reap.ts.
  */
 import { existsSync } from 'node:fs'
 import { type Ip, parseIp } from '../../lib/address.ts'
@@ -45,8 +45,6 @@ export interface EndpointModules {
   readonly socket: NetlinkSocket
   readonly namespaces: Namespaces
   readonly elements: ElementTable
-  /** Forgets the node's tracked connections of these addresses. */
-  readonly flushConntrack: (addresses: readonly Ip[]) => void
 }
 
 interface CreatedPair {
@@ -91,8 +89,6 @@ export class PodEndpoints {
     if (host !== null) this.#execute('set host end down', writeDown, host.index, [])
     if (spec.netns !== null) this.#podEndDown(spec, spec.netns, host, addresses)
     faultPoint('del.link-down')
-    this.#modules.flushConntrack(addresses)
-    faultPoint('del.conntrack-flushed')
     // The kernel took routes and neighbours with the link's going down.
     this.#removeElements(elements)
     faultPoint('del.policy-removed')

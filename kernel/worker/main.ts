@@ -6,7 +6,6 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import { systemClock } from '../../lib/clock.ts'
 import { TwillError } from '../../lib/errors.ts'
-import { flushConntrack } from '../conntrack/flush.ts'
 import { AcceptChains } from '../iptables/accept-chains.ts'
 import type { StepOutcome } from '../kernel.ts'
 import { Monitor } from '../monitor/monitor.ts'
@@ -19,7 +18,7 @@ import { Namespaces } from '../netns/namespaces.ts'
 import { openNft } from '../nft/interpreter.ts'
 import { NftTable } from '../nft/table.ts'
 import { PodEndpoints } from '../pod/endpoints.ts'
-import { reapLinks } from '../pod/reap.ts'
+import { reapPods } from '../pod/reap.ts'
 import { readSysctl } from '../sysctl.ts'
 import type { Answer, NodeJobs, PodsJobs, Request, Role } from './jobs.ts'
 import { sentError } from './jobs.ts'
@@ -37,7 +36,6 @@ function podsJobs(libc: Libc): PodsJobs {
       socket,
       namespaces: new Namespaces({}, { libc }),
       elements: table,
-      flushConntrack: addresses => void flushConntrack(netfilter, addresses),
     },
   )
   return {
@@ -70,7 +68,7 @@ function nodeJobs(libc: Libc, monitor: Monitor): NodeJobs {
     apply: steps => executor.apply(steps).map(withSentError),
     ensureAcceptChains: chains => acceptChains.ensure(chains),
     readForeignFilters: () => acceptChains.foreignFilters(),
-    reapLinks: () => reapLinks(socket),
+    reapLinks: addresses => reapPods({ route: socket, netfilter }, addresses),
     watch: ports => {
       monitor.start([...ports, socket.portId, netfilter.portId])
       waitForEver(monitor)

@@ -39,7 +39,7 @@ for (const point of points)
     assert.ok(left?.name.startsWith(POD_LINK_PREFIX), left?.name)
     assert.ok(left?.alias?.startsWith(POD_ALIAS_PREFIX), `${left?.alias}`)
     await kernel.detachPod(podSpec(1, netns), [])
-    await kernel.reapLinks()
+    await kernel.reapLinks([])
     assert.equal(
       (await kernel.readLinks()).map(({ name }) => name),
       ['lo'],

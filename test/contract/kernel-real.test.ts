@@ -38,7 +38,7 @@ test('two pods and the node reach each other over IPv4 and IPv6, from the first 
   for (const target of ['192.0.2.1', '2001:db8::1']) sh(`ip netns exec a ping -c1 -W1 ${target}`)
   for (const spec of [a, b]) await kernel.detachPod(spec, [])
   assert.throws(() => sh('ping -c1 -W1 10.64.0.2'))
-  await kernel.reapLinks()
+  await kernel.reapLinks([])
   for (const name of ['a', 'b']) world.removeNamespace(name)
 })
 
@@ -63,7 +63,7 @@ test('CNI-080: a default route of another network stays, and ours is added besid
   await world.kernel.attachPod(second, [])
   assert.match(sh('ip -n two route show default'), /dev eth1/)
   for (const each of [spec, second]) await world.kernel.detachPod(each, [])
-  await world.kernel.reapLinks()
+  await world.kernel.reapLinks([])
   world.removeNamespace('two')
 })
 
@@ -80,7 +80,7 @@ test('CNI-082: IPv6 works although a sysctl had disabled it, without detection, 
   assert.is(sh('ip netns exec six cat /proc/sys/net/ipv6/conf/eth0/accept_ra').trim(), '0')
   sh('ip netns exec six ping -c1 -W1 2001:db8::1')
   await world.kernel.detachPod(spec, [])
-  await world.kernel.reapLinks()
+  await world.kernel.reapLinks([])
   world.removeNamespace('six')
 })
 
@@ -92,7 +92,7 @@ test('where arp_ignore is set, the gateway address stands on the host end', asyn
   sh('ip -n arp neigh del 169.254.1.1 dev eth0; ip netns exec arp ping -c1 -W2 192.0.2.1')
   sh('sysctl -qw net.ipv4.conf.all.arp_ignore=0')
   await world.kernel.detachPod(spec, [])
-  await world.kernel.reapLinks()
+  await world.kernel.reapLinks([])
   world.removeNamespace('arp')
 })
 
@@ -127,8 +127,34 @@ test('a pod moved into REAP_GROUP before a restart is finished by the next proce
   const spec = podSpec(9, world.addNamespace('restart'))
   await world.kernel.attachPod(spec, [])
   sh(`ip link set ${spec.hostInterface} group ${REAP_GROUP}`)
-  assert.equal((await world.kernel.reapLinks()).deleted, [spec.hostInterface])
+  assert.equal((await world.kernel.reapLinks([])).deleted, [spec.hostInterface])
   world.removeNamespace('restart')
+})
+
+test('flows of an address are forgotten with the links, and not while DEL waits', async () => {
+  const specs = [podSpec(10, world.addNamespace('flow')), podSpec(11, world.addNamespace('stays'))]
+  for (const spec of specs) await world.kernel.attachPod(spec, [])
+  sh('conntrack -F 2>&1')
+  for (const [from, to] of [
+    ['10.64.0.10', '192.0.2.1'],
+    ['10.64.0.11', '192.0.2.1'],
+    ['fd64::a', '2001:db8::1'],
+    ['fd64::b', '2001:db8::1'],
+  ])
+    sh(`conntrack -I -p udp -s ${from} -d ${to} --sport 7 --dport 9 --timeout 60 2>&1`)
+  // Some versions list both families at once.
+  const flows = () => [
+    ...new Set(sh('(conntrack -L; conntrack -L -f ipv6) 2>/dev/null').match(/src=(10.64|fd64)\S+/g)),
+  ]
+  const before = flows()
+  assert.is(before.length, 4)
+  await world.kernel.detachPod(specs[0]!, [])
+  assert.equal(flows(), before)
+  await world.kernel.reapLinks(['10.64.0.10', 'fd64::a'])
+  assert.equal(flows().sort(), ['src=10.64.0.11', 'src=fd64::b'])
+  await world.kernel.detachPod(specs[1]!, [])
+  await world.kernel.reapLinks(['10.64.0.11', 'fd64::b'])
+  for (const name of ['flow', 'stays']) world.removeNamespace(name)
 })
 
 test('200 pods attached and detached at once leave nothing', async () => {
@@ -138,7 +164,7 @@ test('200 pods attached and detached at once leave nothing', async () => {
   await Promise.all(specs.map(spec => kernel.attachPod(spec, [])))
   assert.is((await kernel.readRoutes({ protocol: ROUTE_PROTOCOL })).length, 2 * count)
   await Promise.all(specs.map(spec => kernel.detachPod(spec, [])))
-  assert.is((await kernel.reapLinks()).deleted.length, count)
+  assert.is((await kernel.reapLinks([])).deleted.length, count)
   assert.equal(
     (await kernel.readLinks()).map(({ name }) => name),
     ['lo'],
@@ -201,7 +227,7 @@ test('what others change is heard, domain by domain, and a MAC changed inside a 
   await watch.close()
   sh('ip link del twill-vx4; ip route del blackhole 10.66.0.0/24; ip addr del 192.0.2.7/32 dev lo')
   await kernel.detachPod(spec, [])
-  await kernel.reapLinks()
+  await kernel.reapLinks([])
   world.removeNamespace('heard')
 })
 
