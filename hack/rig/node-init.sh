@@ -44,7 +44,9 @@ else
     fi
   done
 fi
-mount --rbind "$state/sys" /sys
+# Moved, and the host's taken away: runc looks for its cgroups in the first mount that it finds, hidden or not.
+umount --recursive --lazy /sys
+mount --move "$state/sys" /sys
 
 # Folders that belong to a machine. What a runtime unpacks images into cannot itself lie on an overlay.
 for folder in etc opt var; do
