@@ -45,6 +45,8 @@ export class Loop {
   /** When each domain is due again, by BOOTTIME in milliseconds. */
   readonly #retries = new Map<Domain | 'all', number>()
   readonly #reattaching = new Set<string>()
+  /** As the last pass found them; null: where they are may have changed since. */
+  #switches: ReadonlyMap<string, string | null> | null = null
   readonly #failing = new Map<string, string>()
   #problems: readonly Problem[] = []
   #converged = false
@@ -65,11 +67,12 @@ export class Loop {
     this.#watch = this.#modules.kernel.watch(event => this.#heard(event))
     this.markDirty('all')
     this.#resyncLater()
-    this.#every('sysctl', this.#options.sysctlMs, () => this.markDirty('sysctl'))
+    this.#every('sysctl', this.#options.sysctlMs, () => void this.#lookAtSwitches())
     this.#every('accept', this.#options.acceptMs, () => this.markDirty('accept'))
   }
 
   markDirty(domain: Domain | 'all'): void {
+    this.#switches = null
     if (domain === 'all') for (const each of ALL) this.#dirty.add(each)
     else this.#dirty.add(domain)
     this.#wake()
@@ -239,6 +242,8 @@ export class Loop {
       return 0
     }
     const whole = plan(want, observed)
+    if (kinds.has('sysctl') && this.#dirty.size === 0 && !whole.changes.some(({ kind }) => kind === 'sysctl'))
+      this.#switches = observed.sysctls
     // What stands on a link was not looked at: the link's own pass looks at everything.
     if (!kinds.has('link') && whole.changes.some(({ kind }) => kind === 'link')) {
       this.markDirty('link')
@@ -305,6 +310,22 @@ export class Loop {
       if (KINDS.some(kind => object.startsWith(`${kind} `)) && !still.has(object))
         this.#failing.delete(object)
     this.#failing.delete('observe')
+  }
+
+  /** A pass looks at more than switches, and an idle node should cost nothing: only when one is no longer as it was. */
+  async #lookAtSwitches(): Promise<void> {
+    const last = this.#switches
+    if (last !== null && (await this.#unchanged(last))) return
+    this.markDirty('sysctl')
+  }
+
+  async #unchanged(switches: ReadonlyMap<string, string | null>): Promise<boolean> {
+    const { kernel } = this.#modules
+    const same = [...switches].map(async ([path, value]) => (await kernel.readSysctl(path)) === value)
+    return Promise.all(same).then(
+      all => all.every(Boolean),
+      () => false,
+    )
   }
 
   // -------------------------------------------------------------- what is said

@@ -73,6 +73,7 @@ export class KernelModel {
   advertised: string[] = []
   ruleset: Ruleset | null = null
   replacements = 0
+  linkReads = 0
   intact = true
   accepted: readonly AcceptChain[] = []
   /** Every step executed, in order. */
@@ -199,7 +200,10 @@ export class KernelModel {
   /** The members of Kernel that the loop uses. */
   kernel(): Kernel {
     const some: Partial<Kernel> = {
-      readLinks: async () => this.observed().links.slice(),
+      readLinks: async () => {
+        this.linkReads++
+        return this.observed().links.slice()
+      },
       readAddresses: async () => this.observed().addresses.slice(),
       readRoutes: async filter =>
         filter?.protocol === ROUTE_PROTOCOL

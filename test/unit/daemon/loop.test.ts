@@ -162,6 +162,18 @@ test('a switch is looked at without any notification', async () => {
   await all.loop.stop()
 })
 
+test('an idle node is not looked through because switches are', async () => {
+  const all = await converged()
+  await all.clock.advance(1_000)
+  const passes = all.kernel.linkReads
+  await all.clock.advance(5_000)
+  assert.is(all.kernel.linkReads, passes)
+  heard(all, 'route')
+  await all.clock.advance(1_000)
+  assert.ok(all.kernel.linkReads > passes)
+  await all.loop.stop()
+})
+
 test('a damaged table is replaced; an intact one is not', async () => {
   const all = await converged()
   heard(all, 'netfilter')
