@@ -5,9 +5,17 @@
  */
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
-import { build, type Metafile } from 'esbuild'
+import { build, type Metafile, type Plugin } from 'esbuild'
 
 const OUT = 'dist'
 
@@ -18,17 +26,41 @@ const BUNDLES = [
   { entry: 'kernel/worker/main.ts', name: 'kernel-worker', program: false },
 ]
 
-/** Native parts, and packages that read files of their own at run time, stay in node_modules. */
-const EXTERNAL = ['koffi', 'raw-socket', 'netlink', 'etcd3', '@grpc/*', 'bun', 'esbuild']
+/** Packages with native parts stay in node_modules. Any other costs the daemon more memory there than in the bundle. */
+const EXTERNAL = ['koffi', 'raw-socket', 'bun', 'esbuild']
 
 /**
- * A larger young generation spares the daemon collections during bursts (megabytes). The CLI lives too short for it.
+ * What keeps the daemon small; docs/performance.md has what each is worth. The young generation is in megabytes. All
+ * threads share one arena of malloc, and give back what they free.
  */
-const NODE_FLAGS: Record<string, string> = { twilld: '--max-semi-space-size=4', twillctl: '' }
+const NODE_FLAGS: Record<string, string> = {
+  twilld: '--max-semi-space-size=1 --v8-pool-size=1',
+  twillctl: '',
+}
+const ENVIRONMENT: Record<string, string> = {
+  twilld: 'MALLOC_ARENA_MAX=1 MALLOC_TRIM_THRESHOLD_=65536 UV_THREADPOOL_SIZE=2',
+  twillctl: '',
+}
 
-/** CommonJS packages inside an ES module need `require`. */
-const BANNER =
-  "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);"
+/** CommonJS packages inside an ES module need what such a module has in scope. */
+const BANNER = `import { createRequire as __createRequire } from 'node:module'
+import { dirname as __dirOf } from 'node:path'
+import { fileURLToPath as __toPath } from 'node:url'
+const require = __createRequire(import.meta.url), __filename = __toPath(import.meta.url), __dirname = __dirOf(__filename)`
+
+/** etcd3 reads these when it is loaded, from ../proto as seen from the bundle. */
+const PROTO = 'node_modules/etcd3/proto'
+
+/** zod brings its messages in fifty languages; who imports `z` imports them all. */
+const ENGLISH_ONLY: Plugin = {
+  name: 'english-only',
+  setup(bundling) {
+    bundling.onLoad({ filter: /zod[/]v4[/]locales[/]index\.js$/ }, () => ({
+      contents: "export { default as en } from './en.js'",
+      loader: 'js',
+    }))
+  },
+}
 
 const CNI_SOURCES = [
   'cni-bin',
@@ -87,7 +119,12 @@ async function bundle(entry: string, name: string): Promise<boolean> {
     format: 'esm',
     external: EXTERNAL,
     banner: { js: BANNER },
-    sourcemap: 'linked',
+    plugins: [ENGLISH_ONLY],
+    // Names stay: they stand in logs and stack traces.
+    minifyWhitespace: true,
+    minifySyntax: true,
+    legalComments: 'none',
+    sourcemap: 'external',
     metafile: true,
     write: false,
     logLevel: 'silent',
@@ -106,8 +143,20 @@ node='${process.execPath}'
 [ -x "$node" ] || node=node
 self=$0
 [ ! -L "$self" ] || self=$(readlink -f -- "$self")
+${ENVIRONMENT[name] ? `export ${ENVIRONMENT[name]}` : ''}
 exec "$node" ${NODE_FLAGS[name]} "\${self%/*}/../lib/${name}.mjs" "$@"
-`.replace(/ {2,}/g, ' ')
+`
+    .replace(/ {2,}/g, ' ')
+    .replace('\n\n', '\n')
+}
+
+function placeProto(): void {
+  mkdirSync(join(OUT, 'proto'), { recursive: true })
+  for (const name of readdirSync(PROTO)) {
+    const content = readFileSync(join(PROTO, name))
+    const path = join(OUT, 'proto', name)
+    if (!existsSync(path) || !readFileSync(path).equals(content)) place(path, content, 0o644)
+  }
 }
 
 function placeLauncher(name: string): void {
@@ -147,6 +196,7 @@ async function step(name: string, work: () => boolean | Promise<boolean>): Promi
 }
 
 const built: boolean[] = []
+placeProto()
 for (const { entry, name, program } of BUNDLES) {
   if (program) placeLauncher(name)
   built.push(await step(`dist/lib/${name}.mjs`, () => bundle(entry, name)))
