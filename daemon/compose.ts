@@ -75,7 +75,16 @@ export async function startDaemon(config: Config, modules: DaemonModules): Promi
     log,
     readFile: path => readFile(path),
   })
-  const base: Base = { config, log, fail, kernel, boot, local, store, startedAt: new Date(systemClock.realtimeMs()).toISOString() }
+  const base: Base = {
+    config,
+    log,
+    fail,
+    kernel,
+    boot,
+    local,
+    store,
+    startedAt: new Date(systemClock.realtimeMs()).toISOString(),
+  }
   let node: RunningNode | null = null
   let waitingFor = 'starting'
   const status = () => node?.status() ?? startingStatus(base, waitingFor)
@@ -143,6 +152,7 @@ async function startNode(
       nodeName: config.nodeName,
       boot,
       offlineAllowanceMs: config.offlineAllowance,
+      marginMs: config.fenceMargin,
       coolDownMs: config.coolDown,
       journaled: local.ipamState(),
       journalIntact: local.intact,

@@ -24,6 +24,7 @@ export const SETTINGS: readonly Setting[] = [
   { path: ['vxlan', 'vni'], kind: 'number' },
   { path: ['vxlan', 'port'], kind: 'number' },
   { path: ['offlineAllowance'], kind: 'text' },
+  { path: ['fenceMargin'], kind: 'text' },
   { path: ['coolDown'], kind: 'text' },
   { path: ['heartbeatInterval'], kind: 'text' },
   { path: ['resyncInterval'], kind: 'text' },

@@ -41,6 +41,8 @@ export const configSchema = z.strictObject({
   firstPools: z.array(z.strictObject({ name: resourceName, spec: ipPoolSpec })).default([]),
   /** How long this node may hand out its own addresses without hearing from the datastore. */
   offlineAllowance: duration.prefault('1h'),
+  /** What is added to a removed node's allowance before its addresses are free: clocks run at different speeds. */
+  fenceMargin: duration.prefault('60s'),
   /** How long a freed address rests. */
   coolDown: duration.prefault('60s'),
   heartbeatInterval: duration.prefault('10s'),

@@ -36,7 +36,7 @@ export const LOOP: LoopOptions = {
 }
 
 export interface LoopMetrics {
-  repaired(kind: Kind | 'netfilter' | 'accept', reason: Reason): void
+  repaired(kind: Kind | 'netfilter' | 'accept' | 'pod', reason: Reason): void
   stepFailed(kind: Kind | 'netfilter' | 'accept' | 'observe'): void
   passed(durationMs: number, steps: number): void
 }

@@ -330,7 +330,7 @@ export class Loop {
 
   // -------------------------------------------------------------- what is said
 
-  #repaired(kind: Kind | 'netfilter' | 'accept', object: string, reason: Reason, say = true): void {
+  #repaired(kind: Kind | 'netfilter' | 'accept' | 'pod', object: string, reason: Reason, say = true): void {
     this.#modules.metrics.repaired(kind, reason)
     if (say) this.#modules.log.info({ kind, object, reason }, 'repaired what somebody else changed')
   }
@@ -365,13 +365,12 @@ export class Loop {
     const object = `pod ${id}`
     if (this.#reattaching.has(id) || this.#pacing.waitMs(object) > 0) return
     this.#reattaching.add(id)
-    this.#modules.log.info(
-      { kind: 'pod', object, reason: 'missing' },
-      'host end of a pod is gone: attaching it again',
-    )
     this.#modules
       .reattach(id)
-      .then(() => this.#dispute(object))
+      .then(() => {
+        this.#repaired('pod', object, 'missing')
+        this.#dispute(object)
+      })
       .catch(error => {
         this.#pacing.failed(object)
         this.#modules.log.warn({ object, error: messageOf(error) }, 'attaching again failed')
