@@ -2,7 +2,8 @@
  * The kernel floor of attaching and detaching a pod: the same messages by the same transport, in a loop, and
  * nothing else. No daemon, no threads, no policy, no addresses to find. What an ADD takes is judged against it.
  *
- * Run directly (as root) it makes namespaces of its own and prints medians in milliseconds.
+ * Run directly (as root) it makes namespaces of its own and prints medians in milliseconds, or, with --json, every
+ * measurement. An argument says how many pods.
  */
 import { execFileSync } from 'node:child_process'
 import { closeSync, openSync } from 'node:fs'
@@ -134,7 +135,7 @@ function timed(work: () => void): number {
 const median = (values: readonly number[]) => [...values].sort((a, b) => a - b)[values.length >> 1] as number
 
 function main(): void {
-  const count = 100
+  const count = Number(process.argv[2] ?? 100)
   const CLONE_NEWNS = 0x20000
   const unshare = koffi.load('libc.so.6').func('int unshare(int flags)')
   if (unshare(CLONE_NEWNET | CLONE_NEWNS) !== 0) throw new Error('unshare: root is needed')
@@ -143,6 +144,10 @@ function main(): void {
   execFileSync('/bin/sh', ['-ec', setUp])
   const paths = Array.from({ length: count }, (_, i) => `/run/netns/f${i}`)
   const { attachMs, detachMs } = measureKernelFloor(paths, { libc: loadLibc() })
+  if (process.argv.includes('--json')) {
+    console.log(JSON.stringify({ attachMs, detachMs }))
+    return
+  }
   console.log(
     `kernel floor, median of ${count}: attach ${median(attachMs).toFixed(2)} ms, detach ${median(detachMs).toFixed(2)} ms`,
   )
