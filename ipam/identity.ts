@@ -18,7 +18,7 @@ import { changeRecord } from './change-record.ts'
 
 export interface IdentityOptions {
   readonly name: string
-  /** Product UUID and MACs; not machine-id, which clones share. */
+  /** hardwareText; not machine-id, which clones share. */
   readonly hardware: string
   /** boot_id and cookie of the daemon's network namespace. */
   readonly incarnation: string
@@ -82,7 +82,7 @@ async function attempt(options: IdentityOptions, modules: IdentityModules): Prom
   const namesake = node === null || node.value.uid === ours ? null : node.value.uid
   if (namesake !== null) return takeFrom(namesake, node, options, modules)
   if (ours === null) return take(modules.random.uuid(), node, options, modules, null)
-  if (own === null || own.value.hardware === options.hardware)
+  if (own === null || sameHardware(own.value.hardware, options.hardware))
     return resume(ours, own, node, options, modules)
   // A copied state directory: under another name the UID is simply not ours, under the same one it is a fight.
   if (own.value.name !== options.name) return take(modules.random.uuid(), node, options, modules, null)
@@ -107,7 +107,7 @@ async function takeFrom(
 ): Promise<Identity> {
   const seen = await watchSilence(other, options, modules)
   // The same machine whose journal is gone: it is still the owner, and its ledgers know its addresses.
-  if (seen !== null && options.journaledUid === null && seen.value.hardware === options.hardware) {
+  if (seen !== null && options.journaledUid === null && sameHardware(seen.value.hardware, options.hardware)) {
     await modules.remember(other)
     await resume(other, seen, node, options, modules)
     return { uid: other, fresh: false, replaced: null }
