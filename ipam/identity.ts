@@ -15,6 +15,7 @@ import type { Clock, Random } from '../lib/clock.ts'
 import { isTwillError, TwillError } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
 import { changeRecord } from './change-record.ts'
+import { sameHardware } from './hardware.ts'
 
 export interface IdentityOptions {
   readonly name: string
