@@ -9,7 +9,6 @@
  */
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { CNI_CODE } from '../cni-bin/cni-error.ts'
 import { openDatastore } from '../datastore/open.ts'
 import type { NodeRecord } from '../datastore/records/node.ts'
 import { Heartbeat } from '../ipam/heartbeat.ts'
@@ -26,6 +25,7 @@ import type { Status } from './api/types.ts'
 import { Attachments } from './attach/attachments.ts'
 import { createFront } from './attach/front.ts'
 import { Registry } from './attach/registry.ts'
+import { servableBy } from './attach/servable.ts'
 import { Spool } from './attach/spool.ts'
 import { createVerbs } from './attach/verbs.ts'
 import type { Base } from './base.ts'
@@ -247,16 +247,7 @@ async function startNode(
     registry,
     kernel,
     clock: systemClock,
-    servable: () => {
-      const room = ipam.room()
-      if (!loop.report().rulesStanding)
-        return {
-          ok: false,
-          code: CNI_CODE.pluginNotAvailable,
-          reason: 'the first reconcile is not through yet',
-        }
-      return room.ok ? room : { ok: false, code: CNI_CODE.pluginNotAvailable, reason: room.reason }
-    },
+    servable: servableBy({ room: () => ipam.room(), report: () => loop.report(), clock: systemClock }),
   })
   const cni = await createFront(
     { path: join(config.runDir, 'cni.sock') },

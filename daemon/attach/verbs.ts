@@ -13,6 +13,7 @@ import { checkAttachment } from './check.ts'
 import { OWN_CODE, toCniError } from './cni-errors.ts'
 import type { Registry } from './registry.ts'
 import { addResult } from './result.ts'
+import type { Servable } from './servable.ts'
 
 export interface VerbsModules {
   readonly attachments: Attachments
@@ -23,7 +24,7 @@ export interface VerbsModules {
   >
   readonly clock: Clock
   /** Could ADD be served, without waiting for anything? */
-  readonly servable: () => { ok: true } | { ok: false; code: 50 | 51; reason: string }
+  readonly servable: () => Servable
 }
 
 /** CHECK right after ADD may meet a repair under way (CNI-154). */

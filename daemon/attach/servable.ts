@@ -1,0 +1,39 @@
+/**
+ * Whether ADD could be served, for STATUS (CNI-170, CNI-171): never waits for anything. A data path counts as broken
+ * only when it has been so for a while, because an error makes kubelet take the node out of service.
+ */
+import { CNI_CODE } from '../../cni-bin/cni-error.ts'
+import { VXLAN_LINK } from '../../kernel/ownership.ts'
+import type { Clock } from '../../lib/clock.ts'
+import type { LoopReport } from '../loop.ts'
+
+export type Servable =
+  | { readonly ok: true }
+  | { readonly ok: false; readonly code: number; readonly reason: string }
+
+export interface ServableModules {
+  readonly room: () => { ok: true } | { ok: false; reason: string }
+  readonly report: () => Pick<LoopReport, 'rulesStanding' | 'failing'>
+  readonly clock: Clock
+}
+
+const BROKEN_AFTER_MS = 10_000
+
+/** Without these no pod reaches another node, or none may be let out. */
+const DATA_PATH = ['netfilter', ...Object.values(VXLAN_LINK).map(name => `link ${name}`)]
+
+export function servableBy({ room, report, clock }: ServableModules): () => Servable {
+  let failingSinceMs: number | null = null
+  return () => {
+    const { rulesStanding, failing } = report()
+    if (!rulesStanding) return no(CNI_CODE.pluginNotAvailable, 'the first reconcile is not through yet')
+    const broken = DATA_PATH.find(object => failing.has(object))
+    failingSinceMs = broken === undefined ? null : (failingSinceMs ?? clock.boottimeMs())
+    if (failingSinceMs !== null && clock.boottimeMs() - failingSinceMs >= BROKEN_AFTER_MS)
+      return no(CNI_CODE.limitedConnectivity, `${broken}: ${failing.get(broken as string)}`)
+    const free = room()
+    return free.ok ? free : no(CNI_CODE.pluginNotAvailable, free.reason)
+  }
+}
+
+const no = (code: number, reason: string): Servable => ({ ok: false, code, reason })
