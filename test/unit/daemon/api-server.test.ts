@@ -1,0 +1,129 @@
+import { once } from 'node:events'
+import { mkdtempSync, rmSync, statSync } from 'node:fs'
+import { request } from 'node:http'
+import { connect, createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { ApiServer } from '../../../daemon/api/server.ts'
+import type { Status } from '../../../daemon/api/types.ts'
+
+const folder = mkdtempSync(join(tmpdir(), 'twill-api-'))
+test.after(() => rmSync(folder, { recursive: true }))
+
+const status: Status = {
+  node: { name: 'n', uid: 'u', incarnation: 'b', version: '0', startedAt: '', pid: 1 },
+  ready: false,
+  reasons: ['the first reconcile is not through yet'],
+  datastore: {
+    connected: true,
+    reason: null,
+    clusterUid: 'c',
+    commits: 0,
+    lastRevision: 1,
+  } as Status['datastore'],
+  underlay: [],
+  overlay: { device: null, vni: 84, port: 4789, tunnel: [], podMtu: 1450 },
+  nodes: [],
+  parts: [],
+  pods: [],
+  reconcile: { converged: false, failing: [], repairs: {} },
+  foreignFilters: [],
+  conditions: [],
+}
+
+let sockets = 0
+async function bed(metricsAddress: string | null = null) {
+  const socketPath = join(folder, `${sockets++}.sock`)
+  const state = { ready: false }
+  const server = new ApiServer(
+    { socketPath, metricsAddress },
+    {
+      status: () => ({ ...status, ...state, reasons: state.ready ? [] : status.reasons }),
+      metrics: async () => 'twill_ready 1\n',
+    },
+  )
+  await server.listen()
+  return { socketPath, server, state }
+}
+
+type Where = { socketPath: string } | { host: string; port: number }
+
+function ask(
+  where: Where,
+  path: string,
+  method = 'GET',
+): Promise<{ status: number | undefined; body: string }> {
+  return new Promise((resolve, reject) => {
+    const call = request({ ...where, path, method, agent: false }, response => {
+      const chunks: Buffer[] = []
+      response.on('data', chunk => chunks.push(chunk))
+      response.on('end', () =>
+        resolve({ status: response.statusCode, body: Buffer.concat(chunks).toString() }),
+      )
+    })
+    call.on('error', reject)
+    call.end()
+  })
+}
+
+async function freePort(): Promise<number> {
+  const probe = createServer().listen(0, '127.0.0.1')
+  await once(probe, 'listening')
+  const { port } = probe.address() as { port: number }
+  probe.close()
+  await once(probe, 'close')
+  return port
+}
+
+test('readiness is 503 with its reasons, then 200; live is 200 all the time', async () => {
+  const { socketPath, server, state } = await bed()
+  assert.is(statSync(socketPath).mode & 0o777, 0o600, 'for root alone')
+  const waiting = await ask({ socketPath }, '/v1/ready')
+  assert.is(waiting.status, 503)
+  assert.equal(JSON.parse(waiting.body), { ready: false, reasons: status.reasons })
+  assert.is((await ask({ socketPath }, '/v1/live')).status, 200)
+  state.ready = true
+  assert.is((await ask({ socketPath }, '/v1/ready')).status, 200)
+  await server.close()
+})
+
+test('status is JSON; what is not there is 404, what is not read is 405', async () => {
+  const { socketPath, server } = await bed()
+  assert.is(JSON.parse((await ask({ socketPath }, '/v1/status?x=1')).body).node.name, 'n')
+  assert.is((await ask({ socketPath }, '/v1/nothing')).status, 404)
+  assert.is((await ask({ socketPath }, '/v1/status', 'POST')).status, 405)
+  await server.close()
+})
+
+test('metrics are on the socket, and on an address only when one is configured, and there nothing else', async () => {
+  const port = await freePort()
+  const quiet = await bed()
+  assert.is((await ask(quiet, '/v1/metrics')).body, 'twill_ready 1\n')
+  await quiet.server.close()
+  const { server } = await bed(`127.0.0.1:${port}`)
+  const remote = { host: '127.0.0.1', port }
+  assert.is((await ask(remote, '/metrics')).body, 'twill_ready 1\n')
+  for (const path of ['/v1/status', '/v1/metrics', '/'])
+    assert.is((await ask(remote, path)).status, 404, path)
+  await server.close()
+  await ask(remote, '/metrics').then(
+    () => assert.unreachable('it still answers'),
+    (error: NodeJS.ErrnoException) => assert.is(error.code, 'ECONNREFUSED'),
+  )
+})
+
+test('1 MiB of junk costs its connection only', async () => {
+  const { socketPath, server } = await bed()
+  const junk = connect(socketPath)
+  junk.on('error', () => undefined)
+  const closed = new Promise(resolve => junk.on('close', resolve))
+  junk.resume()
+  junk.write(Buffer.alloc(1024 * 1024, 0))
+  await closed
+  assert.is((await ask({ socketPath }, '/v1/live')).status, 200)
+  await server.close()
+})
+
+test.run()
