@@ -157,7 +157,7 @@ async function startNode(
       journaled: local.ipamState(),
       journalIntact: local.intact,
       onLost: ({ holders }) => {
-        for (const id of holders) attachments.cutOff(id).catch(fail)
+        for (const id of holders) if (!tunnel.lose(id)) attachments.cutOff(id).catch(fail)
       },
     },
     {

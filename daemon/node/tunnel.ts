@@ -12,7 +12,7 @@ import type { JournalRecord, JournalState } from '../journal/records.ts'
 import type { Cluster } from './cluster.ts'
 
 export interface TunnelModules {
-  readonly ipam: Pick<Ipam, 'allocate' | 'recorded'>
+  readonly ipam: Pick<Ipam, 'allocate' | 'recorded' | 'release'>
   readonly cluster: Pick<Cluster, 'complete' | 'pools'>
   readonly journal: { append(record: JournalRecord): Promise<void> }
   readonly clock: Clock
@@ -25,6 +25,8 @@ const RETRY_MS = 500
 export class TunnelAddresses {
   readonly #modules: TunnelModules
   #addresses: readonly HeldAddress[]
+  /** On their way into the journal. */
+  #taken: readonly HeldAddress[] = []
   #asking = false
   #timer: Timer | null = null
   #stopped = false
@@ -42,14 +44,45 @@ export class TunnelAddresses {
   check(): void {
     if (this.#asking || this.#stopped || this.#missing().length === 0) return
     this.#asking = true
-    this.#allocate()
-      .catch(error => {
+    this.#allocate().then(
+      () => {
+        this.#asking = false
+        // One may have been lost meanwhile.
+        this.check()
+      },
+      error => {
+        this.#asking = false
         this.#modules.log.info({ error: messageOf(error) }, 'no tunnel address yet; trying again')
         this.#timer = this.#modules.clock.setTimer(RETRY_MS, () => this.check())
-      })
+      },
+    )
+  }
+
+  /**
+   * The part that this holder's address is from belongs to somebody else now: another node may already send from it.
+   * @returns false if the holder is none of ours
+   */
+  lose(holderId: string): boolean {
+    const lost = this.#addresses.filter(({ family }) => tunnelId(family) === holderId)
+    if (lost.length === 0) return false
+    const { ipam, journal, clock, log, changed } = this.#modules
+    log.error(
+      { lost: lost.map(({ address }) => address) },
+      'a tunnel address is no longer of this node: replacing it',
+    )
+    this.#addresses = this.#addresses.filter(address => !lost.includes(address))
+    ipam.release(holderId)
+    // Unwritten, the journal names an address that is not ours, which the next start finds out again.
+    journal
+      .append({ t: 'tunnel', addresses: [...this.#addresses, ...this.#taken], since: clock.realtimeMs() })
+      .catch(error =>
+        log.warn({ error: messageOf(error) }, 'the loss of a tunnel address could not be journaled'),
+      )
       .finally(() => {
-        this.#asking = false
+        changed()
+        this.check()
       })
+    return true
   }
 
   stop(): void {
@@ -77,18 +110,24 @@ export class TunnelAddresses {
       const holder = tunnelHolder(family, since)
       const pools = this.#overlays(family).map(pool => pool.metadata.name)
       const taken = await ipam.allocate({ holder, families: [family], pools })
-      const addresses = [...this.#addresses, ...taken]
-      await journal.append({ t: 'tunnel', addresses, since })
-      this.#addresses = addresses
+      this.#taken = taken
+      try {
+        await journal.append({ t: 'tunnel', addresses: [...this.#addresses, ...taken], since })
+        this.#addresses = [...this.#addresses, ...taken]
+      } finally {
+        this.#taken = []
+      }
       ipam.recorded(holder.id)
       changed()
     }
   }
 }
 
+const tunnelId = (family: Family): string => `tunnel-${family}`
+
 export function tunnelHolder(family: Family, since: number): Holder {
   return {
-    id: `tunnel-${family}`,
+    id: tunnelId(family),
     kind: 'tunnel',
     network: '',
     containerId: '',

@@ -1,0 +1,61 @@
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import type { JournalRecord } from '../../../daemon/journal/records.ts'
+import { TunnelAddresses } from '../../../daemon/node/tunnel.ts'
+import { ipPool } from '../../../datastore/resources/ippool.ts'
+import type { HeldAddress } from '../../../ipam/ipam.ts'
+import { systemClock } from '../../../lib/clock.ts'
+import { silentLog } from '../../../lib/log.ts'
+
+const pool = ipPool.parse({
+  apiVersion: 'twill.network/v1alpha1',
+  kind: 'IPPool',
+  metadata: { name: 'pods', uid: 'p1' },
+  spec: { cidr: '10.0.0.0/16' },
+})
+const held = (address: string, generation: number): HeldAddress => ({
+  family: 4,
+  address,
+  poolUid: 'p1',
+  slot: '10.0.0.0/26',
+  generation,
+})
+
+test('a lost tunnel address is released, journaled away, and replaced by one that is ours', async () => {
+  const journal: JournalRecord[] = []
+  const calls: string[] = []
+  const tunnel = new TunnelAddresses(
+    { journaled: { addresses: [held('10.0.0.1', 1)], since: 1 } },
+    {
+      ipam: {
+        async allocate({ holder }) {
+          calls.push(`allocate ${holder.id}`)
+          return [held('10.0.0.65', 7)]
+        },
+        recorded: id => void calls.push(`recorded ${id}`),
+        release: id => void calls.push(`release ${id}`),
+      },
+      cluster: { complete: true, pools: () => [pool] },
+      journal: { append: async record => void journal.push(record) },
+      clock: systemClock,
+      log: silentLog,
+      changed: () => calls.push('changed'),
+    },
+  )
+  assert.is(tunnel.lose('an attachment'), false)
+  assert.is(tunnel.lose('tunnel-6'), false)
+  assert.equal(tunnel.byFamily(), { 4: '10.0.0.1' })
+  assert.is(tunnel.lose('tunnel-4'), true)
+  assert.equal(tunnel.byFamily(), {}, 'from this instant nobody is told of it')
+  await new Promise(resolve => setTimeout(resolve, 10))
+  assert.equal(tunnel.byFamily(), { 4: '10.0.0.65' })
+  assert.equal(calls, ['release tunnel-4', 'changed', 'allocate tunnel-4', 'recorded tunnel-4', 'changed'])
+  assert.equal(
+    journal.map(record =>
+      record.t === 'tunnel' ? record.addresses.map(({ address }) => address) : record.t,
+    ),
+    [[], ['10.0.0.65']],
+  )
+})
+
+test.run()
