@@ -9,6 +9,7 @@
  */
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { isDeepStrictEqual } from 'node:util'
 import { openDatastore } from '../datastore/open.ts'
 import type { NodeRecord } from '../datastore/records/node.ts'
 import { Heartbeat } from '../ipam/heartbeat.ts'
@@ -261,7 +262,9 @@ async function startNode(
   let observing: Timer | null = null
   const observe = async () => {
     observing = null
-    facts.observed(await observeSelf(config.underlay, { kernel, log }))
+    const found = await observeSelf(config.underlay, { kernel, log })
+    if (isDeepStrictEqual(found, facts.observation)) return
+    facts.observed(found)
     factsChanged()
   }
   const observeSoon = () => {
@@ -273,7 +276,10 @@ async function startNode(
   const watching = kernel.watch(event => {
     if (
       event.type === 'overflow' ||
-      (event.type === 'changed' && (event.domain === 'link' || event.domain === 'address'))
+      // What we do ourselves changes nothing of the underlay.
+      (event.type === 'changed' &&
+        event.own !== true &&
+        (event.domain === 'link' || event.domain === 'address'))
     )
       observeSoon()
   })

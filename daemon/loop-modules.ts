@@ -15,6 +15,8 @@ export type Domain = Kind | 'netfilter' | 'accept' | 'facts'
 export interface LoopOptions {
   /** How long events are gathered before a pass. */
   readonly gatherMs: number
+  /** The same for changes that are all our own: there is no damage among them, and a look takes in every pod. */
+  readonly ownGatherMs: number
   /** Everything is looked at anew this often, a tenth sooner or later. */
   readonly resyncMs: number
   /** Switches under /proc/sys say nothing when they change: looked at this often. */
@@ -28,6 +30,7 @@ export interface LoopOptions {
 
 export const LOOP: LoopOptions = {
   gatherMs: 50,
+  ownGatherMs: 500,
   resyncMs: 60_000,
   sysctlMs: 500,
   acceptMs: 15_000,

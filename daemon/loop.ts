@@ -48,6 +48,7 @@ export class Loop {
   /** As the last pass found them; null: where they are may have changed since. */
   #switches: ReadonlyMap<string, string | null> | null = null
   readonly #failing = new Map<string, string>()
+  readonly #ownChanged = new Set<Domain>()
   #problems: readonly Problem[] = []
   #converged = false
   #watch: { close(): Promise<void> } | null = null
@@ -108,9 +109,10 @@ export class Loop {
   #heard(event: KernelEvent): void {
     if (event.type === 'overflow') this.markDirty('all')
     else if (event.type === 'pod-mac') void this.#learn(event.hostIndex, event.mac)
+    // Our own changes are looked at again, since they have side effects; but not for each pod that comes or goes.
+    else if (event.domain !== 'netfilter' && event.own === true) this.#lookSoon(event.domain)
     else if (event.domain !== 'netfilter') this.markDirty(event.domain)
-    // Of other domains our own changes are looked at again: they have side effects. Elements have none, and
-    // every pod's come and go.
+    // Elements have none.
     else if (event.own !== true) {
       this.markDirty('netfilter')
       this.#retryLater('accept', this.#options.acceptGatherMs)
@@ -163,6 +165,16 @@ export class Loop {
       this.#pacing.forget()
       this.markDirty('all')
       this.#resyncLater()
+    })
+  }
+
+  /** The first change of many says when. */
+  #lookSoon(domain: Domain): void {
+    this.#ownChanged.add(domain)
+    if (this.#timers.has('own')) return
+    this.#after('own', this.#options.ownGatherMs, () => {
+      for (const each of this.#ownChanged) this.markDirty(each)
+      this.#ownChanged.clear()
     })
   }
 

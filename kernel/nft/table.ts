@@ -27,7 +27,7 @@ import {
 } from './messages.ts'
 import { type ObservedTable, readElements, readTable, sameTable } from './observed.ts'
 import { changeText, type ElementsChange, elementsChangeBetween, replacementText } from './ruleset-text.ts'
-import { encodeKey } from './set-key.ts'
+import { encodeKey, type KeyLayout } from './set-key.ts'
 
 const ATTEMPTS = 4
 const DATAGRAM_BYTES = 60_000
@@ -52,6 +52,8 @@ export class NftTable {
   /** The kernel's generation when the table was last known to be as #known says; null: not known. */
   #generation: number | null = null
   #known: ObservedTable | null = null
+  /** Of the sets as they were last seen: they change with the whole table only. */
+  #layouts: ReadonlyMap<string, KeyLayout | null> | null = null
   /** What the table was made from, elements kept up to date; null: nothing of ours yet. */
   #chains: string | null = null
   readonly #elements = new Map<string, Set<string>>()
@@ -95,6 +97,7 @@ export class NftTable {
       this.#interpreter.run(text)
       this.#remember(ruleset)
       this.#known = readTable(this.#socket, this.#table)
+      this.#layouts = layoutsOf(this.#known)
       this.#generation = this.#readGeneration()
       if (this.#generation === next(before)) return
     }
@@ -121,7 +124,7 @@ export class NftTable {
   change(change: ElementsChange): void {
     const encoded = this.#encode(change)
     if (encoded === null) this.#changeByText(change)
-    else this.#changeByMessages(encoded)
+    else this.#changeByMessages(this.#withoutNeedless(encoded))
     for (const { set, element } of change.remove) this.#elements.get(set)?.delete(element)
     for (const { set, element } of change.add) this.#elementsOf(set).add(element)
   }
@@ -140,17 +143,33 @@ export class NftTable {
     const encoded: ElementChange[] = []
     for (const type of ['delete', 'add'] as const)
       for (const { set, element } of type === 'add' ? change.add : change.remove) {
-        const layout = this.#setsOfTable().get(set)?.layout
+        const layout = this.#layoutsOfTable().get(set)
         if (layout === undefined || layout === null) return null
         encoded.push({ type, set, key: encodeKey(layout, element) })
       }
     return encoded
   }
 
+  /**
+   * The loop asks again for what attachments have put in force themselves. While nobody else touched anything,
+   * what we know tells; otherwise the kernel is asked.
+   */
+  #withoutNeedless(changes: readonly ElementChange[]): readonly ElementChange[] {
+    const known = this.#known
+    if (known === null) return changes
+    const nameOf = ({ set, key }: ElementChange) => `${set} ${key.toString('latin1')}`
+    const removed = new Set(changes.filter(({ type }) => type === 'delete').map(nameOf))
+    const needed = changes.filter(change => {
+      const present = known.sets.get(change.set)?.elements.has(change.key.toString('latin1')) ?? false
+      return change.type === 'delete' ? present : !present || removed.has(nameOf(change))
+    })
+    return needed.length === changes.length || this.#readGeneration() !== this.#generation ? changes : needed
+  }
+
   /** A daemon that has replaced nothing yet learns the sets' layouts, but not to trust what it found. */
-  #setsOfTable(): ObservedTable['sets'] {
-    if (this.#known !== null) return this.#known.sets
-    const found = readTable(this.#socket, this.#table)
+  #layoutsOfTable(): ReadonlyMap<string, KeyLayout | null> {
+    if (this.#layouts !== null) return this.#layouts
+    const found = layoutsOf(readTable(this.#socket, this.#table))
     if (found === null)
       throw new TwillError(
         'kernel.failed',
@@ -158,7 +177,8 @@ export class NftTable {
         { operation: 'nft change', errno: 'ENOENT', message: 'no such table' },
         { retryable: true },
       )
-    return found.sets
+    this.#layouts = found
+    return found
   }
 
   #changeByMessages(changes: readonly ElementChange[]): void {
@@ -196,7 +216,8 @@ export class NftTable {
       for (const set of new Set([...change.add, ...change.remove].map(element => element.set)))
         this.#reread(this.#known, set)
     this.#generation = this.#readGeneration()
-    if (before === null || this.#generation !== next(before)) this.#forget()
+    // What was there already makes the transaction empty, and an empty one is not counted.
+    if (before === null || ![before, next(before)].includes(this.#generation)) this.#forget()
   }
 
   #reread(known: ObservedTable, name: string): void {
@@ -235,6 +256,10 @@ export class NftTable {
     this.#interpreter.close()
     this.#socket.close()
   }
+}
+
+function layoutsOf(table: ObservedTable | null): ReadonlyMap<string, KeyLayout | null> | null {
+  return table === null ? null : new Map([...table.sets].map(([name, { layout }]) => [name, layout]))
 }
 
 /** The kernel skips 0. */

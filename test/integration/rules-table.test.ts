@@ -235,6 +235,30 @@ test('the program does what the library does', () => {
   )
 })
 
+test('a thousand elements that are there already hide no damage, and are no damage', () => {
+  const table = openTable()
+  table.replace(rules())
+  const many = Array.from({ length: 400 }, (_, i) =>
+    endpointElements({ ...pod(7), addresses: [{ family: 4, address: `10.244.${8 + (i >> 8)}.${i & 255}` }] }),
+  ).flat()
+  for (const _ of [1, 2]) {
+    table.change({ add: many, remove: [] })
+    assert.ok(table.intact())
+  }
+  run('nft', 'flush', 'set', 'inet', 'twill', 'endpoints4')
+  assert.not.ok(table.intact())
+})
+
+test('what is taken out and put in again by one change is in', () => {
+  const table = openTable()
+  table.replace(rules())
+  const elements = endpointElements(pod(6))
+  table.change({ add: elements, remove: [] })
+  table.change({ add: elements, remove: elements })
+  assert.ok(listing().includes('twl000000000006'))
+  assert.ok(table.intact())
+})
+
 test('a thousand elements change in one transaction', () => {
   const table = openTable()
   table.replace(rules())
