@@ -59,6 +59,8 @@ const RETRY_MS = 1_000
 /** An ADD waits this long for the table before it answers "try again later". */
 const GATE_PATIENCE_MS = 5_000
 const OBSERVE_DELAY_MS = 200
+/** A default route comes after the address that it needs, and may move by itself. */
+const CHOOSES_UNDERLAY: ReadonlySet<string> = new Set(['link', 'address', 'route'])
 const REAP_DELAY_MS = 25
 
 export async function startDaemon(config: Config, modules: DaemonModules): Promise<Daemon> {
@@ -277,9 +279,7 @@ async function startNode(
     if (
       event.type === 'overflow' ||
       // What we do ourselves changes nothing of the underlay.
-      (event.type === 'changed' &&
-        event.own !== true &&
-        (event.domain === 'link' || event.domain === 'address'))
+      (event.type === 'changed' && event.own !== true && CHOOSES_UNDERLAY.has(event.domain))
     )
       observeSoon()
   })
