@@ -106,7 +106,7 @@ export function markedProcesses(cluster: string): number[] {
 }
 
 /** Ends these processes at once and waits until they are gone. @throws Error naming one that stays */
-export async function end(pids: number[], timeoutMs = 10_000): Promise<void> {
+export async function end(pids: number[], timeoutMs = 30_000): Promise<void> {
   for (const pid of pids) {
     try {
       process.kill(pid, 'SIGKILL')
