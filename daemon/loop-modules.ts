@@ -15,7 +15,7 @@ export type Domain = Kind | 'netfilter' | 'accept' | 'facts'
 export interface LoopOptions {
   /** How long events are gathered before a pass. */
   readonly gatherMs: number
-  /** The same for changes that are all our own: there is no damage among them, and a look takes in every pod. */
+  /** The same for what we and the kernel by itself changed: hardly damage, and a look takes in every pod. */
   readonly ownGatherMs: number
   /** Everything is looked at anew this often, a tenth sooner or later. */
   readonly resyncMs: number

@@ -49,6 +49,8 @@ export class Loop {
   #switches: ReadonlyMap<string, string | null> | null = null
   readonly #failing = new Map<string, string>()
   readonly #ownChanged = new Set<Domain>()
+  /** Index of a host end → MAC of its pod end. */
+  readonly #heardMacs = new Map<number, string>()
   #problems: readonly Problem[] = []
   #converged = false
   #watch: { close(): Promise<void> } | null = null
@@ -108,9 +110,10 @@ export class Loop {
 
   #heard(event: KernelEvent): void {
     if (event.type === 'overflow') this.markDirty('all')
-    else if (event.type === 'pod-mac') void this.#learn(event.hostIndex, event.mac)
+    else if (event.type === 'pod-mac') this.#heardMac(event.hostIndex, event.mac)
     // Our own changes are looked at again, since they have side effects; but not for each pod that comes or goes.
-    else if (event.domain !== 'netfilter' && event.own === true) this.#lookSoon(event.domain)
+    else if (event.domain !== 'netfilter' && (event.own === true || event.consequence === true))
+      this.#lookSoon(event.domain)
     else if (event.domain !== 'netfilter') this.markDirty(event.domain)
     // Elements have none.
     else if (event.own !== true) {
@@ -394,17 +397,32 @@ export class Loop {
       })
   }
 
-  async #learn(hostIndex: number, mac: string): Promise<void> {
-    const { kernel, facts, learnPodMac, log } = this.#modules
+  /** Only a look at all links tells whose it is. A pod that has just come is heard of as well: no hurry for that. */
+  #heardMac(hostIndex: number, mac: string): void {
+    this.#heardMacs.set(hostIndex, mac)
+    const isKnown = this.#modules.facts().attachments.some(({ podMac }) => podMac === mac)
+    if (isKnown && this.#timers.has('macs')) return
+    this.#after('macs', isKnown ? this.#options.ownGatherMs : 0, () => void this.#learn())
+  }
+
+  async #learn(): Promise<void> {
+    const { kernel, log } = this.#modules
+    const heard = [...this.#heardMacs]
+    this.#heardMacs.clear()
     try {
-      const link = (await kernel.readLinks()).find(({ index }) => index === hostIndex)
-      const attachment = facts().attachments.find(({ hostInterface }) => hostInterface === link?.name)
-      if (attachment === undefined || attachment.podMac === mac) return
-      await learnPodMac(attachment.id, mac)
-      this.markDirty('facts')
+      const names = new Map((await kernel.readLinks()).map(({ index, name }) => [index, name]))
+      for (const [index, mac] of heard) await this.#learnOf(names.get(index), mac)
     } catch (error) {
-      log.warn({ hostIndex, mac, error: messageOf(error) }, 'a new MAC of a pod could not be taken over')
+      log.warn({ heard, error: messageOf(error) }, 'a new MAC of a pod could not be taken over')
     }
+  }
+
+  async #learnOf(hostInterface: string | undefined, mac: string): Promise<void> {
+    const { facts, learnPodMac } = this.#modules
+    const attachment = facts().attachments.find(each => each.hostInterface === hostInterface)
+    if (attachment === undefined || attachment.podMac === mac) return
+    await learnPodMac(attachment.id, mac)
+    this.markDirty('facts')
   }
 }
 

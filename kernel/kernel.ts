@@ -237,12 +237,14 @@ export interface AcceptChain {
 export type KernelEvent =
   /**
    * A domain changed by somebody; the loop observes and compares. Our own changes are reported too; `own` is true
-   * when nothing but calls of this Kernel caused them.
+   * when nothing but calls of this Kernel caused them, `consequence` when otherwise only the kernel by itself did:
+   * what follows from a call, ours or another's, or from a cable.
    */
   | {
       type: 'changed'
       domain: 'link' | 'address' | 'route' | 'neighbour' | 'fdb' | 'netfilter'
       own?: boolean
+      consequence?: boolean
     }
   /** The receive buffer overflowed, or the monitor restarted: anything may have changed. */
   | { type: 'overflow' }

@@ -40,6 +40,10 @@ interface Source {
   readonly visit: (message: NetlinkMessage, netnsId: number | null) => void
 }
 
+/** In order of strangeness. What the kernel does by itself comes from port 0: also what follows from our own calls. */
+const AUTHORS = ['us', 'kernel', 'others'] as const
+type Author = (typeof AUTHORS)[number]
+
 type Domain = Extract<KernelEvent, { type: 'changed' }>['domain']
 
 const POLLIN = 1
@@ -62,8 +66,8 @@ export class Monitor {
   readonly #condenseMs: number
   readonly #receiveBufferBytes: number
   readonly #receiver: MessageReceiver
-  /** Domain → whether only we changed it. */
-  readonly #changed = new Map<Domain, boolean>()
+  /** Domain → the strangest of those who changed it. */
+  readonly #changed = new Map<Domain, Author>()
   /** Index of the host end → MAC last heard of its pod end. */
   readonly #podMacs = new Map<number, string>()
   #ownPorts: ReadonlySet<number> = new Set()
@@ -192,8 +196,9 @@ export class Monitor {
   }
 
   #mark(domain: Domain, port: number): void {
-    const own = this.#ownPorts.has(port)
-    this.#changed.set(domain, own && this.#changed.get(domain) !== false)
+    const author = this.#ownPorts.has(port) ? 'us' : port === 0 ? 'kernel' : 'others'
+    const before = this.#changed.get(domain) ?? 'us'
+    this.#changed.set(domain, AUTHORS.indexOf(author) > AUTHORS.indexOf(before) ? author : before)
     this.#dueMs ??= this.#clock.boottimeMs() + this.#condenseMs
   }
 
@@ -201,7 +206,10 @@ export class Monitor {
     this.#dueMs = null
     const changed = [...this.#changed]
     this.#changed.clear()
-    for (const [domain, own] of changed) this.#emit({ type: 'changed', domain, own })
+    for (const [domain, author] of changed) {
+      const event = { type: 'changed', domain, own: author === 'us' } as const
+      this.#emit(author === 'kernel' ? { ...event, consequence: true } : event)
+    }
   }
 }
 

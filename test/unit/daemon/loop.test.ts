@@ -174,6 +174,25 @@ test('an idle node is not looked through because switches are', async () => {
   await all.loop.stop()
 })
 
+test('what pods that come and go change is looked at together; damage at once', async () => {
+  const all = await converged()
+  await all.clock.advance(600)
+  const before = all.kernel.linkReads
+  for (let i = 0; i < 40; i++) {
+    all.kernel.listener({ type: 'changed', domain: 'route', own: true })
+    all.kernel.listener({ type: 'changed', domain: 'link', own: false, consequence: true })
+    all.kernel.listener({ type: 'pod-mac', hostIndex: 3, mac: attachment(1).podMac })
+    await all.clock.advance(25)
+  }
+  assert.ok(all.kernel.linkReads - before <= 6, `${all.kernel.linkReads - before} looks in a second`)
+  await all.clock.advance(600)
+  const calm = all.kernel.linkReads
+  all.kernel.listener({ type: 'changed', domain: 'link', own: false })
+  await all.clock.advance(100)
+  assert.ok(all.kernel.linkReads > calm)
+  await all.loop.stop()
+})
+
 test('a damaged table is replaced; an intact one is not', async () => {
   const all = await converged()
   heard(all, 'netfilter')
@@ -205,7 +224,8 @@ test('the MAC that the kernel reports is handed on with the attachment it belong
   const all = await converged()
   const index = all.kernel.links.get('twl000000000002')!.index
   all.kernel.listener({ type: 'pod-mac', hostIndex: index, mac: '02:cc:00:00:00:02' })
-  all.kernel.listener({ type: 'pod-mac', hostIndex: index, mac: attachment(2).podMac })
+  const other = all.kernel.links.get('twl000000000001')!.index
+  all.kernel.listener({ type: 'pod-mac', hostIndex: other, mac: attachment(1).podMac })
   all.kernel.listener({ type: 'pod-mac', hostIndex: 9999, mac: '02:cc:00:00:00:03' })
   await all.clock.advance(100)
   assert.equal(all.learned, ['attachment2 02:cc:00:00:00:02'])
