@@ -36,6 +36,8 @@ export interface IdentityModules {
   readonly log: Log
   /** Journals a new UID; called before anything is written under it. */
   readonly remember: (uid: string) => Promise<void>
+  /** Another machine has the name or UID: from now on it is watched for as long as it takes. */
+  readonly contested?: () => void
 }
 
 export interface Identity {
@@ -106,6 +108,7 @@ async function takeFrom(
   options: IdentityOptions,
   modules: IdentityModules,
 ): Promise<Identity> {
+  modules.contested?.()
   const seen = await watchSilence(other, options, modules)
   // The same machine whose journal is gone: it is still the owner, and its ledgers know its addresses.
   if (seen !== null && options.journaledUid === null && sameHardware(seen.value.hardware, options.hardware)) {

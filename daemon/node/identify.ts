@@ -30,9 +30,13 @@ export async function identify(
   const { local, log, fail, store } = base
   for (;;) {
     const known = local.node
-    const asked = askStore(base, hardware)
-    const patience =
-      known === null ? asked : Promise.race([asked, systemClock.sleep(STORE_PATIENCE_MS).then(() => null)])
+    let contested = false
+    const asked = askStore(base, hardware, () => {
+      contested = true
+    })
+    // A store that does answer, and says that another machine has our name, is heard to the end.
+    const away = systemClock.sleep(STORE_PATIENCE_MS).then(() => (contested ? asked : null))
+    const patience = known === null ? asked : Promise.race([asked, away])
     try {
       const identified = await patience
       if (identified !== null) return identified
@@ -55,7 +59,7 @@ export async function identify(
   }
 }
 
-async function askStore(base: Base, hardware: string): Promise<Identified> {
+async function askStore(base: Base, hardware: string, contested: () => void = () => {}): Promise<Identified> {
   const { config, local, store, boot, log } = base
   const clusterUid = await bindCluster(local.node?.clusterUid ?? null, { store, random: systemRandom })
   const identity = await establishIdentity(
@@ -72,6 +76,7 @@ async function askStore(base: Base, hardware: string): Promise<Identified> {
       clock: systemClock,
       random: systemRandom,
       log,
+      contested,
       remember: uid => local.append({ t: 'node', uid, name: config.nodeName, clusterUid }),
     },
   )

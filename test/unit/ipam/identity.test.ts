@@ -24,6 +24,8 @@ class Machine {
     this.store = new MemoryStore({}, { cluster: rig.cluster, clock: rig.clock })
   }
 
+  contested = false
+
   /** What became of it after `withinMs`. */
   async establish(name: string, withinMs = 60_000): Promise<Identity | string> {
     const { clock, random } = this.#rig
@@ -36,6 +38,9 @@ class Machine {
         clock,
         random,
         log: silentLog,
+        contested: () => {
+          this.contested = true
+        },
         remember: async uid => {
           this.remembered.push(uid)
           this.journaledUid = uid
@@ -135,6 +140,14 @@ test('rule 14: a machine that is silent is replaced under a new UID, which inher
   assert.is.not(next, identity.uid)
   assert.is(liveness(rig, identity.uid)?.removed?.endsWith, 'return')
   assert.equal(second.remembered, [next])
+})
+
+test('whoever waits hears at once that another machine is being watched, and else never', async () => {
+  const { rig, first } = await living()
+  assert.not.ok(first.contested)
+  const second = new Machine(rig, 'hw-2')
+  assert.is(await second.establish('n', 100), 'still waiting')
+  assert.ok(second.contested)
 })
 
 test('rule 14: a heartbeat at the last instant makes the taking fail', async () => {
