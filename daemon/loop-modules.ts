@@ -30,7 +30,7 @@ export interface LoopOptions {
 
 export const LOOP: LoopOptions = {
   gatherMs: 50,
-  ownGatherMs: 500,
+  ownGatherMs: 200,
   resyncMs: 60_000,
   sysctlMs: 500,
   acceptMs: 15_000,

@@ -34,7 +34,7 @@ const EXTERNAL = ['koffi', 'raw-socket', 'bun', 'esbuild']
  * threads share one arena of malloc, and give back what they free.
  */
 const NODE_FLAGS: Record<string, string> = {
-  twilld: '--max-semi-space-size=1 --v8-pool-size=1',
+  twilld: '--max-semi-space-size=1 --v8-pool-size=1 --optimize-for-size',
   twillctl: '',
 }
 const ENVIRONMENT: Record<string, string> = {

@@ -12,19 +12,29 @@ import type { DesiredRoute, DesiredSysctl, RoutingState } from '../../routing/st
 import { overlayState } from '../../routing/vxlan/desired.ts'
 import { podMtu } from '../../routing/vxlan/vtep.ts'
 import type { AttachmentFacts, Facts, SelfFacts } from './facts.ts'
-import { gatewayV4, heldBy, hostEnd, hostEndAddresses, isIdle, podNeighbours, podRoutes } from './pods.ts'
+import {
+  gatewayV4,
+  heldBy,
+  hostEnd,
+  hostEndAddresses,
+  isIdle,
+  podNeighbours,
+  podRoutes,
+  routeSource,
+} from './pods.ts'
 import type { DesiredState } from './state.ts'
 
 export function desired(facts: Facts): DesiredState {
   const idle = facts.attachments.filter(isIdle)
   const overlay = facts.complete ? overlayOf(facts) : NOTHING
   const v6 = forwardsIpv6(facts)
+  const sources = { 4: routeSource(facts.self, 4), 6: routeSource(facts.self, 6) }
   return {
     complete: facts.complete,
     links: overlay.links,
     hostEnds: idle.map(hostEnd),
     addresses: [gatewayV4('lo'), ...overlay.addresses, ...podAddresses(idle, facts.self)],
-    routes: uniqueRoutes([...overlay.routes, ...idle.flatMap(each => podRoutes(each, facts.self))]),
+    routes: uniqueRoutes([...overlay.routes, ...idle.flatMap(each => podRoutes(each, sources))]),
     neighbours: [...overlay.neighbours, ...idle.flatMap(podNeighbours)],
     fdb: overlay.fdb,
     sysctls: [...forwarding(v6), ...overlay.sysctls],

@@ -35,9 +35,13 @@ export function hostEnd({ id, hostInterface, mtu }: AttachmentFacts): HostEnd {
   return { attachmentId: id, device: hostInterface, alias: `${POD_ALIAS_PREFIX}${id}`, mtu }
 }
 
-export function podRoutes(attachment: AttachmentFacts, self: SelfFacts): DesiredRoute[] {
+/** @param sources of routeSource, worked out once for all pods */
+export function podRoutes(
+  attachment: AttachmentFacts,
+  sources: Readonly<Record<Family, string | null>>,
+): DesiredRoute[] {
   return attachment.addresses.map(({ family, address }) => {
-    const src = routeSource(self, family)
+    const src = sources[family]
     return {
       family,
       dst: hostPrefix(family, address),

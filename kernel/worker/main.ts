@@ -54,7 +54,7 @@ function podsJobs(libc: Libc): PodsJobs {
 function nodeJobs(libc: Libc, monitor: Monitor): NodeJobs {
   const socket = new NetlinkSocket({ protocol: NETLINK_ROUTE }, { libc })
   const netfilter = new NetlinkSocket({ protocol: NETLINK_NETFILTER }, { libc })
-  const state = new NetworkState({}, { socket })
+  const state = new NetworkState({}, { socket, clock: systemClock })
   const executor = new StepExecutor({}, { socket })
   const acceptChains = new AcceptChains({}, { socket: netfilter })
   return {
@@ -69,6 +69,7 @@ function nodeJobs(libc: Libc, monitor: Monitor): NodeJobs {
     ensureAcceptChains: chains => acceptChains.ensure(chains),
     readForeignFilters: () => acceptChains.foreignFilters(),
     reapLinks: addresses => reapPods({ route: socket, netfilter }, addresses),
+    askPodMacs: () => monitor.askPodMacs(),
     watch: ports => {
       monitor.start([...ports, socket.portId, netfilter.portId])
       waitForEver(monitor)

@@ -1,0 +1,59 @@
+/** `npm run bench attach` works and prints a row for every goal. Its figures are of no worth here, and not looked at. */
+import { spawnSync } from 'node:child_process'
+import { readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+import { ROOT } from '../../hack/rig/layout.ts'
+
+const test = suite('bench')
+
+const GOALS = [
+  /^ADD, twill {2}.*bridge 1\.1\.1 .* ≤ 0\.25 x +(yes|NO)$/m,
+  /^ADD, twill {2}.*ptp 1\.1\.1 .* ≤ 0\.3 x +(yes|NO)$/m,
+  /^DEL, twill {2}.*bridge 1\.1\.1 .* ≤ 0\.1 x +(yes|NO)$/m,
+  /^burst of ADDs, twill {2}.*bridge 1\.1\.1 .* ≤ 0\.25 x +(yes|NO)$/m,
+  /^burst of DELs, twill {2}.*bridge 1\.1\.1 .* ≤ 0\.3 x +(yes|NO)$/m,
+  /^churn of ADDs and DELs, twill {2}.*bridge 1\.1\.1 /m,
+  /^DEL, then ADD of the same container, twill {2}.*bridge 1\.1\.1 /m,
+  /^ADD, twill-offline {2}.*bridge 1\.1\.1 /m,
+  /^VERSION, twill {2}.*\/bin\/true .* ≤ 2 x +(yes|NO)$/m,
+  /^the daemon's share of ADD {2}.*kernel floor .* ≤ 1\.5 x +(yes|NO)$/m,
+  /^ADD with 12 pods, twill {2}.*with none .* ≤ 1\.15 x +(yes|NO)$/m,
+  /^ADD with 12 pods, bridge 1\.1\.1 {2}.*with none /m,
+  /^etcd transactions for 6 pods .* ≤ 10 +(yes|NO)$/m,
+  /^twilld resident, idle .* ≤ 90 MiB +(yes|NO)$/m,
+  /^twilld resident, after 12 pods .* ≤ 110 MiB +(yes|NO)$/m,
+  /^VXLAN, TCP throughput .*host routes .* ≥ 0\.9 x +(yes|NO)$/m,
+  /^VXLAN, request and response .*host routes .* ≤ 1\.35 x +(yes|NO)$/m,
+]
+
+test('the bench prints every figure that has a goal, and leaves nothing', () => {
+  const before = rigs()
+  const bench = spawnSync(join(ROOT, 'hack/bench'), ['attach', '--quick'], {
+    encoding: 'utf8',
+    timeout: 280_000,
+  })
+  assert.is(bench.status, 0, bench.stdout + bench.stderr)
+  for (const goal of GOALS) assert.match(bench.stdout, goal)
+  assert.match(bench.stdout, /^\d+ of 17 goals are met$/m)
+  assert.match(bench.stdout, /reference plugins 1\.9\.1: not measured: /)
+  assert.equal(rigs(), before)
+})
+
+/** Of benches that have ended: other rigs may stand. */
+function rigs(): string[] {
+  try {
+    return readdirSync('/run/twill-rig').filter(name => name.startsWith('bench-'))
+  } catch {
+    return []
+  }
+}
+
+test('a bench that does not exist is refused with how to call it', () => {
+  const bench = spawnSync(join(ROOT, 'hack/bench'), ['nothing'], { encoding: 'utf8' })
+  assert.is(bench.status, 2)
+  assert.match(bench.stderr, /usage: npm run bench attach/)
+})
+
+test.run()
