@@ -12,7 +12,7 @@ import { attachmentId } from '../../cni-bin/attachment-id.ts'
 import type { HeldAddress, Holder, Ipam } from '../../ipam/ipam.ts'
 import type { Kernel, NetnsRef, SetElement } from '../../kernel/kernel.ts'
 import type { Family } from '../../lib/address.ts'
-import type { Clock, Random } from '../../lib/clock.ts'
+import type { Clock, Random, Timer } from '../../lib/clock.ts'
 import { messageOf, TwillError } from '../../lib/errors.ts'
 import { faultPoint } from '../../lib/fault.ts'
 import type { Log } from '../../lib/log.ts'
@@ -64,14 +64,24 @@ export interface AttachmentsModules {
   readonly over: () => void
 }
 
+/** What the kernel would not let us take down is tried again after this. */
+const DETACH_RETRY_MS = 5_000
+
 export class Attachments {
   readonly #boot: string
+  readonly #detachRetryMs: number
   readonly #modules: AttachmentsModules
   readonly #queue = new KeyedQueue()
   readonly #reaper: Reaper
+  /** Attachments that could not be taken down, until they are tried again. */
+  readonly #retries = new Map<string, Timer>()
 
-  constructor(options: { boot: string; reapDelayMs: number }, modules: AttachmentsModules) {
+  constructor(
+    options: { boot: string; reapDelayMs: number; detachRetryMs?: number },
+    modules: AttachmentsModules,
+  ) {
     this.#boot = options.boot
+    this.#detachRetryMs = options.detachRetryMs ?? DETACH_RETRY_MS
     this.#modules = modules
     this.#reaper = new Reaper(
       { delayMs: options.reapDelayMs },
@@ -120,7 +130,7 @@ export class Attachments {
           interface: request.ifName,
         },
       )
-    if (known.state !== 'detaching') await this.#detach(known)
+    await this.#takeDown(known)
     await this.#reaper.gone(id)
   }
 
@@ -180,14 +190,14 @@ export class Attachments {
     return registry.get(attachment.id) as Attachment
   }
 
-  /** After a failure: the kernel may have been touched or not, the journal has the intent. */
+  /** Of what was begun and not ended: the kernel may have been touched or not, the journal has the intent. */
   async #undo(attachment: Attachment): Promise<void> {
     try {
       await this.#detach(attachment)
     } catch (error) {
       this.#modules.log.error(
         { id: attachment.id, error: messageOf(error) },
-        'a failed ADD could not be undone; the reconcile loop goes on with it',
+        'what was half-done could not be undone yet; it is tried again',
       )
     }
   }
@@ -199,24 +209,57 @@ export class Attachments {
       faultPoint('del.received')
       const known = this.#modules.registry.get(id)
       if (known === undefined || known.begunBoottimeMs >= begunBeforeBoottimeMs) return
-      if (known.state !== 'detaching') await this.#detach(known)
+      await this.#takeDown(known)
     })
   }
 
-  /** Its address is no longer this node's (ADDRESSES.md rule 15). */
+  /** Its address is no longer this node's (ADDRESSES.md rule 15). Never rejects: what fails is tried again. */
   cutOff(id: string): Promise<void> {
     return this.#queue.run(id, async () => {
       const known = this.#modules.registry.get(id)
       if (known === undefined || known.state === 'detaching') return
-      this.#modules.log.error(
+      const { log } = this.#modules
+      log.error(
         { id, addresses: known.addresses.map(({ address }) => address), pod: known.pod },
         'a pod is cut off: its addresses are no longer of this node',
       )
-      await this.#detach(known)
+      await this.#detach(known).catch(error =>
+        log.error({ id, error: messageOf(error) }, 'a pod could not be cut off yet; it is tried again'),
+      )
     })
   }
 
+  /** One that waits for its link's deletion is down already; one whose detaching failed is not. */
+  async #takeDown(known: Attachment): Promise<void> {
+    if (known.state !== 'detaching' || !this.#reaper.has(known.id)) await this.#detach(known)
+  }
+
   async #detach(attachment: Attachment): Promise<void> {
+    try {
+      await this.#detachNow(attachment)
+    } catch (error) {
+      this.#retryLater(attachment.id)
+      throw error
+    }
+  }
+
+  /** Nobody may ask for it again: the runtime of an ADD that failed, say. */
+  #retryLater(id: string): void {
+    const { clock, registry, log } = this.#modules
+    const retry = () =>
+      this.#queue.run(id, async () => {
+        const known = registry.get(id)
+        if (known?.state === 'detaching') await this.#takeDown(known)
+      })
+    this.#retries.get(id)?.cancel()
+    const timer = clock.setTimer(this.#detachRetryMs, () => {
+      this.#retries.delete(id)
+      retry().catch(error => log.error({ id, error: messageOf(error) }, 'a pod could not be taken down yet'))
+    })
+    this.#retries.set(id, timer)
+  }
+
+  async #detachNow(attachment: Attachment): Promise<void> {
     const { kernel, registry, node, elements, log } = this.#modules
     await registry.detaching(attachment.id).catch(error => {
       log.warn(
@@ -246,21 +289,35 @@ export class Attachments {
 
   /**
    * What the journal of an earlier run holds: attached ones of this boot stay, halves are undone or finished, those
-   * of an earlier boot are dead pods (rule 17), whose namespaces went with it.
+   * of an earlier boot are dead pods (rule 17), whose namespaces went with it. What fails of one pod is tried again
+   * later: it must not keep the daemon from the others.
    */
   async recover(): Promise<{ kept: number; undone: number; dead: number }> {
     const count = { kept: 0, undone: 0, dead: 0 }
     for (const attachment of this.#modules.registry.all()) {
       if (attachment.boot !== this.#boot) {
-        await this.#finish(attachment.id)
+        await this.#bury(attachment)
         count.dead++
       } else if (attachment.state === 'attached') count.kept++
       else {
-        await this.#queue.run(attachment.id, () => this.#detach(attachment))
+        await this.#queue.run(attachment.id, () => this.#undo(attachment))
         count.undone++
       }
     }
     return count
+  }
+
+  async #bury({ id, addresses }: Attachment): Promise<void> {
+    try {
+      await this.#finish(id)
+    } catch (error) {
+      this.#modules.log.error({ id, error: messageOf(error) }, 'a dead pod stays in the journal for now')
+      await this.#modules.registry.detaching(id).catch(() => undefined)
+      this.#reaper.add(
+        id,
+        addresses.map(({ address }) => address),
+      )
+    }
   }
 
   /** Somebody deleted the veth pair: build it again, as it was, when the pod's namespace is still the same. */
@@ -290,8 +347,10 @@ export class Attachments {
     })
   }
 
-  /** Resolves when no operation is under way and no link awaits deletion. */
+  /** Resolves when no operation is under way and no link awaits deletion. What failed is left to the next start. */
   async settled(): Promise<void> {
+    for (const timer of this.#retries.values()) timer.cancel()
+    this.#retries.clear()
     await this.#queue.idle()
     await this.#reaper.idle()
   }

@@ -47,6 +47,10 @@ export class Reaper {
     this.#schedule(this.#delayMs)
   }
 
+  has(id: string): boolean {
+    return this.#waiting.has(id)
+  }
+
   /** Resolves when the attachment's link is gone and its end recorded; at once when it does not wait here. */
   async gone(id: string): Promise<void> {
     const waiting = this.#waiting.get(id)

@@ -68,7 +68,13 @@ export class CniServer {
         socket.setTimeout(0)
         socket.removeAllListeners('data')
         socket.resume()
-        this.#answer(socket, request, gone.signal)
+        this.#answer(socket, request, gone.signal).catch(error => {
+          this.#modules.log.error(
+            { error: messageOf(error) },
+            'an answer that nobody took could not be undone',
+          )
+          socket.destroy()
+        })
       } catch (error) {
         this.#modules.log.warn({ error: messageOf(error) }, 'a request on the CNI socket was refused')
         socket.destroy()

@@ -31,6 +31,7 @@ const here = () => new AbortController().signal
 interface Faults {
   journal?: (record: JournalRecord) => void
   attach?: (spec: PodEndpointSpec) => void
+  detach?: () => void
   gate?: () => Promise<void>
 }
 
@@ -45,7 +46,7 @@ function bed(faults: Faults = {}, attachments: Attachment[] = [], cookie = 'cook
   }
   const registry = new Registry({ attachments: new Map(attachments.map(a => [a.id, a])) }, { journal })
   const service = new Attachments(
-    { boot: 'boot:1', reapDelayMs: 1 },
+    { boot: 'boot:1', reapDelayMs: 1, detachRetryMs: 20 },
     {
       registry,
       clock: systemClock,
@@ -75,6 +76,7 @@ function bed(faults: Faults = {}, attachments: Attachment[] = [], cookie = 'cook
         },
         async detachPod(_: PodDetachSpec) {
           said.push('kernel detach')
+          faults.detach?.()
         },
         async reapLinks(addresses) {
           said.push(`reap ${addresses}`)
@@ -194,7 +196,7 @@ test('a container restarted under its id, in another namespace, without DEL: the
   }
   const { service, said } = bed({}, [stale])
   await service.add(request, here())
-  assert.equal(said.slice(0, 5), ['journal detach', 'kernel detach', 'reap', 'journal gone', 'release'])
+  assert.equal(said.slice(0, 5), ['journal detach', 'kernel detach', 'reap ', 'journal gone', 'release'])
   assert.is(said.at(-1), 'recorded')
 })
 
@@ -275,6 +277,91 @@ test('recovery: halves are undone or finished, the dead of an earlier boot forgo
     registry.all().map(attachment => attachment.id),
     ['living'],
   )
+})
+
+const kernelSaysNo = () => {
+  throw new TwillError('kernel.failed', 'no')
+}
+
+test('a DEL that failed is not taken for done: the next one does it', async () => {
+  const faults: Faults = { detach: kernelSaysNo }
+  const { service, held, registry } = bed(faults)
+  await service.add(request, here())
+  await failure(service.del(request))
+  await failure(service.del(request))
+  delete faults.detach
+  await service.del(request)
+  await service.settled()
+  assert.is(held.size, 0)
+  assert.is(registry.get(id), undefined)
+})
+
+test('an ADD after a DEL that failed begins with it, and takes no address of it', async () => {
+  const faults: Faults = { detach: kernelSaysNo }
+  const { service, said } = bed(faults)
+  await service.add(request, here())
+  await failure(service.del(request))
+  delete faults.detach
+  said.length = 0
+  await service.add(request, here())
+  assert.equal(said.slice(0, 3), ['journal detach', 'kernel detach', 'reap 10.0.0.1'])
+})
+
+/** Waits for what comes about by itself. */
+async function eventually(what: string, holds: () => boolean): Promise<void> {
+  for (let i = 0; i < 500 && !holds(); i++) await systemClock.sleep(10)
+  assert.ok(holds(), what)
+}
+
+test('what could not be taken down is tried again though nobody asks: after an ADD, a cut, at a start', async () => {
+  const faults: Faults = { detach: kernelSaysNo, attach: kernelSaysNo }
+  const failed = bed(faults)
+  assert.ok(isTwillError(await failure(failed.service.add(request, here())), 'kernel.failed'))
+  assert.is(failed.held.size, 1)
+
+  const cutFaults: Faults = { detach: kernelSaysNo }
+  const cut = bed(cutFaults)
+  await cut.service.add(request, here())
+  await cut.service.cutOff(id)
+  const half = cut.registry.get(id) as Attachment
+
+  const startFaults: Faults = { detach: kernelSaysNo }
+  const started = bed(startFaults, [half])
+  assert.equal(await started.service.recover(), { kept: 0, undone: 1, dead: 0 })
+
+  for (const each of [faults, cutFaults, startFaults]) delete each.detach
+  for (const { registry } of [failed, cut, started])
+    await eventually('it is gone', () => registry.get(id) === undefined)
+})
+
+test('a journal that cannot be written at a start keeps no daemon from starting', async () => {
+  let full = true
+  const dead: Attachment = {
+    ...request,
+    id,
+    netnsCookie: 'cookie-0',
+    hostInterface: 'twl000000000001',
+    podMac: '02:00:00:00:00:01',
+    mtu: 1450,
+    addresses: [],
+    boot: 'boot:0',
+    begunBoottimeMs: 0,
+    since: 0,
+    state: 'attached',
+  }
+  const { service, registry } = bed(
+    {
+      journal() {
+        if (full) throw new TwillError('journal.write-failed', 'disk full')
+      },
+    },
+    [dead],
+  )
+  await service.recover()
+  assert.is(registry.get(id)?.state, 'detaching', 'the loop leaves it alone')
+  full = false
+  await service.settled()
+  assert.is(registry.get(id), undefined)
 })
 
 test("a pod's new MAC is learned once", async () => {
