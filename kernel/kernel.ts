@@ -248,7 +248,10 @@ export type KernelEvent =
     }
   /** The receive buffer overflowed, or the monitor restarted: anything may have changed. */
   | { type: 'overflow' }
-  /** A link's MAC changed in a namespace known by NETLINK_LISTEN_ALL_NSID; `hostIndex` is its veth peer here. */
+  /**
+   * MAC of the far end of our own link `hostIndex`: of each when a watch begins, then of those that change. Told
+   * only of what that link itself says is its peer, since a pod can make links that say they are another's.
+   */
   | { type: 'pod-mac'; hostIndex: number; mac: string }
 
 // ---------------------------------------------------------------- the interface

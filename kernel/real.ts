@@ -132,6 +132,8 @@ class ThreadedKernel implements Kernel {
 
   watch(listener: (event: KernelEvent) => void) {
     this.#listeners.add(listener)
+    // A thread that has died is reported by itself.
+    this.#node.run('askPodMacs').catch(() => undefined)
     return {
       close: async () => {
         this.#listeners.delete(listener)

@@ -8,18 +8,21 @@
  * `wakeFd` is written, or after a quarter of a second, since a thread in poll cannot be ended. (koffi's own poll
  * handles crash when a worker thread collects garbage.)
  *
- * Invariant: after an overflow (ENOBUFS) everything may have changed, and the listener is told so. Trap: tracked
- * neighbours change state all the time; only permanent entries and disappearances count.
+ * Invariants: after an overflow (ENOBUFS) everything may have changed, and the listener is told so. A MAC is told
+ * only of what the node's own link says is its other end: root in a pod makes veths of any index, and as many
+ * changes as it likes, which is why pods' messages are gathered, and taken so many at a time.
+ * Trap: tracked neighbours change state all the time; only permanent entries and disappearances count.
  */
 import { readSync } from 'node:fs'
 import type { Clock } from '../../lib/clock.ts'
 import type { KernelEvent } from '../kernel.ts'
 import { forEachAttribute, readString } from '../netlink/attributes.ts'
 import * as c from '../netlink/constants.ts'
+import { Datagram } from '../netlink/datagram.ts'
 import { errnoName, kernelFailed, type Libc } from '../netlink/libc.ts'
-import { readLink } from '../netlink/links.ts'
+import { type LinkRecord, readLink, writeDumpLinks, writeGetLink, writeGetPeer } from '../netlink/links.ts'
 import { forEachMessage, type NetlinkMessage, NetlinkSocket } from '../netlink/socket.ts'
-import { NFT_TABLE } from '../ownership.ts'
+import { NFT_TABLE, POD_LINK_PREFIX } from '../ownership.ts'
 import { MessageReceiver } from './receiver.ts'
 
 export interface MonitorOptions {
@@ -38,6 +41,16 @@ export interface MonitorModules {
 interface Source {
   readonly socket: NetlinkSocket
   readonly visit: (message: NetlinkMessage, netnsId: number | null) => void
+  /** Messages were lost. */
+  readonly overflowed: () => void
+}
+
+/** What a veth in another namespace says of itself: not to be believed. */
+interface PeerClaim {
+  readonly hostIndex: number
+  readonly podIndex: number
+  readonly netnsId: number
+  readonly mac: string
 }
 
 /** In order of strangeness. What the kernel does by itself comes from port 0: also what follows from our own calls. */
@@ -50,6 +63,8 @@ const POLLIN = 1
 const EFD_NONBLOCK_CLOEXEC = 0o2004000
 const LONGEST_WAIT_MS = 250
 const RECEIVE_BUFFER_BYTES = 8 << 20
+/** Datagrams taken from one socket before the thread turns to its jobs: a pod can send them as fast as we read. */
+const DRAIN_LIMIT = 500
 /** Tables that iptables on nftables keeps: a change there may take our jumps away. */
 const FILTER_TABLE = 'filter'
 const NFPROTO_INET = 1
@@ -70,6 +85,11 @@ export class Monitor {
   readonly #changed = new Map<Domain, Author>()
   /** Index of the host end → MAC last heard of its pod end. */
   readonly #podMacs = new Map<number, string>()
+  /** By namespace and index, until the next report. */
+  readonly #claims = new Map<string, PeerClaim>()
+  #podsMissed = false
+  #requests: NetlinkSocket | null = null
+  readonly #request = new Datagram(4096)
   #ownPorts: ReadonlySet<number> = new Set()
   /** An eventfd: whoever writes eight octets to it ends a `wait`. */
   readonly wakeFd: number
@@ -104,16 +124,25 @@ export class Monitor {
     const everywhere = this.#open(c.NETLINK_ROUTE, [c.RTNLGRP_LINK])
     everywhere.setNetlinkOption(c.NETLINK_LISTEN_ALL_NSID, 1)
     const netfilter = this.#open(c.NETLINK_NETFILTER, [c.NFNLGRP_NFTABLES])
+    this.#requests = new NetlinkSocket({ protocol: c.NETLINK_ROUTE }, { libc: this.#libc })
+    const overflowed = () => this.#emit({ type: 'overflow' })
     this.#sources.push(
-      { socket: own, visit: message => this.#ownNamespace(message) },
+      { socket: own, visit: message => this.#ownNamespace(message), overflowed },
       {
         socket: everywhere,
         visit: (message, netnsId) => {
-          if (netnsId !== null) this.#otherNamespace(message)
+          if (netnsId !== null) this.#otherNamespace(message, netnsId)
         },
+        overflowed: () => this.askPodMacs(),
       },
-      { socket: netfilter, visit: message => this.#nftables(message) },
+      { socket: netfilter, visit: message => this.#nftables(message), overflowed },
     )
+  }
+
+  /** Every pod's MAC is told with the next report, whatever was told before. */
+  askPodMacs(): void {
+    this.#podsMissed = true
+    this.#dueMs ??= this.#clock.boottimeMs() + this.#condenseMs
   }
 
   /** Blocks, as the header says, and reports what is due. */
@@ -143,16 +172,15 @@ export class Monitor {
     return socket
   }
 
-  #drain({ socket, visit }: Source): void {
-    for (;;) {
+  #drain({ socket, visit, overflowed }: Source): void {
+    for (let i = 0; i < DRAIN_LIMIT; i++) {
       const received = this.#receiver.receive(socket.fd)
       if ('errno' in received) {
         const name = errnoName(received.errno)
         if (name === 'EAGAIN') return
         if (name === 'EINTR') continue
         if (name !== 'ENOBUFS') throw kernelFailed('monitor', received.errno, '')
-        this.#podMacs.clear()
-        this.#emit({ type: 'overflow' })
+        overflowed()
       } else forEachMessage(received.bytes, received.size, message => visit(message, received.netnsId))
     }
   }
@@ -174,13 +202,49 @@ export class Monitor {
       this.#mark('neighbour', message.port)
   }
 
-  /** A veth whose peer is ours says so by its link index; what it was before is only known if we heard it. */
-  #otherNamespace(message: NetlinkMessage): void {
+  /** A veth whose peer is ours says so by its link index. */
+  #otherNamespace(message: NetlinkMessage, netnsId: number): void {
     if (message.type !== c.RTM_NEWLINK) return
-    const { kind, peerIndex, mac } = readLink(message)
-    if (kind !== 'veth' || peerIndex === null || mac === null || this.#podMacs.get(peerIndex) === mac) return
-    this.#podMacs.set(peerIndex, mac)
-    this.#emit({ type: 'pod-mac', hostIndex: peerIndex, mac })
+    const { kind, index, peerIndex, peerNetnsId, mac } = readLink(message)
+    if (kind !== 'veth' || peerIndex === null || peerNetnsId === null || mac === null) return
+    this.#claims.set(`${netnsId} ${index}`, { hostIndex: peerIndex, podIndex: index, netnsId, mac })
+    this.#dueMs ??= this.#clock.boottimeMs() + this.#condenseMs
+  }
+
+  #reportPods(): void {
+    const claims = [...this.#claims.values()]
+    this.#claims.clear()
+    if (this.#podsMissed) this.#reportAllPods()
+    for (const claim of claims)
+      if (this.#podMacs.get(claim.hostIndex) !== claim.mac && this.#isTrue(claim))
+        this.#reportPod(claim.hostIndex, claim.mac)
+  }
+
+  /** The node's own link is asked, which only root on the node can change. */
+  #isTrue({ hostIndex, podIndex, netnsId }: PeerClaim): boolean {
+    const host = this.#get(writeGetLink(this.#request.reset(), hostIndex))
+    return host !== null && isHostEnd(host) && host.peerIndex === podIndex && host.peerNetnsId === netnsId
+  }
+
+  #reportAllPods(): void {
+    this.#podsMissed = false
+    this.#podMacs.clear()
+    const socket = this.#requests as NetlinkSocket
+    for (const host of socket.dump('read host ends', writeDumpLinks(this.#request), readLink)) {
+      if (!isHostEnd(host) || host.peerIndex === null || host.peerNetnsId === null) continue
+      const pod = this.#get(writeGetPeer(this.#request.reset(), host.peerIndex, host.peerNetnsId))
+      if (pod?.mac != null) this.#reportPod(host.index, pod.mac)
+    }
+  }
+
+  #reportPod(hostIndex: number, mac: string): void {
+    this.#podMacs.set(hostIndex, mac)
+    this.#emit({ type: 'pod-mac', hostIndex, mac })
+  }
+
+  #get(request: Datagram): LinkRecord | null {
+    const reply = (this.#requests as NetlinkSocket).execute(request)[0]?.replies[0]
+    return reply === undefined ? null : readLink(reply)
   }
 
   #nftables(message: NetlinkMessage): void {
@@ -204,6 +268,7 @@ export class Monitor {
 
   #report(): void {
     this.#dueMs = null
+    this.#reportPods()
     const changed = [...this.#changed]
     this.#changed.clear()
     for (const [domain, author] of changed) {
@@ -212,6 +277,8 @@ export class Monitor {
     }
   }
 }
+
+const isHostEnd = ({ kind, name }: LinkRecord): boolean => kind === 'veth' && name.startsWith(POD_LINK_PREFIX)
 
 /** Name of the table that an nftables message (struct nfgenmsg, 4 octets, then attributes) belongs to. */
 function tableOf(message: NetlinkMessage): string | null {

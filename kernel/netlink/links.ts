@@ -39,6 +39,12 @@ export function writeGetLink(request: Datagram, link: string | number): Datagram
   return request.attrU32(c.IFLA_EXT_MASK, c.RTEXT_FILTER_SKIP_STATS)
 }
 
+/** A link in the namespace that the socket's own knows under this number (Linux 4.15, RTM_GETLINK with IFLA_TARGET_NETNSID). */
+export function writeGetPeer(request: Datagram, index: number, netnsId: number): Datagram {
+  writeLinkHeader(request.begin(c.RTM_GETLINK, 0), index)
+  return request.attrU32(c.IFLA_TARGET_NETNSID, netnsId).attrU32(c.IFLA_EXT_MASK, c.RTEXT_FILTER_SKIP_STATS)
+}
+
 export function writeDeleteLink(request: Datagram, index: number): Datagram {
   return writeLinkHeader(request.begin(c.RTM_DELLINK, 0), index)
 }

@@ -5,7 +5,7 @@
  * Trap: setns moves the calling thread only, so this must run on one thread and never across an await; and a
  * thread that cannot come back would do its next work on a pod's network, so the process ends at once.
  */
-import { closeSync, fstatSync, openSync } from 'node:fs'
+import { closeSync, constants, fstatSync, openSync } from 'node:fs'
 import { isTwillError, messageOf, TwillError } from '../../lib/errors.ts'
 import type { NetnsRef } from '../kernel.ts'
 import { CLONE_NEWNET, SO_NETNS_COOKIE, SOL_SOCKET } from '../netlink/constants.ts'
@@ -103,7 +103,8 @@ export function isNamespaceAbsent(error: unknown): boolean {
 
 function openPath(path: string): number {
   try {
-    return openSync(path, 'r')
+    // A pipe would keep this thread, and with it every pod of the node, waiting for a writer.
+    return openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
   } catch (error) {
     throw new TwillError(
       'kernel.netns-gone',

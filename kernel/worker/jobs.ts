@@ -50,6 +50,8 @@ export interface NodeJobs {
   ensureAcceptChains: Sync<Kernel['ensureAcceptChains']>
   readForeignFilters: Sync<Kernel['readForeignFilters']>
   reapLinks: Sync<Kernel['reapLinks']>
+  /** Every pod's MAC is reported soon. */
+  askPodMacs(): void
   /** Begins to report; `ports` are those of our other sockets. */
   watch(ports: readonly number[]): void
 }

@@ -1,0 +1,92 @@
+/** What root in a pod may do to its own namespace, and what that must not do to the node or to other pods. Needs root. */
+import { setTimeout as sleep } from 'node:timers/promises'
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import type { KernelEvent, NetnsRef } from '../../kernel/kernel.ts'
+import { enterOwnNamespaces, podSpec, realWorld, refOf, sh } from './kernel-world.ts'
+
+enterOwnNamespaces()
+const world = await realWorld()
+const { kernel } = world
+test.after(() => kernel.close())
+
+const inside = (pod: string, command: string) => sh(`ip netns exec ${pod} sh -ec '${command}'`)
+
+/** Runs `work`, gives the kernel time to tell, and answers which MACs were heard of. */
+async function macsHeard(work: () => void): Promise<{ hostIndex: number; mac: string }[]> {
+  const events: KernelEvent[] = []
+  const watch = kernel.watch(event => events.push(event))
+  work()
+  await sleep(500)
+  await watch.close()
+  return events.flatMap(event =>
+    event.type === 'pod-mac' ? [{ hostIndex: event.hostIndex, mac: event.mac }] : [],
+  )
+}
+
+test('a pod that takes IPv6 away from its interface (MTU under 1280) is detached like any other', async () => {
+  const netns = world.addNamespace('twxlow')
+  const spec = podSpec(1, netns)
+  const { netnsCookie } = await kernel.attachPod(spec, [])
+  inside('twxlow', 'ip link set eth0 mtu 1000')
+  await kernel.detachPod({ ...spec, netnsCookie }, [])
+  await kernel.detachPod({ ...spec, netnsCookie }, [])
+  assert.equal((await kernel.reapLinks([])).deleted, [spec.hostInterface])
+})
+
+test('a pod cannot pass a veth of its own off as the far end of another pod', async () => {
+  const victim = await kernel.attachPod(podSpec(2, world.addNamespace('twxvictim')), [])
+  await kernel.attachPod(podSpec(3, world.addNamespace('twxthief')), [])
+  const forged = '02:00:00:00:66:66'
+  const heard = await macsHeard(() => {
+    // IFLA_LINK of a veth is its peer's index, in whatever namespace that is, and indices can be asked for.
+    inside(
+      'twxthief',
+      `ip link add forged address ${forged} type veth peer name other index ${victim.hostIndex}`,
+    )
+    inside('twxthief', 'ip link set forged address 02:00:00:00:66:67; ip link set forged up')
+  })
+  assert.equal(
+    heard.filter(({ hostIndex, mac }) => hostIndex === victim.hostIndex && mac !== victim.podMac),
+    [],
+  )
+})
+
+test('whoever begins to watch hears of MACs that changed before', async () => {
+  const pod = await kernel.attachPod(podSpec(5, world.addNamespace('twxearlier')), [])
+  await macsHeard(() => inside('twxearlier', 'ip link set eth0 address 02:00:00:00:77:77'))
+  const heard = await macsHeard(() => undefined)
+  assert.ok(heard.some(({ hostIndex, mac }) => hostIndex === pod.hostIndex && mac === '02:00:00:00:77:77'))
+})
+
+test('a pod that changes its MAC all the time is heard of now and then, and last of what it has last', async () => {
+  const pod = await kernel.attachPod(podSpec(4, world.addNamespace('twxflap')), [])
+  const heard = await macsHeard(() => {
+    const many = Array.from(
+      { length: 400 },
+      (_, i) => `link set eth0 address 02:00:00:01:${hex(i >> 8)}:${hex(i & 255)}`,
+    )
+    sh(`ip -n twxflap -b - <<'END'\n${many.join('\n')}\nEND`)
+  })
+  const ours = heard.filter(({ hostIndex }) => hostIndex === pod.hostIndex)
+  assert.is(ours.at(-1)?.mac, '02:00:00:01:01:8f')
+  assert.ok(ours.length < 100, `heard ${ours.length} times`)
+})
+
+const hex = (octet: number) => octet.toString(16).padStart(2, '0')
+
+test('a path that is a pipe is refused and keeps nobody waiting', async () => {
+  sh('mkfifo /run/netns/twxpipe')
+  const pipe: NetnsRef = refOf('/run/netns/twxpipe')
+  const refused = await Promise.race([
+    kernel.netnsCookie(pipe).then(
+      () => 'entered',
+      () => 'refused',
+    ),
+    sleep(5000, 'stuck'),
+  ])
+  if (refused === 'stuck') sh('exec 3<>/run/netns/twxpipe; sleep 0.2')
+  assert.is(refused, 'refused')
+})
+
+test.run()
