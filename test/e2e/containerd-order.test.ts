@@ -59,7 +59,7 @@ function order(name: string, happens: (pod: RuntimePod) => Promise<void>): void 
   })
 }
 
-order('as kubelet does: container stopped, removed; sandbox stopped, removed', async pod => {
+order('CNI-194 as kubelet does: container stopped, removed; sandbox stopped, removed', async pod => {
   await client.stopContainer(pod.container)
   await client.removeContainer(pod.container)
   await client.stopSandbox(pod.sandbox)

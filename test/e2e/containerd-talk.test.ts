@@ -50,7 +50,7 @@ test('CNI-264 the network is ready for the runtime when the daemon is, and not b
   for (const node of NODES) clean.set(node, await settledState(rig, node))
 })
 
-test('CNI-079 CNI-119 containers on two nodes reach each other over IPv4 and IPv6, as soon as they run', async () => {
+test('CNI-002 CNI-079 CNI-119 containers on two nodes reach each other over IPv4 and IPv6, as soon as they run', async () => {
   one = await runPod(client('node1'), 'one')
   two = await runPod(client('node2'), 'two')
   for (const address of two.addresses) await reads(one, address, 'I am two\n')

@@ -160,7 +160,7 @@ withContainer('CNI-031 CNI-032 the interface has the very name asked for', async
   await container.quietly('DEL', { env: { CNI_IFNAME: 'net7' } })
 })
 
-withContainer('CNI-111 an interface of that name is refused and not damaged', async container => {
+withContainer('CNI-102 CNI-111 an interface of that name is refused and not damaged', async container => {
   await container.inside(['ip', 'link', 'add', 'eth0', 'type', 'bridge'])
   await container.inside(['ip', 'address', 'add', '192.0.2.7/24', 'dev', 'eth0'])
   const before = await container.inside(['ip', '-d', 'address'])
@@ -251,5 +251,14 @@ withContainer('CNI-028 CNI-190 container ids of any length are told apart', asyn
     await container.quietly('DEL', { env: { CNI_CONTAINERID: id, CNI_IFNAME: `if${i}` } })
   }
 })
+
+for (const form of ['twill', 'twill-offline'])
+  test(`CNI-008 ${form} needs no PATH, no HOME and no particular folder`, async () => {
+    const set = ['CNI_COMMAND=STATUS', 'CNI_PATH=/opt/cni/bin']
+    const stdin = '{"cniVersion":"1.1.0","name":"twill","type":"twill"}'
+    const bare = ['/usr/bin/env', '-i', '-C', '/proc/self', ...set, `/opt/cni/bin/${form}`]
+    const outcome = await machine().run(bare, { input: stdin })
+    assert.equal([outcome.status, outcome.stdout, outcome.stderr], [0, '', ''])
+  })
 
 test.run()
