@@ -8,7 +8,6 @@
  */
 import { ADDRESS_SPACE_KEY, livenessKey, nodeKey } from '../datastore/keys.ts'
 import { recordParser } from '../datastore/record.ts'
-import { addressSpaceRecord } from '../datastore/records/address-space.ts'
 import { livenessRecord } from '../datastore/records/liveness.ts'
 import { nodeRecord } from '../datastore/records/node.ts'
 import type { Part, SlotRecord } from '../datastore/records/slot.ts'
@@ -19,12 +18,12 @@ import { isTwillError } from '../lib/errors.ts'
 import { faultPoint } from '../lib/fault.ts'
 import type { Log } from '../lib/log.ts'
 import { KeyedQueue } from '../lib/queue.ts'
+import { isOpen, parseSpace } from './address-space.ts'
 import { type Allocator, heldAddress } from './allocator.ts'
 import { changeRecord, KEEP } from './change-record.ts'
 import { type Candidate, type ClaimablePool, chooseSlots, type SlotView } from './choose-slot.ts'
 import type { Instant, IpamJournal } from './journal-records.ts'
 import { isInDoubt, journaledSlot, newPart, newSlot, type OwnedPart, type OwnSlot } from './own-slots.ts'
-import { isOpen } from './pools.ts'
 import { claimedPart, claimPart, emptySlot, givePart, liftFences, partsOf } from './slot.ts'
 import { parseSlot } from './slot-index.ts'
 import { instantNow, laterOf } from './term.ts'
@@ -55,7 +54,6 @@ export interface OwnershipModules {
   readonly slots: SlotView
 }
 
-const parseSpace = recordParser(addressSpaceRecord)
 const parseLiveness = recordParser(livenessRecord)
 const parseNode = recordParser(nodeRecord)
 

@@ -13,8 +13,9 @@ import { type Cidr, formatCidr, parseCidr } from '../lib/address.ts'
 import type { Random } from '../lib/clock.ts'
 import { isTwillError, messageOf } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
+import { isEntryOf } from './address-space.ts'
 import type { IpamJournal, JournaledPool } from './journal-records.ts'
-import { admitPool, isEntryOf, parsePool } from './pools.ts'
+import { admitPool, parsePool } from './pools.ts'
 
 export interface KnownPool {
   readonly uid: string

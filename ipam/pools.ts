@@ -1,7 +1,6 @@
 /**
- * The life of a pool. Its CIDR is entered in `address-space` before the pool can be used, closed there before it
- * goes, and taken out only when a later list shows no part of it: so that overlapping pools are never both in
- * use, whoever writes what at the same instant.
+ * The life of a pool until its removal (pool-removal.ts). Its CIDR is entered in `address-space` before the pool can
+ * be used: so that overlapping pools are never both in use, whoever writes what at the same instant.
  *
  * A pool resource that was written around these functions is entered by the first daemon that sees it
  * (`admitPool`), or stays out as a conflict.
@@ -9,16 +8,21 @@
 import { isDeepStrictEqual } from 'node:util'
 import type { z } from 'zod'
 import { ADDRESS_SPACE_KEY, PREFIX, resourceKey } from '../datastore/keys.ts'
-import { recordParser } from '../datastore/record.ts'
-import { type AddressSpaceRecord, addressSpaceRecord } from '../datastore/records/address-space.ts'
-import { ledgerRecord } from '../datastore/records/ledger.ts'
-import { slotRecord } from '../datastore/records/slot.ts'
+import type { AddressSpaceRecord } from '../datastore/records/address-space.ts'
 import { type IPPool, ipPool, type ipPoolSpec, slotPrefixOf } from '../datastore/resources/ippool.ts'
 import { API_VERSION } from '../datastore/resources/metadata.ts'
 import type { Store } from '../datastore/store.ts'
-import { overlaps, parseCidr, sameCidr } from '../lib/address.ts'
+import { parseCidr, sameCidr } from '../lib/address.ts'
 import type { Clock, Random } from '../lib/clock.ts'
 import { TwillError } from '../lib/errors.ts'
+import {
+  emptySpace,
+  isEntryOf,
+  overlapError,
+  type PoolEntry,
+  parseSpace,
+  withEntry,
+} from './address-space.ts'
 import { changeRecord, KEEP } from './change-record.ts'
 
 export interface PoolModules {
@@ -26,8 +30,6 @@ export interface PoolModules {
   readonly random: Random
   readonly clock: Clock
 }
-
-export type PoolEntry = AddressSpaceRecord['pools'][number]
 
 export interface FirstPool {
   readonly name: string
@@ -39,10 +41,7 @@ export interface FirstPool {
 export type StoredPool = IPPool & { metadata: { uid: string } }
 
 const PLURAL = 'ippools'
-const parseSpace = recordParser(addressSpaceRecord)
-const parseLedger = recordParser(ledgerRecord)
-const parseSlot = recordParser(slotRecord)
-const poolKey = (name: string) => resourceKey(PLURAL, name)
+export const poolKey = (name: string) => resourceKey(PLURAL, name)
 
 export const parsePool = (text: string, key: string): IPPool => {
   const result = ipPool.safeParse(JSON.parse(text))
@@ -50,8 +49,6 @@ export const parsePool = (text: string, key: string): IPPool => {
   const [issue] = result.error.issues
   throw new TwillError('document.invalid', `${key}: ${issue?.path.join('.')}: ${issue?.message}`, { key })
 }
-
-const emptySpace: AddressSpaceRecord = { v: 1, pools: [], restored: null }
 
 /** Pools in the store, by name. Documents that do not parse are left out. */
 export async function listPools(store: Store): Promise<IPPool[]> {
@@ -112,28 +109,6 @@ async function enter(wanted: PoolEntry, store: Store): Promise<PoolEntry> {
 }
 
 /**
- * Pure. An entry of the same name and CIDR, left by a creation that stopped halfway, is taken over; one of
- * another CIDR is not, since its resource may be just about to appear.
- * @throws ipam.pool-overlap
- */
-export function withEntry(space: AddressSpaceRecord, wanted: PoolEntry): AddressSpaceRecord | typeof KEEP {
-  const same = space.pools.find(pool => pool.name === wanted.name)
-  if (same?.cidr === wanted.cidr && same.state === 'open') return KEEP
-  const other = same ?? space.pools.find(pool => overlaps(parseCidr(pool.cidr), parseCidr(wanted.cidr)))
-  if (other !== undefined) throw overlapError(wanted, other)
-  return { ...space, pools: [...space.pools, wanted] }
-}
-
-function overlapError(wanted: PoolEntry, other: PoolEntry): TwillError {
-  const closing = other.state === 'closed' ? ', which is being removed' : ''
-  return new TwillError(
-    'ipam.pool-overlap',
-    `IPPool ${wanted.name} (${wanted.cidr}) collides with IPPool ${other.name} (${other.cidr})${closing}`,
-    { pool: wanted.name, cidr: wanted.cidr, other: other.name, otherCidr: other.cidr },
-  )
-}
-
-/**
  * Brings the fields that may change to a pool that exists.
  * @throws document.invalid {field} when cidr or blockSize differ; resource.not-found; store.*
  */
@@ -154,7 +129,7 @@ export async function updatePool(
   return { pool: changed.value as IPPool, changed: changed.wrote }
 }
 
-const notFound = (name: string) =>
+export const notFound = (name: string) =>
   new TwillError('resource.not-found', `IPPool ${name} does not exist`, { kind: 'IPPool', name })
 
 function updated(current: IPPool, document: IPPool): IPPool {
@@ -175,143 +150,6 @@ function updated(current: IPPool, document: IPPool): IPPool {
     throw immutable('blockSize', slotPrefixOf(current), slotPrefixOf(document))
   const { uid, creationTimestamp } = current.metadata
   return { ...document, metadata: { ...document.metadata, uid, creationTimestamp } }
-}
-
-export interface DeletePoolOptions {
-  /** Take no refusal: the pool stays closed and goes once its last address is free. Call again until removed. */
-  readonly drain: boolean
-  /** How long to wait for nodes to give back parts that nobody uses. Default 10 s. */
-  readonly waitMs?: number
-}
-
-export type PoolDeletion =
-  | { readonly removed: true }
-  /** Closed; still owned are this many parts, by these node UIDs. */
-  | { readonly removed: false; readonly parts: number; readonly owners: readonly string[] }
-
-/**
- * Closes the pool, waits for its parts to come back, removes it.
- * @throws resource.not-found; resource.in-use {pods} while pods hold its addresses, unless drained (the pool is
- *   open again then); store.*
- */
-export async function deletePool(
-  name: string,
-  options: DeletePoolOptions,
-  modules: Pick<PoolModules, 'store' | 'clock'>,
-): Promise<PoolDeletion> {
-  const { store } = modules
-  const uid = await uidOf(store, name)
-  const closed = await setState(store, uid, 'closed')
-  const pods = options.drain ? 0 : await countPods(store, uid)
-  if (pods > 0) {
-    if (closed) await setState(store, uid, 'open')
-    throw new TwillError('resource.in-use', `IPPool ${name} is in use: ${pods} pods hold addresses of it`, {
-      kind: 'IPPool',
-      name,
-      pods,
-    })
-  }
-  const owners = await waitUntilFree(uid, options.waitMs ?? 10_000, modules)
-  if (owners.length > 0) return { removed: false, parts: owners.length, owners: [...new Set(owners)] }
-  await changeRecord<IPPool>(store, {
-    key: poolKey(name),
-    parse: parsePool,
-    step: current => (current?.metadata.uid === uid ? null : KEEP),
-  })
-  const left = await leave(store, uid)
-  return left.length === 0
-    ? { removed: true }
-    : { removed: false, parts: left.length, owners: [...new Set(left)] }
-}
-
-/** Of the resource, or of an entry whose resource is missing: the rest of a creation or removal that stopped. */
-async function uidOf(store: Store, name: string): Promise<string> {
-  const resource = (await store.get(poolKey(name))).entry
-  const uid = resource === null ? undefined : parsePool(resource.value, resource.key).metadata.uid
-  if (uid !== undefined) return uid
-  const { entry } = await store.get(ADDRESS_SPACE_KEY)
-  const pools = entry === null ? [] : parseSpace(entry.value, entry.key).pools
-  const found = pools.find(pool => pool.name === name)
-  if (found === undefined) throw notFound(name)
-  return found.uid
-}
-
-async function setState(store: Store, uid: string, state: PoolEntry['state']): Promise<boolean> {
-  return changeSpace(store, pools => pools.map(pool => (pool.uid === uid ? { ...pool, state } : pool)))
-}
-
-/**
- * Takes the entry out, guarded by the revision read before the list that shows no part: whoever opens the pool
- * again in between makes this start over. Returns the owners of parts that turned up, or none.
- */
-async function leave(store: Store, uid: string): Promise<string[]> {
-  for (;;) {
-    await setState(store, uid, 'closed')
-    const { entry } = await store.get(ADDRESS_SPACE_KEY)
-    const space = entry === null ? emptySpace : parseSpace(entry.value, entry.key)
-    if (entry === null || !space.pools.some(pool => pool.uid === uid)) return []
-    const owners = await ownersOf(store, uid)
-    if (owners.length > 0) return owners
-    if (isOpen(space, uid)) continue
-    const value = JSON.stringify({ ...space, pools: space.pools.filter(pool => pool.uid !== uid) })
-    const outcome = await store.commit({ key: ADDRESS_SPACE_KEY, expected: entry.modRevision, value })
-    if (outcome.committed) return []
-  }
-}
-
-async function changeSpace(store: Store, step: (pools: PoolEntry[]) => PoolEntry[]): Promise<boolean> {
-  const changed = await changeRecord<AddressSpaceRecord>(store, {
-    key: ADDRESS_SPACE_KEY,
-    parse: parseSpace,
-    step: current => {
-      const space = current ?? emptySpace
-      const pools = step(space.pools)
-      return JSON.stringify(pools) === JSON.stringify(space.pools) ? KEEP : { ...space, pools }
-    },
-  })
-  return changed.wrote
-}
-
-/** Living pods in the pool's ledgers: entries of generations that slots no longer show count for nothing. */
-async function countPods(store: Store, uid: string): Promise<number> {
-  const current = await ownedGenerations(store, uid)
-  const { entries } = await store.list(`${PREFIX.ledgers}${uid}/`)
-  let pods = 0
-  for (const entry of entries) {
-    const ledger = parseLedger(entry.value, entry.key)
-    for (const [generation, holders] of Object.entries(ledger.generations))
-      if (current.has(`${ledger.owner} ${generation}`))
-        pods += Object.values(holders).filter(holder => holder.kind === 'pod').length
-  }
-  return pods
-}
-
-async function ownedGenerations(store: Store, uid: string): Promise<Set<string>> {
-  return new Set((await ownedParts(store, uid)).map(part => `${part.owner} ${part.generation}`))
-}
-
-async function ownedParts(store: Store, uid: string) {
-  const { entries } = await store.list(`${PREFIX.slots}${uid}/`)
-  return entries.flatMap(entry => parseSlot(entry.value, entry.key).parts.filter(part => part.owner !== null))
-}
-
-/** One for each part. */
-async function ownersOf(store: Store, uid: string): Promise<string[]> {
-  return (await ownedParts(store, uid)).map(part => part.owner as string)
-}
-
-/** Owners of the parts that are still taken, one for each part, when none is or the time is up. */
-async function waitUntilFree(
-  uid: string,
-  waitMs: number,
-  { store, clock }: Pick<PoolModules, 'store' | 'clock'>,
-): Promise<string[]> {
-  const endMs = clock.boottimeMs() + waitMs
-  for (;;) {
-    const owners = await ownersOf(store, uid)
-    if (owners.length === 0 || clock.boottimeMs() >= endMs) return owners
-    await clock.sleep(200)
-  }
 }
 
 /**
@@ -399,15 +237,4 @@ export async function admitPool(pool: IPPool, modules: Pick<PoolModules, 'store'
       throw overlapError(wanted, entered)
     },
   })
-}
-
-/** Pure: is this the pool that was entered? A copy under another name, or with another CIDR, is not. */
-export function isEntryOf(entry: PoolEntry, pool: IPPool): boolean {
-  const { uid, name } = pool.metadata
-  return entry.uid === uid && entry.name === name && entry.cidr === pool.spec.cidr
-}
-
-/** Pure: may parts of this pool be claimed, by what `address-space` says? */
-export function isOpen(space: AddressSpaceRecord | null, poolUid: string): boolean {
-  return space?.pools.some(pool => pool.uid === poolUid && pool.state === 'open') ?? false
 }

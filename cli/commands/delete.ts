@@ -2,7 +2,7 @@
 import { resourceKey } from '../../datastore/keys.ts'
 import { kindOf, type Resource, type ResourceKind } from '../../datastore/resources/kinds.ts'
 import { changeRecord, KEEP } from '../../ipam/change-record.ts'
-import { deletePool } from '../../ipam/pools.ts'
+import { deletePool } from '../../ipam/pool-removal.ts'
 import { isTwillError, messageOf, TwillError } from '../../lib/errors.ts'
 import { removeNode } from '../node-removal.ts'
 import { notFound, parseStored } from '../resources.ts'
