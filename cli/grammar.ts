@@ -238,6 +238,6 @@ function checkDeletion(kind: unknown, names: unknown, files: unknown): true {
   if (files !== undefined) return checkFiles(files)
   if (!named) throw new Error('expected KIND NAME or -f FILE')
   checkKind(kind)
-  if (!Array.isArray(names) || names.length === 0) throw new Error(`expected the name of a ${String(kind)}`)
+  if (!Array.isArray(names) || names.length === 0) throw new Error(`expected a name after ${String(kind)}`)
   return true
 }

@@ -19,7 +19,7 @@ const mistakes: [argv: string[], line: string][] = [
     'Invalid values: Argument: output, Given: "xml", Choices: "wide", "yaml", "json" (see twillctl get --help)',
   ],
   [['delete'], 'expected KIND NAME or -f FILE (see twillctl delete --help)'],
-  [['delete', 'node'], 'expected the name of a node (see twillctl delete --help)'],
+  [['delete', 'node'], 'expected a name after node (see twillctl delete --help)'],
   [
     ['delete', 'node', 'a', '-f', 'x'],
     'expected KIND NAME or -f FILE, not both (see twillctl delete --help)',
