@@ -36,7 +36,8 @@ export class LocalState {
   #ipam: IpamJournalRecord[]
   #node: NodeIdentity | null
   #tunnel: JournalState['tunnel']
-  #compactedLength: number
+  /** 0: not since the start, so that many starts do not let it grow. */
+  #compactedLength = 0
   readonly #attachments: Map<string, Attachment>
   /** As read at start. */
   readonly found: JournalState
@@ -58,7 +59,6 @@ export class LocalState {
     this.#node = found.node
     this.#tunnel = found.tunnel
     this.#attachments = new Map(found.attachments)
-    this.#compactedLength = journal.length
   }
 
   /** @throws journal.damaged, journal.write-failed */
@@ -75,7 +75,8 @@ export class LocalState {
         'the journal is damaged; what can be read is used, the file is kept',
       )
     }
-    const journal = await Journal.create(path, contents.records)
+    const goesOn = intact && contents.records.length > 0
+    const journal = await (goesOn ? Journal.resume(path) : Journal.create(path, contents.records))
     return new LocalState(options, modules, journal, found, intact)
   }
 

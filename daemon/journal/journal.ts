@@ -1,14 +1,16 @@
 /**
  * The node's journal: an append-only file of one record per line, `<crc32 of the text, 8 hex digits> <JSON>`.
  * It survives SIGKILL of any process at any point, because a record is one write() into the page cache; losing
- * power may tear its end or lose it, which the checksum shows and the audit makes good. Hence no fsync.
+ * power may tear its end or lose it, which the checksum shows and the audit makes good. Hence no fsync, but for a
+ * file that is to take the place of another: without it losing power could leave nothing of either.
  *
  * Appends that come while a write is under way go out together in the next one. A failed write (disk full)
- * rejects exactly those whose bytes did not all arrive, and cuts the file back to its last whole record.
+ * rejects exactly those whose bytes did not all arrive, and cuts the file back to its last whole record. Trap: on a
+ * disk that is nearly full write() takes a part and calls that success.
  */
 
 import type { FileHandle } from 'node:fs/promises'
-import { open, readFile, rename } from 'node:fs/promises'
+import { open, readFile, rename, unlink } from 'node:fs/promises'
 import { crc32 } from 'node:zlib'
 import { messageOf, TwillError } from '../../lib/errors.ts'
 
@@ -79,7 +81,23 @@ export class Journal {
     this.#length = length
   }
 
-  /** Starts a journal that holds exactly these records; an older file at the path is replaced atomically. */
+  /**
+   * Goes on with the file as it is, which needs no room on a full disk. It ends with a whole line.
+   * @throws TwillError journal.write-failed
+   */
+  static async resume(path: string): Promise<Journal> {
+    try {
+      const file = await open(path, 'r+')
+      return new Journal(path, file, (await file.stat()).size)
+    } catch (error) {
+      throw writeFailed(path, error)
+    }
+  }
+
+  /**
+   * Starts a journal that holds exactly these records; an older file at the path is replaced atomically.
+   * @throws TwillError journal.write-failed; the older file is as it was
+   */
   static async create(path: string, records: readonly unknown[]): Promise<Journal> {
     const [file, length] = await Journal.#writeNew(path, records)
     return new Journal(path, file, length)
@@ -87,20 +105,18 @@ export class Journal {
 
   static async #writeNew(path: string, records: readonly unknown[]): Promise<[FileHandle, number]> {
     const temporary = `${path}.new`
-    const file = await open(temporary, 'w', 0o600)
+    let file: FileHandle | null = null
     try {
+      file = await open(temporary, 'w', 0o600)
       const bytes = Buffer.from(records.map(encodeLine).join(''))
-      await file.write(bytes)
+      await writeWhole(file, bytes, 0)
+      await file.sync()
       await rename(temporary, path)
       return [file, bytes.length]
     } catch (error) {
-      await file.close()
-      throw new TwillError(
-        'journal.write-failed',
-        `journal ${path}: ${messageOf(error)}`,
-        { path },
-        { cause: error },
-      )
+      await file?.close().catch(() => undefined)
+      await unlink(temporary).catch(() => undefined)
+      throw writeFailed(path, error)
     }
   }
 
@@ -133,7 +149,7 @@ export class Journal {
   async #writeBatch(batch: readonly Pending[]): Promise<void> {
     const bytes = Buffer.from(batch.map(pending => pending.text).join(''))
     try {
-      await this.#writeAll(bytes)
+      await writeWhole(this.#file, bytes, this.#length)
       this.#length += bytes.length
       for (const pending of batch) pending.resolve()
     } catch (error) {
@@ -148,34 +164,13 @@ export class Journal {
       const bytes = Buffer.from(pending.text)
       try {
         if (batch.length === 1) throw error
-        await this.#writeAll(bytes)
+        await writeWhole(this.#file, bytes, this.#length)
         this.#length += bytes.length
         pending.resolve()
       } catch (cause) {
         await this.#file.truncate(this.#length).catch(() => undefined)
-        const errno = (cause as NodeJS.ErrnoException).code
-        pending.reject(
-          new TwillError(
-            'journal.write-failed',
-            `journal ${this.#path}: ${messageOf(cause)}`,
-            { path: this.#path, errno },
-            { cause, retryable: true },
-          ),
-        )
+        pending.reject(writeFailed(this.#path, cause))
       }
-    }
-  }
-
-  async #writeAll(bytes: Buffer): Promise<void> {
-    let written = 0
-    while (written < bytes.length) {
-      const { bytesWritten } = await this.#file.write(
-        bytes,
-        written,
-        bytes.length - written,
-        this.#length + written,
-      )
-      written += bytesWritten
     }
   }
 
@@ -200,4 +195,18 @@ export class Journal {
     while (this.#writing !== null) await this.#writing
     await this.#file.close()
   }
+}
+
+async function writeWhole(file: FileHandle, bytes: Buffer, position: number): Promise<void> {
+  for (let written = 0; written < bytes.length; ) {
+    const left = bytes.length - written
+    const { bytesWritten } = await file.write(bytes, written, left, position + written)
+    written += bytesWritten
+  }
+}
+
+function writeFailed(path: string, cause: unknown): TwillError {
+  const errno = (cause as NodeJS.ErrnoException).code
+  const message = `journal ${path}: ${messageOf(cause)}`
+  return new TwillError('journal.write-failed', message, { path, errno }, { cause, retryable: true })
 }
