@@ -411,18 +411,36 @@ export class Loop {
     this.#heardMacs.clear()
     try {
       const names = new Map((await kernel.readLinks()).map(({ index, name }) => [index, name]))
-      for (const [index, mac] of heard) await this.#learnOf(names.get(index), mac)
+      await Promise.all(heard.map(([index, mac]) => this.#learnOf(index, names.get(index), mac)))
     } catch (error) {
-      log.warn({ heard, error: messageOf(error) }, 'a new MAC of a pod could not be taken over')
+      log.warn({ heard, error: messageOf(error) }, 'links could not be read: new MACs of pods have to wait')
+      for (const [index, mac] of heard) this.#learnLater(index, mac, this.#options.ownGatherMs)
     }
   }
 
-  async #learnOf(hostInterface: string | undefined, mac: string): Promise<void> {
-    const { facts, learnPodMac } = this.#modules
+  /** Paced, because each costs a record in the journal and a pass: a pod that changes its MAC all the time has to wait. */
+  async #learnOf(index: number, hostInterface: string | undefined, mac: string): Promise<void> {
+    const { facts, learnPodMac, log } = this.#modules
     const attachment = facts().attachments.find(each => each.hostInterface === hostInterface)
     if (attachment === undefined || attachment.podMac === mac) return
-    await learnPodMac(attachment.id, mac)
-    this.markDirty('facts')
+    const object = `mac ${attachment.id}`
+    const waitMs = this.#pacing.waitMs(object)
+    if (waitMs > 0) return this.#learnLater(index, mac, waitMs)
+    try {
+      await learnPodMac(attachment.id, mac)
+      this.#dispute(object)
+      this.markDirty('facts')
+    } catch (error) {
+      this.#pacing.failed(object)
+      log.warn({ object, mac, error: messageOf(error) }, 'a new MAC of a pod could not be taken over yet')
+      this.#learnLater(index, mac, this.#pacing.waitMs(object))
+    }
+  }
+
+  /** What was heard meanwhile counts. */
+  #learnLater(index: number, mac: string, waitMs: number): void {
+    if (!this.#heardMacs.has(index)) this.#heardMacs.set(index, mac)
+    if (!this.#stopped) this.#after(`mac ${index}`, waitMs, () => void this.#learn())
   }
 }
 

@@ -158,4 +158,38 @@ test('what an earlier process left at the path does not hinder', async () => {
   await again.close()
 })
 
+test('an answer that nobody took and that cannot be undone ends its connection and nothing else', async () => {
+  const rejections: unknown[] = []
+  const note = (reason: unknown) => rejections.push(reason)
+  process.on('unhandledRejection', note)
+  let leave = () => {}
+  const left = new Promise<void>(resolve => {
+    leave = resolve
+  })
+  const server = new CniServer(
+    { path: join(folder, 'undo.sock') },
+    {
+      serve: async (_, gone) => {
+        leave()
+        await new Promise(resolve => gone.addEventListener('abort', resolve))
+        return { status: 0, stdout: '' }
+      },
+      undelivered: async () => {
+        throw new Error('the kernel says no')
+      },
+      delivered: () => undefined,
+      log: silentLog,
+    },
+  )
+  await server.listen()
+  const socket = await dial(join(folder, 'undo.sock'))
+  socket.write(encodeRequest(request))
+  await left
+  socket.destroy()
+  await server.close()
+  await new Promise(resolve => setImmediate(resolve))
+  process.off('unhandledRejection', note)
+  assert.equal(rejections, [])
+})
+
 test.run()

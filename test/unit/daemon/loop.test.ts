@@ -232,6 +232,38 @@ test('the MAC that the kernel reports is handed on with the attachment it belong
   await all.loop.stop()
 })
 
+test('a pod that changes its MAC all the time is learned ever more slowly, and the last one in the end', async () => {
+  const all = await converged()
+  const index = all.kernel.links.get('twl000000000002')!.index
+  const macOf = (n: number) => `02:cc:00:00:${hexOctet(n >> 8)}:${hexOctet(n & 255)}`
+  for (let n = 0; n < 400; n++) {
+    all.kernel.listener({ type: 'pod-mac', hostIndex: index, mac: macOf(n) })
+    await all.clock.advance(20)
+  }
+  assert.ok(all.learned.length < 20, `learned ${all.learned.length} times in 8 s`)
+  await all.clock.advance(70_000)
+  assert.is(all.learned.at(-1), `attachment2 ${macOf(399)}`)
+  await all.loop.stop()
+})
+
+const hexOctet = (value: number): string => value.toString(16).padStart(2, '0')
+
+test('a MAC that could not be taken over is tried again', async () => {
+  let failures = 2
+  const taken: string[] = []
+  const all = await converged({
+    learnPodMac: async (_, mac) => {
+      if (failures-- > 0) throw new Error('no')
+      taken.push(mac)
+    },
+  })
+  const index = all.kernel.links.get('twl000000000002')!.index
+  all.kernel.listener({ type: 'pod-mac', hostIndex: index, mac: '02:cc:00:00:00:02' })
+  await all.clock.advance(2_000)
+  assert.equal(taken, ['02:cc:00:00:00:02'])
+  await all.loop.stop()
+})
+
 test('a pod whose host end is gone is attached again, once at a time', async () => {
   let finish = () => {}
   const all = await converged({
