@@ -23,6 +23,7 @@ import { systemRandom } from '../lib/random.ts'
 import { endpointElements } from '../routing/vxlan/elements.ts'
 import { ApiServer } from './api/server.ts'
 import type { Status } from './api/types.ts'
+import { adoptable } from './attach/adopt.ts'
 import { Attachments } from './attach/attachments.ts'
 import { createFront } from './attach/front.ts'
 import { Registry } from './attach/registry.ts'
@@ -171,7 +172,11 @@ async function startNode(
       journal: { append: record => local.append({ t: 'ipam', record }) },
     },
   )
-  const cluster: Cluster = new Cluster({ store, log, changed: () => factsChanged() })
+  let remember = () => {}
+  const remembered = new Promise<void>(resolve => {
+    remember = resolve
+  })
+  const cluster: Cluster = new Cluster({ store, log, changed: () => factsChanged(), remembered })
   const facts = new NodeFacts(
     { name: config.nodeName, uid: identified.uid, incarnation: boot, vxlan: config.vxlan, observation },
     { cluster, registry, busy: () => attachments.busy(), tunnel: () => tunnel.byFamily() },
@@ -237,6 +242,12 @@ async function startNode(
 
   ipam.restore(identified.fresh ? [] : heldByJournal(local))
   ipam.start()
+  const forgetful = !local.intact || local.found.node === null
+  if (forgetful && !identified.fresh) {
+    waiting('the journal lost records: waiting for the ledgers to say who lives here')
+    await adoptSurvivors(base, ipam, registry)
+  }
+  remember()
   const recovered = await attachments.recover()
   if (identified.fresh) for (const { id } of registry.all()) await attachments.cutOff(id)
   log.info({ ...recovered, damaged: !local.intact }, 'attachments of the journal are taken over')
@@ -387,6 +398,24 @@ async function untilRulesStand(loop: Loop): Promise<void> {
 }
 
 // ---------------------------------------------------------------- addresses
+
+/** Before anything is deleted: pods that the journal has forgotten, as kernel and ledgers know them. */
+async function adoptSurvivors(
+  { kernel, boot, log }: Base,
+  ipam: NodeIpam,
+  registry: Registry,
+): Promise<void> {
+  await ipam.ready()
+  const [links, neighbours] = await Promise.all([kernel.readLinks(), kernel.readNeighbours()])
+  const known = new Map(registry.all().map(attachment => [attachment.id, attachment]))
+  for (const attachment of adoptable(known, { holders: ipam.holders(), links, neighbours, boot })) {
+    await registry.begin(attachment)
+    log.warn(
+      { id: attachment.id, pod: attachment.pod },
+      'the journal does not know this pod, kernel and ledger do: kept',
+    )
+  }
+}
 
 function heldByJournal(local: LocalState): Parameters<NodeIpam['restore']>[0] {
   const pods = [...local.found.attachments.values()].map(

@@ -373,6 +373,14 @@ export class NodeIpam implements Ipam {
     return [...(this.#allocator.holdings.get(holderId)?.addresses ?? [])]
   }
 
+  /** Everybody who holds something, from journal and ledgers. */
+  holders(): { holder: Holder; addresses: readonly HeldAddress[] }[] {
+    return [...this.#allocator.holdings.values()].map(({ holder, addresses }) => ({
+      holder,
+      addresses: [...addresses],
+    }))
+  }
+
   settled(): Promise<void> {
     return this.#ledgers.settled()
   }

@@ -253,6 +253,8 @@ export class Upkeep {
       const enabled = pools.pools.filter(pool => pool.open && !pool.disabled && pool.cidr.family === family)
       const free = enabled
         .flatMap(pool => [...allocator.partsOf(pool.uid)])
+        // Not usable before everybody else's term is over: until then there must be others.
+        .filter(part => part.unknownSinceMs === null)
         .reduce((sum, part) => sum + part.addresses.free, 0)
       if (free < this.#options.lowWater) await this.#claimFirst(enabled)
     }

@@ -15,6 +15,8 @@ export interface ClusterModules {
   readonly log: Log
   /** Something changed that the desired state is made of. */
   readonly changed: () => void
+  /** What this node knows of its own pods is whole: nothing counts as complete before. */
+  readonly remembered: Promise<void>
 }
 
 export class Cluster {
@@ -28,7 +30,7 @@ export class Cluster {
     this.#pools = new Mirror({ prefix: `${PREFIX.resources}ippools/`, parse: parsePool, onChange }, modules)
     this.#nodes = new Mirror({ prefix: PREFIX.nodes, parse: recordParser(nodeRecord), onChange }, modules)
     this.#slots = new Mirror({ prefix: PREFIX.slots, parse: recordParser(slotRecord), onChange }, modules)
-    this.synced().then(() => {
+    Promise.all([this.synced(), modules.remembered]).then(() => {
       this.#complete = true
       modules.changed()
     })
