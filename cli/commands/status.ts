@@ -10,20 +10,8 @@ import { messageOf } from '../../lib/errors.ts'
 import { readNodes, stateOf } from '../nodes.ts'
 import { readPools } from '../pools.ts'
 import { renderJson } from '../render/documents.ts'
-import { renderStatus } from '../render/status.ts'
+import { type Answer, type DatastoreSummary, renderStatus } from '../render/status.ts'
 import type { Session } from '../session.ts'
-
-/** What was asked, or why there is no answer. */
-export type Answer<T> =
-  | { readonly ok: true; readonly value: T }
-  | { readonly ok: false; readonly reason: string }
-
-export interface DatastoreSummary {
-  readonly endpoints: readonly string[]
-  readonly clusterUid: string | null
-  readonly nodes: readonly { readonly name: string; readonly state: string }[]
-  readonly pools: readonly { readonly name: string; readonly cidr: string; readonly state: string }[]
-}
 
 const parseCluster = recordParser(clusterRecord)
 

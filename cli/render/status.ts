@@ -1,8 +1,19 @@
 /** `twillctl status` for people: a summary, then nodes, parts and pods as tables. */
 import type { PodStatus, Status } from '../../daemon/api/types.ts'
-import type { Answer, DatastoreSummary } from '../commands/status.ts'
 import type { Colours } from './colours.ts'
 import { renderTable } from './table.ts'
+
+/** What was asked, or why there is no answer. */
+export type Answer<T> =
+  | { readonly ok: true; readonly value: T }
+  | { readonly ok: false; readonly reason: string }
+
+export interface DatastoreSummary {
+  readonly endpoints: readonly string[]
+  readonly clusterUid: string | null
+  readonly nodes: readonly { readonly name: string; readonly state: string }[]
+  readonly pools: readonly { readonly name: string; readonly cidr: string; readonly state: string }[]
+}
 
 type Line = readonly [label: string, text: string]
 
