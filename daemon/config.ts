@@ -7,6 +7,7 @@ import { ipPoolSpec } from '../datastore/resources/ippool.ts'
 import { resourceName } from '../datastore/resources/metadata.ts'
 import { etcdDatastore } from '../datastore/settings.ts'
 import { parseDurationMs } from '../lib/duration.ts'
+import { VXLAN_PORT } from '../routing/vxlan/vtep.ts'
 
 const duration = z
   .string()
@@ -34,7 +35,7 @@ export const configSchema = z.strictObject({
   vxlan: z
     .strictObject({
       vni: z.number().int().min(1).max(0xffffff).default(84),
-      port: z.number().int().min(1).max(65535).default(4789),
+      port: z.number().int().min(1).max(65535).default(VXLAN_PORT),
     })
     .prefault({}),
   /** Created by the first daemon that finds no pool at all. */

@@ -145,10 +145,6 @@ export function addressAt(cidr: Cidr, offset: number | bigint): Ip {
   return ip
 }
 
-export function sameIp(a: Ip, b: Ip): boolean {
-  return a.family === b.family && a.value === b.value
-}
-
 export function sameCidr(a: Cidr, b: Cidr): boolean {
   return a.family === b.family && a.base === b.base && a.prefix === b.prefix
 }

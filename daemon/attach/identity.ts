@@ -4,11 +4,6 @@ import type { Random } from '../../lib/clock.ts'
 
 export const aliasOf = (id: string): string => `${POD_ALIAS_PREFIX}${id}`
 
-/** The attachment that a link's alias names, or null. */
-export function attachmentOfAlias(alias: string | null): string | null {
-  return alias?.startsWith(POD_ALIAS_PREFIX) ? alias.slice(POD_ALIAS_PREFIX.length) : null
-}
-
 /** Fresh for every ADD: the link of an earlier attachment of the same container may still await its deletion. */
 export const hostInterfaceName = (random: Random): string => `${POD_LINK_PREFIX}${random.hex(6)}`
 

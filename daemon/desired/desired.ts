@@ -43,20 +43,11 @@ export function desired(facts: Facts): DesiredState {
   }
 }
 
-/**
- * MTU of a pod with addresses from these pools: the smallest of its paths. null while the node has no underlay.
- * @param poolUids [] means any of them
- */
-export function attachmentMtu(
-  facts: Pick<Facts, 'self' | 'pools'>,
-  poolUids: readonly string[],
-): number | null {
+/** MTU in bytes of a pod with addresses from these pools: the smallest of its paths. The node has an underlay. */
+export function attachmentMtu(facts: Pick<Facts, 'self' | 'pools'>, poolUids: readonly string[]): number {
   const uplinks = Object.values(facts.self.underlay).map(({ mtu }) => mtu)
-  if (uplinks.length === 0) return null
   const v4 = facts.self.underlay[4]
-  const pools = facts.pools.filter(
-    ({ metadata: { uid } }) => poolUids.length === 0 || poolUids.includes(uid ?? ''),
-  )
+  const pools = facts.pools.filter(({ metadata: { uid } }) => poolUids.includes(uid ?? ''))
   const tunnels = v4 !== undefined && pools.some(isOverlay) ? [{ family: 4 as const, mtu: v4.mtu }] : []
   return podMtu(tunnels, Math.min(...uplinks))
 }

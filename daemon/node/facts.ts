@@ -4,11 +4,11 @@
  */
 import type { NodeRecord } from '../../datastore/records/node.ts'
 import type { Family } from '../../lib/address.ts'
-import { isOverlay } from '../../routing/parts.ts'
-import { podMtu, vtepMac } from '../../routing/vxlan/vtep.ts'
+import { vtepMac } from '../../routing/vxlan/vtep.ts'
 import type { Attachments } from '../attach/attachments.ts'
 import type { NodeView } from '../attach/node-view.ts'
 import type { Registry } from '../attach/registry.ts'
+import { attachmentMtu } from '../desired/desired.ts'
 import type { Facts, SelfFacts } from '../desired/facts.ts'
 import { gatewayOnHostEnds, routeSource } from '../desired/pods.ts'
 import type { Cluster } from './cluster.ts'
@@ -113,13 +113,7 @@ export class NodeFacts implements NodeView {
   }
 
   podMtu(poolUids: readonly string[]): number {
-    const { underlay } = this.#observation
-    const direct = Math.min(...underlay.map(({ mtu }) => mtu))
-    const tunnelled = this.#modules.cluster
-      .pools()
-      .some(pool => poolUids.includes(pool.metadata.uid ?? '') && isOverlay(pool))
-    const v4 = underlay.find(({ family }) => family === 4)
-    return podMtu(tunnelled && v4 !== undefined ? [{ family: 4, mtu: v4.mtu }] : [], direct)
+    return attachmentMtu({ self: this.#self(), pools: this.#modules.cluster.pools() }, poolUids)
   }
 
   get gatewayOnHostEnd(): boolean {

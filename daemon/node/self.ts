@@ -3,8 +3,7 @@
  * kernel reports a change of links or addresses; the choice of the underlay follows (chooseUnderlay).
  */
 import type { Kernel } from '../../kernel/kernel.ts'
-import { POD_LINK_PREFIX, VXLAN_ALIAS, VXLAN_OVERHEAD } from '../../kernel/ownership.ts'
-import type { Family } from '../../lib/address.ts'
+import { POD_LINK_PREFIX, VXLAN_ALIAS } from '../../kernel/ownership.ts'
 import { messageOf } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
 import { chooseUnderlay, type UnderlayChoice, type UnderlayWish } from './underlay.ts'
@@ -62,12 +61,4 @@ async function readArpIgnore(kernel: Pick<Kernel, 'readSysctl'>): Promise<number
     ['all', 'default'].map(name => kernel.readSysctl(`net/ipv4/conf/${name}/arp_ignore`)),
   )
   return Math.max(...values.map(value => Number(value ?? 0)))
-}
-
-/** Bytes: what an encapsulated packet may carry over this underlay. */
-export function overlayMtu(underlay: readonly UnderlayChoice[]): number {
-  const v4 = underlay.find(choice => choice.family === 4)
-  const family: Family = v4 === undefined ? 6 : 4
-  const mtu = (v4 ?? underlay[0])?.mtu ?? 1500
-  return mtu - VXLAN_OVERHEAD[family]
 }

@@ -2,5 +2,3 @@
 import { z } from 'zod'
 
 export const clusterRecord = z.object({ v: z.literal(1), uid: z.string().min(1) })
-
-export type ClusterRecord = z.infer<typeof clusterRecord>

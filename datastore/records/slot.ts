@@ -45,6 +45,5 @@ export const slotRecord = z.object({
 })
 
 export type Fence = z.infer<typeof fence>
-export type PartRequest = z.infer<typeof request>
 export type Part = z.infer<typeof part>
 export type SlotRecord = z.infer<typeof slotRecord>

@@ -16,7 +16,7 @@ import {
   parseAllDocuments,
   type YAMLError,
 } from 'yaml'
-import { messageOf, TwillError } from '../../lib/errors.ts'
+import { messageOf } from '../../lib/errors.ts'
 import { formatProblem, formatValue, type Problem, validate } from '../../lib/validation.ts'
 import { completed, KINDS, type Resource, type ResourceKind } from './kinds.ts'
 import { API_VERSION } from './metadata.ts'
@@ -41,14 +41,6 @@ interface Source {
 }
 
 type Parsed = { readonly found: LocatedResource } | { readonly problems: readonly string[] }
-
-/** @throws TwillError document.invalid with every mistake as a line of its message and in data.lines */
-export function parseDocuments(file: string, text: string): Resource[] {
-  const { resources, problems } = readDocuments(file, text)
-  if (problems.length > 0)
-    throw new TwillError('document.invalid', problems.join('\n'), { file, lines: problems })
-  return resources.map(({ resource }) => resource)
-}
 
 /** `file` is what messages call the text. Does not throw. */
 export function readDocuments(file: string, text: string): ParsedFile {

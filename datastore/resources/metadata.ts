@@ -38,5 +38,3 @@ export const metadata = z.strictObject({
   labels: z.record(labelKey, labelValue).optional(),
   annotations: z.record(z.string(), z.string()).optional(),
 })
-
-export type Metadata = z.infer<typeof metadata>

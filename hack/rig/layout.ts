@@ -43,8 +43,6 @@ export function nodeLayout(name: string): NodeLayout {
   return { name, number, v4: `192.168.77.${10 + number}`, v6: `fd77::${10 + number}` }
 }
 
-export const isNodeName = (name: string): boolean => NODE_NAME.test(name)
-
 export const nodeNames = (count: number): string[] => Array.from({ length: count }, (_, i) => `node${i + 1}`)
 
 /** @param generation counts replacements of the machine. Locally administered, unicast. */

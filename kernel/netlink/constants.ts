@@ -11,7 +11,6 @@ export const NETLINK_NETFILTER = 12
 export const NLMSG_NOOP = 1
 export const NLMSG_ERROR = 2
 export const NLMSG_DONE = 3
-export const NLMSG_OVERRUN = 4
 
 export const NLM_F_REQUEST = 0x1
 export const NLM_F_ACK = 0x4
@@ -84,19 +83,10 @@ export const VETH_INFO_PEER = 1
 export const IFLA_INET6_ADDR_GEN_MODE = 8
 export const IN6_ADDR_GEN_MODE_NONE = 1
 
-export const IFLA_VXLAN_ID = 1
-export const IFLA_VXLAN_LINK = 3
-export const IFLA_VXLAN_LOCAL = 4
-export const IFLA_VXLAN_LEARNING = 7
-export const IFLA_VXLAN_PORT = 15
-export const IFLA_VXLAN_LOCAL6 = 17
-
 export const IFA_ADDRESS = 1
 export const IFA_LOCAL = 2
 export const IFA_FLAGS = 8
 export const IFA_F_NODAD = 0x02
-export const IFA_F_TENTATIVE = 0x40
-export const IFA_F_PERMANENT = 0x80
 
 export const RTA_DST = 1
 export const RTA_OIF = 4
@@ -121,7 +111,6 @@ export const RTM_F_CLONED = 0x200
 
 export const NDA_DST = 1
 export const NDA_LLADDR = 2
-export const NUD_REACHABLE = 0x02
 export const NUD_FAILED = 0x20
 export const NUD_NOARP = 0x40
 export const NUD_PERMANENT = 0x80

@@ -74,14 +74,19 @@ test('a record that holds what is no address costs its own node the routes, and 
 
 test('a pod`s MTU is the smallest of the paths of its pools', () => {
   const jumbo = { self: self({ underlay: { 4: { ...UNDERLAY, mtu: 9000 } } }), pools: facts().pools }
-  assert.is(attachmentMtu(jumbo, []), 8950)
+  assert.is(
+    attachmentMtu(
+      jumbo,
+      jumbo.pools.map(each => each.metadata.uid ?? ''),
+    ),
+    8950,
+  )
   const mixed = {
     ...jumbo,
     pools: [pool('v4', '10.244.0.0/16'), pool('flat', '10.9.0.0/16', { encapsulation: 'Never' })],
   }
   assert.is(attachmentMtu(mixed, ['uid-flat']), 9000)
   assert.is(attachmentMtu(mixed, ['uid-flat', 'uid-v4']), 8950)
-  assert.is(attachmentMtu({ ...mixed, self: self({ underlay: {} }) }, []), null)
 })
 
 test('rules: peers and what lives behind them, all nodes` addresses, and every attachment, at work or not', () => {

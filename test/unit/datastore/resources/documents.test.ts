@@ -1,11 +1,12 @@
 /** YAML → resources: every mistake is told with file, document, line, field, value and what was expected. */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { parseDocuments, readDocuments } from '../../../../datastore/resources/documents.ts'
-import { isTwillError } from '../../../../lib/errors.ts'
+import { readDocuments } from '../../../../datastore/resources/documents.ts'
 
 const pool = (name: string, spec: string) =>
   `apiVersion: twill.network/v1alpha1\nkind: IPPool\nmetadata:\n  name: ${name}\nspec:\n${spec}`
+
+const resources = (text: string) => readDocuments('p.yaml', text).resources.map(({ resource }) => resource)
 
 function problems(text: string): readonly string[] {
   return readDocuments('p.yaml', text).problems
@@ -13,7 +14,7 @@ function problems(text: string): readonly string[] {
 
 test('a pool and a node in one file, with defaults filled in', () => {
   const text = `${pool('default', '  cidr: 10.244.0.0/16\n')}---\napiVersion: twill.network/v1alpha1\nkind: Node\nmetadata:\n  name: node1\n  labels: {zone: a, example.com/rack: r1}\n`
-  assert.equal(parseDocuments('p.yaml', text), [
+  assert.equal(resources(text), [
     {
       apiVersion: 'twill.network/v1alpha1',
       kind: 'IPPool',
@@ -42,7 +43,7 @@ test('JSON is YAML', () => {
     kind: 'Node',
     metadata: { name: 'n' },
   })
-  assert.is(parseDocuments('p.json', text)[0]?.metadata.name, 'n')
+  assert.is(resources(text)[0]?.metadata.name, 'n')
 })
 
 const spec = (line: string) => pool('a', `  cidr: 10.0.0.0/16\n  ${line}\n`)
@@ -171,17 +172,6 @@ test('an alias bomb ends as an error', () => {
   )
   const [line = ''] = problems(`l0: &l0 x\n${levels.join('\n')}\n`)
   assert.match(line, 'alias')
-})
-
-test('parseDocuments throws all lines as one typed error', () => {
-  try {
-    parseDocuments('p.yaml', spec('blockSize: 12\n  routes: RIP'))
-    assert.unreachable()
-  } catch (error) {
-    assert.ok(isTwillError(error, 'document.invalid'))
-    // Bounds that depend on two fields are judged once each field is right.
-    assert.is((error as Error).message, `${at(8)}spec.routes: "RIP": expected one of Datastore, BGP`)
-  }
 })
 
 test.run()

@@ -2,7 +2,7 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { z } from 'zod'
-import { parseDocuments } from '../../../../datastore/resources/documents.ts'
+import { readDocuments } from '../../../../datastore/resources/documents.ts'
 import {
   completed,
   fieldOf,
@@ -18,6 +18,8 @@ const samples: Record<string, string> = {
   Node: 'apiVersion: twill.network/v1alpha1\nkind: Node\nmetadata: {name: a, labels: {a: b}}\n',
 }
 
+const read = (text: string) => readDocuments('sample', text).resources.map(({ resource }) => resource)
+
 test('no name belongs to two kinds, and each finds its kind', () => {
   const names = KINDS.flatMap(namesOf)
   assert.is(new Set(names).size, names.length)
@@ -29,7 +31,7 @@ test('no name belongs to two kinds, and each finds its kind', () => {
 })
 
 for (const kind of KINDS) {
-  const [sample] = parseDocuments('sample', samples[kind.kind] ?? '')
+  const [sample] = read(samples[kind.kind] ?? '')
 
   test(`${kind.kind}: a valid sample is of its kind, and its columns and immutable fields exist`, () => {
     assert.is(kindOf(sample!), kind)
@@ -48,7 +50,7 @@ for (const kind of KINDS) {
 
 test('completed fills the block size of either family', () => {
   const of = (cidr: string) => {
-    const [pool] = parseDocuments('s', samples.IPPool!.replace('10.0.0.0/16', `"${cidr}"`))
+    const [pool] = read(samples.IPPool!.replace('10.0.0.0/16', `"${cidr}"`))
     return fieldOf(completed(pool!), ['spec', 'blockSize'])
   }
   assert.is(of('10.0.0.0/16'), 26)
