@@ -46,7 +46,6 @@ export const HOUSE_RULES: HouseRule[] = [
   {
     name: 'only kernel/ runs programs',
     folders: PRODUCT.filter(folder => folder !== 'kernel'),
-    except: /^cni-bin\/build|^cni-bin\/offline/,
     judge: source => lines(source, /from 'node:child_process'/),
   },
   {

@@ -17,7 +17,7 @@ const MAY_IMPORT: Record<string, string[]> = {
   routing: ['lib', 'kernel', 'datastore', 'ipam'],
   policy: ['lib', 'kernel', 'datastore'],
   // "The daemon uses cni-bin's validation and results"; cni-bin in turn sees only what can run without a daemon.
-  'cni-bin': ['lib', 'kernel/netlink', 'kernel/ownership.ts', 'daemon/spool', 'daemon/api/types.ts'],
+  'cni-bin': ['lib', 'kernel/netlink', 'kernel/ownership.ts'],
   daemon: ['lib', 'kernel', 'datastore', 'ipam', 'routing', 'policy', 'cni-bin'],
   cli: ['lib', 'kernel', 'datastore', 'ipam', 'policy', 'daemon/api/types.ts'],
 }
