@@ -38,6 +38,10 @@ function withContainer(name: string, run: (container: Container) => Promise<void
     try {
       await run(container)
       await container.quietly('DEL')
+    } catch (error) {
+      // Or each test after it would fail for what this one left.
+      await container.call('DEL')
+      throw error
     } finally {
       await container.remove()
     }
