@@ -81,6 +81,9 @@ export const IFLA_INFO_KIND = 1
 export const IFLA_INFO_DATA = 2
 export const VETH_INFO_PEER = 1
 export const IFLA_INET6_ADDR_GEN_MODE = 8
+/** Within AF_INET of IFLA_AF_SPEC: switches of net.ipv4.conf, numbered as in linux/ip.h. */
+export const IFLA_INET_CONF = 1
+export const IPV4_DEVCONF_ARPFILTER = 13
 export const IN6_ADDR_GEN_MODE_NONE = 1
 
 export const IFA_ADDRESS = 1

@@ -51,11 +51,13 @@ export function writeHostEnd(
   host: { index: number; podMac: string; ipv6: boolean; withSource: boolean },
 ): void {
   writeLinkHeader(request.reset().begin(c.RTM_SETLINK, 0), host.index, c.IFF_UP, c.IFF_UP)
-  if (host.ipv6) {
-    // No link-local address of its own: fe80::1 is the only one, and needs no detection.
-    request.nest(c.IFLA_AF_SPEC).nest(c.AF_INET6)
-    request.attrU8(c.IFLA_INET6_ADDR_GEN_MODE, c.IN6_ADDR_GEN_MODE_NONE).end().end()
-  }
+  // An ARP request from an address that is not the pod's makes no entry, whatever rp_filter says: a pod could fill
+  // the node's neighbour table, which all its devices share.
+  request.nest(c.IFLA_AF_SPEC).nest(c.AF_INET).nest(c.IFLA_INET_CONF)
+  request.attrU32(c.IPV4_DEVCONF_ARPFILTER, 1).end().end()
+  // No link-local address of its own: fe80::1 is the only one, and needs no detection.
+  if (host.ipv6) request.nest(c.AF_INET6).attrU8(c.IFLA_INET6_ADDR_GEN_MODE, c.IN6_ADDR_GEN_MODE_NONE).end()
+  request.end()
   const link = { index: host.index, scope: c.RT_SCOPE_LINK, nodad: true }
   if (spec.addresses.some(address => address.family === 6))
     writeAddress(request, c.RTM_NEWADDR, PUT, { ...link, address: GATEWAY_IP[6], prefix: 64 })

@@ -87,14 +87,19 @@ function prerouting(vtep: Vtep | null): string {
   ])
 }
 
-/** A pod speaks from its own addresses and its own MAC; besides, what IPv6 needs on the link itself. */
+/**
+ * A pod speaks from its own addresses and its own MAC; besides, what IPv6 needs on the link itself: rarely, since a
+ * flood from many link-local sources would fill the neighbour table, which all devices of the node share. Where
+ * kube-proxy or portmap set route_localnet, the node's loopback would be open to pods (CVE-2020-8558).
+ */
 function fromPod(): string {
   const onLink =
     'mld-listener-report, mld-listener-done, mld2-listener-report, nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert'
   return block('chain from_pod', [
     'icmpv6 type { nd-router-advert, nd-redirect } counter drop',
+    'ip daddr 127.0.0.0/8 counter drop',
     ...each(family => `iifname . ${IP[family]} saddr . ether saddr @${SETS.endpoints(family)} accept`),
-    `ip6 saddr { ::, fe80::/10 } ip6 daddr { fe80::/10, ff00::/8 } icmpv6 type { ${onLink} } accept`,
+    `ip6 saddr { ::, fe80::/10 } ip6 daddr { fe80::/10, ff00::/8 } icmpv6 type { ${onLink} } limit rate 100/second burst 100 packets accept`,
     dropped('not from this pod'),
   ])
 }

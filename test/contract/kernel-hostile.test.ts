@@ -75,6 +75,19 @@ test('a pod that changes its MAC all the time is heard of now and then, and last
 
 const hex = (octet: number) => octet.toString(16).padStart(2, '0')
 
+test('what a pod claims by ARP the node does not learn, also without rp_filter', async () => {
+  sh('sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0')
+  sh('ip addr replace 169.254.1.1/32 dev lo scope link')
+  const spec = podSpec(6, world.addNamespace('twxclaim'))
+  await kernel.attachPod(spec, [])
+  const ask = (source: string) =>
+    inside('twxclaim', `busybox arping -c1 -w1 -I eth0 -s ${source} 169.254.1.1 || true`)
+  inside('twxclaim', 'ip addr add 10.99.0.1/32 dev eth0')
+  assert.match(ask('10.64.0.6'), 'Received 1 response')
+  ask('10.99.0.1')
+  assert.not.match(sh(`ip neigh show dev ${spec.hostInterface}`), '10.99.0.1')
+})
+
 test('a path that is a pipe is refused and keeps nobody waiting', async () => {
   sh('mkfifo /run/netns/twxpipe')
   const pipe: NetnsRef = refOf('/run/netns/twxpipe')

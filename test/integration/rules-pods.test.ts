@@ -85,6 +85,38 @@ scenario('a link-local source is for neighbour discovery', {
   without: [NO_SPOOF_GUARD],
 })
 
+test('solicitations from many link-local sources do not fill the neighbour table', () => {
+  lab.apply(INPUT)
+  for (let n = 1; n <= 3000; n++)
+    lab.a.send(fromPod('a', `fe80::a:${n.toString(16)}`, 'fe80::1', solicitation('fe80::1')))
+  const entries = run('ip', '-6', 'neigh', 'show', 'dev', POD.a.device).split('\n')
+  const learnt = entries.filter(line => line.startsWith('fe80::a:')).length
+  assert.ok(learnt > 0 && learnt < 600, `${learnt} entries`)
+  run('ip', '-6', 'neigh', 'flush', 'dev', POD.a.device, 'nud', 'stale')
+  // What was answered has been taken out of the way of what comes next.
+  lab.a.receive(Buffer.from('nothing'), STAYS_AWAY_MS)
+})
+
+const routeLocalnet = (value: string) =>
+  writeFileSync(`/proc/sys/net/ipv4/conf/${POD.a.device}/route_localnet`, value)
+/** ICMP echo to the node; its answer has type 0 behind the IPv4 header. */
+const echoTo = (address: string) => () => {
+  routeLocalnet('1')
+  return packet(
+    lab.a,
+    payload => fromPod('a', POD.a.v4, address, payload),
+    lab.a,
+    frame => frame[34] === 0,
+    mark => icmp(4, 8, Buffer.concat([Buffer.alloc(4), mark])),
+  )
+}
+
+scenario("a pod does not reach its node's loopback, where route_localnet is set (CVE-2020-8558)", {
+  pass: echoTo(NODE.v4),
+  stop: echoTo('127.0.0.1'),
+  without: ['127.0.0.0/8 counter drop'],
+})
+
 /** RFC 4861 section 4.2: hop limit 64, router lifetime 1800 s. */
 const advertisement = () => icmp(6, 134, Buffer.from([64, 0, 0x07, 0x08, 0, 0, 0, 0, 0, 0, 0, 0]))
 const learned = () => run('ip', '-6', 'route', 'show', 'default', 'dev', POD.a.device).trim() !== ''
