@@ -154,9 +154,24 @@ export class LocalState {
   }
 }
 
-/** @throws node.already-running */
+/**
+ * By both folders: a second daemon that was given another run folder would write into the journal of the first.
+ * @throws node.already-running
+ */
 export async function lockNode(runDir: string, stateDir: string): Promise<FileLock> {
   await mkdir(runDir, { recursive: true, mode: 0o700 })
   await mkdir(stateDir, { recursive: true, mode: 0o700 })
-  return lockFile(join(runDir, 'twilld.lock'))
+  const run = lockFile(join(runDir, 'twilld.lock'))
+  try {
+    const state = lockFile(join(stateDir, 'twilld.lock'))
+    return {
+      release() {
+        state.release()
+        run.release()
+      },
+    }
+  } catch (error) {
+    run.release()
+    throw error
+  }
 }

@@ -8,7 +8,7 @@ import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import pino from 'pino'
 import yargs from 'yargs'
-import { isTwillError, messageOf } from '../lib/errors.ts'
+import { isTwillError, messageOf, TwillError } from '../lib/errors.ts'
 import { startDaemon } from './compose.ts'
 import type { Config } from './config.ts'
 import { type ConfigSources, flagOf, loadConfig, SETTINGS, variableOf } from './config-load.ts'
@@ -25,6 +25,9 @@ function parseFlags(argv: readonly string[]): Record<string, string | undefined>
     })
     .strict()
     .version(false)
+    .fail((message, error) => {
+      throw error ?? new TwillError('config.invalid', `${message} (--help lists what there is)`)
+    })
   for (const setting of SETTINGS)
     parser = parser.option(flagOf(setting), {
       type: 'string',
