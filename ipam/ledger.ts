@@ -72,6 +72,8 @@ export class Ledgers {
   mark(slot: OwnSlot, past: readonly PastHolder[] = []): void {
     const page = this.#page(slot, false)
     page.recent.push(...past)
+    // While the store is away nothing takes them off; more than this would not be kept anyway.
+    if (!page.running) page.recent.splice(0, page.recent.length - this.#options.recentMax)
     this.#touch(page)
   }
 
