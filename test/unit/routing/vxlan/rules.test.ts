@@ -1,16 +1,14 @@
 /**
- * The text of the rules against a golden file. After a wanted change: TWILL_GOLDEN=write npx tsx <this file>, and say
- * in the commit why it changed.
+ * The text of the rules against a golden file. After a wanted change: UPDATE_GOLDEN=1 npx tsx <this file>, and say in
+ * the commit why it changed.
  */
-import { readFileSync, writeFileSync } from 'node:fs'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import type { Ruleset } from '../../../../kernel/kernel.ts'
 import { endpointElements } from '../../../../routing/vxlan/elements.ts'
 import { compileRules } from '../../../../routing/vxlan/rules.ts'
 import { KUBE_PROXY_AND_PORTMAP, type RulesInput } from '../../../../routing/vxlan/rules-input.ts'
-
-const GOLDEN = new URL('../../../golden/overlay-rules.nft', import.meta.url)
+import { assertGolden } from '../../../fixtures/golden.ts'
 
 const input: RulesInput = {
   vtep: { port: 4789, devices: ['twill-vx4'] },
@@ -45,9 +43,7 @@ function textOf({ chains, elements }: Ruleset): string {
 }
 
 test('the whole table', () => {
-  const text = textOf(compileRules(input))
-  if (process.env.TWILL_GOLDEN === 'write') writeFileSync(GOLDEN, text)
-  assert.fixture(text, readFileSync(GOLDEN, 'utf8'))
+  assertGolden('overlay-rules.nft', textOf(compileRules(input)))
 })
 
 test('pods, pools, nodes and peers change elements, never a rule', () => {
