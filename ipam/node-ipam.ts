@@ -16,7 +16,7 @@ import { Fences } from './fences.ts'
 import type { AllocationRequest, HeldAddress, Holder, Ipam, OwnPart } from './ipam.ts'
 import { type IpamJournal, type IpamJournalState, slotId } from './journal-records.ts'
 import { Ledgers } from './ledger.ts'
-import { type OwnedPart, type OwnSlot, slotFromJournal } from './own-slots.ts'
+import { type OwnedPart, type OwnSlot, partOf, slotFromJournal } from './own-slots.ts'
 import { Ownership } from './ownership.ts'
 import { type KnownPool, type PoolCondition, PoolView } from './pool-view.ts'
 import { SlotIndex } from './slot-index.ts'
@@ -179,10 +179,19 @@ export class NodeIpam implements Ipam {
     this.#running = { pools, slots, ownership, upkeep, fences }
     upkeep.wake()
     void fences.start()
+    void upkeep.ready().then(() => this.#reportNotOurs())
+  }
+
+  /** Only now: a part that the journal forgot may be ours all the same, and the store has said by now. */
+  #reportNotOurs(): void {
     for (const { id, address } of this.#notOurs.splice(0)) {
       const { poolUid, slot, generation } = address
-      modules.log.error({ holder: id, address: address.address }, 'held address is no longer ours')
-      onLost({
+      if (
+        partOf(this.#allocator.slots.get(slotId(poolUid, slot)), address, parseIp(address.address)) !== null
+      )
+        continue
+      this.#modules.log.error({ holder: id, address: address.address }, 'held address is no longer ours')
+      this.#options.onLost({
         poolUid,
         slot,
         cidr: formatCidr(hostCidr(parseIp(address.address))),

@@ -58,6 +58,7 @@ export class Upkeep {
   #pass: Promise<void> | null = null
   #again = false
   #stopped = false
+  #slotsSynced = false
   #resolveReady = () => {}
   readonly #ready = new Promise<void>(resolve => {
     this.#resolveReady = resolve
@@ -76,6 +77,7 @@ export class Upkeep {
 
   async #whenSynced(): Promise<void> {
     await Promise.all([this.#modules.pools.synced(), this.#modules.slots.synced()])
+    this.#slotsSynced = true
     this.wake()
   }
 
@@ -168,8 +170,19 @@ export class Upkeep {
           failed = true
           this.#modules.log.debug({ err: messageOf(error) }, 'upkeep step failed')
         })
-    if (!failed && this.#modules.pools.isSynced) this.#resolveReady()
+    if (!failed && this.#modules.pools.isSynced && this.#knowsItsParts()) this.#resolveReady()
     if (!this.#stopped) this.#schedule(failed ? RETRY_MS : this.#nextDueMs())
+  }
+
+  /** What the store shows as ours has been taken in, with who holds what. */
+  #knowsItsParts(): boolean {
+    const { slots, allocator } = this.#modules
+    if (!this.#slotsSynced || this.#owned().some(slot => slot.ledgerUnread)) return false
+    return [...slots.entries].every(([key, { value }]) => {
+      const place = parseSlotKey(key)
+      if (place === null || partsOf(value, this.#options.nodeUid).length === 0) return true
+      return allocator.slots.has(newSlot(place.poolUid, place.slot).id)
+    })
   }
 
   #schedule(delayMs: number): void {
