@@ -3,9 +3,9 @@ import * as assert from 'uvu/assert'
 import type { Facts } from '../../../daemon/desired/facts.ts'
 import { LOOP, Loop, type LoopModules } from '../../../daemon/loop.ts'
 import { silentLog } from '../../../lib/log.ts'
+import { ManualClock } from '../../fixtures/manual-clock.ts'
 import { attachment, facts, node } from './cluster-facts.ts'
 import { KernelModel, link, route } from './kernel-model.ts'
-import { ManualClock } from './manual-clock.ts'
 
 const podLink = (number: number) =>
   link(attachment(number).hostInterface, {

@@ -1,7 +1,7 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import type { SlotRecord } from '../../../datastore/records/slot.ts'
-import { settle } from './manual-clock.ts'
+import { settle } from '../../fixtures/manual-clock.ts'
 import { Rig } from './rig.ts'
 
 const MINUTE = 60_000

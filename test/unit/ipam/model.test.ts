@@ -12,7 +12,7 @@ import type { LedgerRecord } from '../../../datastore/records/ledger.ts'
 import type { SlotRecord } from '../../../datastore/records/slot.ts'
 import { checkSlot, parseSlotKey } from '../../../ipam/slot.ts'
 import { contains, parseCidr, parseIp, sizeOf } from '../../../lib/address.ts'
-import { settle } from './manual-clock.ts'
+import { settle } from '../../fixtures/manual-clock.ts'
 import { Rig, type RigNode } from './rig.ts'
 
 const MINUTE = 60_000

@@ -3,7 +3,7 @@ import * as assert from 'uvu/assert'
 import type { LedgerRecord } from '../../../datastore/records/ledger.ts'
 import type { SlotRecord } from '../../../datastore/records/slot.ts'
 import { isTwillError } from '../../../lib/errors.ts'
-import { settle } from './manual-clock.ts'
+import { settle } from '../../fixtures/manual-clock.ts'
 import { holder, Rig } from './rig.ts'
 
 const slotsOf = (rig: Rig) => rig.under<SlotRecord>('slots/')

@@ -7,7 +7,7 @@ import type { IPPool } from '../../../datastore/resources/ippool.ts'
 import { deletePool } from '../../../ipam/pool-removal.ts'
 import { createPool, ensureFirstPools, listPools, updatePool } from '../../../ipam/pools.ts'
 import { isTwillError } from '../../../lib/errors.ts'
-import { settle } from './manual-clock.ts'
+import { settle } from '../../fixtures/manual-clock.ts'
 import { pool, Rig } from './rig.ts'
 
 const space = (rig: Rig) => rig.read<AddressSpaceRecord>('address-space')?.pools ?? []

@@ -13,7 +13,7 @@ import { createIpam, type IpamOptions, type LostPart, type NodeIpam } from '../.
 import { createPool } from '../../../ipam/pools.ts'
 import type { Family } from '../../../lib/address.ts'
 import { silentLog } from '../../../lib/log.ts'
-import { ManualClock, SeededRandom } from './manual-clock.ts'
+import { ManualClock, SeededRandom } from '../../fixtures/manual-clock.ts'
 
 export function holder(id: string): Holder {
   return { id, kind: 'pod', network: 'n', containerId: `c-${id}`, ifName: 'eth0', pod: null, since: 1 }

@@ -1,7 +1,7 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { PACING, Pacing } from '../../../../daemon/apply/pacing.ts'
-import { ManualClock } from '../manual-clock.ts'
+import { ManualClock } from '../../../fixtures/manual-clock.ts'
 
 test('after failures an object waits ever longer, up to a bound, and not at all after a success', async () => {
   const clock = new ManualClock()
