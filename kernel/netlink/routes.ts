@@ -99,18 +99,26 @@ export function readRoute(message: NetlinkMessage, nameOf: (index: number) => st
   }
 }
 
-/** Both families' routes of one table, and of one protocol unless 0. @throws TwillError kernel.failed */
+type ReadRoute = (message: NetlinkMessage) => Route | null
+
+/**
+ * Both families' routes of one table, and of one protocol unless 0. @throws TwillError kernel.failed
+ * @param restricted what to keep of them, decided before a route is read
+ */
 export function dumpRoutes(
   socket: NetlinkSocket,
   request: Datagram,
   filter: { table: number; protocol: number },
   nameOf: (index: number) => string | null,
+  restricted: (read: ReadRoute) => ReadRoute = read => read,
 ): Route[] {
   return [c.AF_INET, c.AF_INET6].flatMap(family => {
     writeDumpRoutes(request, family, filter.table, filter.protocol)
     try {
-      return socket.dump('read routes', request, message =>
-        isCloned(message) ? null : readRoute(message, nameOf),
+      return socket.dump(
+        'read routes',
+        request,
+        restricted(message => (isCloned(message) ? null : readRoute(message, nameOf))),
       )
     } catch (error) {
       // A table comes to be with its first route.

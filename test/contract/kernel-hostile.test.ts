@@ -88,6 +88,20 @@ test('what a pod claims by ARP the node does not learn, also without rp_filter',
   assert.not.match(sh(`ip neigh show dev ${spec.hostInterface}`), '10.99.0.1')
 })
 
+test('a pod full of routes is inspected without harm', async () => {
+  const netns = world.addNamespace('twxfull')
+  await kernel.attachPod(podSpec(7, netns), [])
+  const route = 'printf "route add 10.%d.%d.%d/32 dev eth0\\n", 100 + i / 65536, i / 256 % 256, i % 256'
+  sh(`awk 'BEGIN { for (i = 0; i < 600000; i++) ${route} }' | ip -n twxfull -b -`)
+  const { pod } = await kernel.inspectPod(netns, 'eth0')
+  assert.ok(pod)
+  for (const gateway of ['169.254.1.1', 'fe80::1'])
+    assert.ok(
+      pod.routes.some(each => each.gateway === gateway),
+      gateway,
+    )
+})
+
 test('a path that is a pipe is refused and keeps nobody waiting', async () => {
   sh('mkfifo /run/netns/twxpipe')
   const pipe: NetnsRef = refOf('/run/netns/twxpipe')
