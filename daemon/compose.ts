@@ -9,15 +9,14 @@
  */
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { isDeepStrictEqual } from 'node:util'
 import { openDatastore } from '../datastore/open.ts'
 import type { NodeRecord } from '../datastore/records/node.ts'
 import { Heartbeat } from '../ipam/heartbeat.ts'
 import { createIpam, type NodeIpam } from '../ipam/node-ipam.ts'
 import { ensureFirstPools } from '../ipam/pools.ts'
 import { createKernel } from '../kernel/real.ts'
-import { systemClock, type Timer } from '../lib/clock.ts'
-import { isTwillError, messageOf, TwillError } from '../lib/errors.ts'
+import { systemClock } from '../lib/clock.ts'
+import { messageOf } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
 import { systemRandom } from '../lib/random.ts'
 import { endpointElements } from '../routing/vxlan/elements.ts'
@@ -25,6 +24,7 @@ import { ApiServer } from './api/server.ts'
 import type { Status } from './api/types.ts'
 import { adoptable } from './attach/adopt.ts'
 import { Attachments } from './attach/attachments.ts'
+import { notReady } from './attach/cni-errors.ts'
 import { createFront } from './attach/front.ts'
 import { Registry } from './attach/registry.ts'
 import { servableBy } from './attach/servable.ts'
@@ -40,10 +40,10 @@ import { Cluster } from './node/cluster.ts'
 import { NodeFacts } from './node/facts.ts'
 import { identify } from './node/identify.ts'
 import { Registration } from './node/registration.ts'
-import { observeSelf } from './node/self.ts'
 import { TunnelAddresses, tunnelHolder } from './node/tunnel.ts'
+import { untilObserved, watchSelf } from './node/watch-self.ts'
 import { announceWhenServing, signOfLife } from './signs.ts'
-import { reasonsAgainstServing, statusOf } from './status.ts'
+import { nodeStatus, reasonsAgainstServing, startingStatus, statusOf } from './status.ts'
 
 export interface DaemonModules {
   readonly log: Log
@@ -59,9 +59,6 @@ export interface Daemon {
 const RETRY_MS = 1_000
 /** An ADD waits this long for the table before it answers "try again later". */
 const GATE_PATIENCE_MS = 5_000
-const OBSERVE_DELAY_MS = 200
-/** A default route comes after the address that it needs, and may move by itself. */
-const CHOOSES_UNDERLAY: ReadonlySet<string> = new Set(['link', 'address', 'route'])
 const REAP_DELAY_MS = 25
 
 export async function startDaemon(config: Config, modules: DaemonModules): Promise<Daemon> {
@@ -134,7 +131,7 @@ async function startNode(
   waiting: (reason: string) => void,
 ): Promise<RunningNode> {
   const { config, log, kernel, boot, local, store, fail } = base
-  const observation = await untilObserved(base, waiting)
+  const observation = await untilObserved(base, systemClock, waiting)
   const underlayDevice = observation.underlay[0]?.device ?? ''
   const hardware = hardwareOf(await readProductUuid(), await kernel.readLinks(), underlayDevice)
   const identified = await identify(base, hardware, waiting)
@@ -245,7 +242,7 @@ async function startNode(
   const forgetful = !local.intact || local.found.node === null
   if (forgetful && !identified.fresh) {
     waiting('the journal lost records: waiting for the ledgers to say who lives here')
-    await adoptSurvivors(base, ipam, registry)
+    await adoptSurvivors(base, ipam, registry, tunnel)
   }
   remember()
   const recovered = await attachments.recover()
@@ -272,28 +269,7 @@ async function startNode(
   heartbeat.start()
   loop.start()
 
-  let observing: Timer | null = null
-  const observe = async () => {
-    observing = null
-    const found = await observeSelf(config.underlay, { kernel, log })
-    if (isDeepStrictEqual(found, facts.observation)) return
-    facts.observed(found)
-    factsChanged()
-  }
-  const observeSoon = () => {
-    if (observing !== null) return
-    observing = systemClock.setTimer(OBSERVE_DELAY_MS, () => {
-      observe().catch(error => log.warn({ error: messageOf(error) }, 'the underlay could not be observed'))
-    })
-  }
-  const watching = kernel.watch(event => {
-    if (
-      event.type === 'overflow' ||
-      // What we do ourselves changes nothing of the underlay.
-      (event.type === 'changed' && event.own !== true && CHOOSES_UNDERLAY.has(event.domain))
-    )
-      observeSoon()
-  })
+  const watching = watchSelf(base, { clock: systemClock, facts, changed: factsChanged })
   function factsChanged(): void {
     loop.markDirty('facts')
     registration.check()
@@ -368,31 +344,11 @@ async function startNode(
   }
 }
 
-async function untilObserved(base: Base, waiting: (reason: string) => void) {
-  const { config, kernel, log } = base
-  for (;;) {
-    try {
-      return await observeSelf(config.underlay, { kernel, log })
-    } catch (error) {
-      if (!isTwillError(error) || !error.retryable) throw error
-      waiting(error.message)
-      log.warn({ error: error.message }, 'no underlay yet')
-      await systemClock.sleep(RETRY_MS)
-    }
-  }
-}
-
 /** @throws ipam.not-confirmed (retryable) after GATE_PATIENCE_MS */
 async function untilRulesStand(loop: Loop): Promise<void> {
   const end = systemClock.boottimeMs() + GATE_PATIENCE_MS
   while (!loop.report().rulesStanding) {
-    if (systemClock.boottimeMs() > end)
-      throw new TwillError(
-        'ipam.not-confirmed',
-        'the rules that confine pods do not stand yet',
-        {},
-        { retryable: true },
-      )
+    if (systemClock.boottimeMs() > end) throw notReady('the rules that confine pods do not stand yet')
     await systemClock.sleep(20)
   }
 }
@@ -404,8 +360,11 @@ async function adoptSurvivors(
   { kernel, boot, log }: Base,
   ipam: NodeIpam,
   registry: Registry,
+  tunnel: TunnelAddresses,
 ): Promise<void> {
   await ipam.ready()
+  const own = ipam.holders().filter(({ holder }) => holder.kind === 'tunnel')
+  await tunnel.adopt(own.flatMap(({ addresses }) => addresses))
   const [links, neighbours] = await Promise.all([kernel.readLinks(), kernel.readNeighbours()])
   const known = new Map(registry.all().map(attachment => [attachment.id, attachment]))
   for (const attachment of adoptable(known, { holders: ipam.holders(), links, neighbours, boot })) {
@@ -444,29 +403,4 @@ function ensureFirstPoolsLater({ config, store, log }: Base, cluster: Cluster): 
     return systemClock.sleep(RETRY_MS).then(attempt).catch(again)
   }
   attempt().catch(again)
-}
-
-// ---------------------------------------------------------------- signs
-
-function nodeStatus({ config, boot, startedAt }: Base, uid: string): Status['node'] {
-  return { name: config.nodeName, uid, incarnation: boot, version: VERSION, startedAt, pid: process.pid }
-}
-
-const VERSION = '0.1.0'
-
-function startingStatus(base: Base, reason: string): Status {
-  return {
-    node: nodeStatus(base, base.local.node?.uid ?? ''),
-    ready: false,
-    reasons: [reason],
-    datastore: { ...base.store.status(), clusterUid: base.local.node?.clusterUid ?? null },
-    underlay: [],
-    overlay: { device: null, ...base.config.vxlan, tunnel: [], podMtu: 0 },
-    nodes: [],
-    parts: [],
-    pods: [],
-    reconcile: { converged: false, failing: [], repairs: {} },
-    foreignFilters: [],
-    conditions: [],
-  }
 }

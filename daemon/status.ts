@@ -4,10 +4,14 @@ import type { StoreStatus } from '../datastore/store.ts'
 import type { OwnPart } from '../ipam/ipam.ts'
 import { VXLAN_LINK } from '../kernel/ownership.ts'
 import type { PodStatus, Status } from './api/types.ts'
+import type { Base } from './base.ts'
 import type { Attachment } from './journal/records.ts'
 import type { LoopReport } from './loop.ts'
 import type { Cluster } from './node/cluster.ts'
 import type { NodeFacts } from './node/facts.ts'
+
+/** That of package.json. */
+export const VERSION = '0.1.0'
 
 export interface StatusParts {
   readonly node: Status['node']
@@ -97,5 +101,27 @@ function podStatus(attachment: Attachment): PodStatus {
     mac: podMac,
     state,
     netns: netns.path,
+  }
+}
+
+export function nodeStatus({ config, boot, startedAt }: Base, uid: string): Status['node'] {
+  return { name: config.nodeName, uid, incarnation: boot, version: VERSION, startedAt, pid: process.pid }
+}
+
+/** While `reason` keeps the node from being one. */
+export function startingStatus(base: Base, reason: string): Status {
+  return {
+    node: nodeStatus(base, base.local.node?.uid ?? ''),
+    ready: false,
+    reasons: [reason],
+    datastore: { ...base.store.status(), clusterUid: base.local.node?.clusterUid ?? null },
+    underlay: [],
+    overlay: { device: null, ...base.config.vxlan, tunnel: [], podMtu: 0 },
+    nodes: [],
+    parts: [],
+    pods: [],
+    reconcile: { converged: false, failing: [], repairs: {} },
+    foreignFilters: [],
+    conditions: [],
   }
 }

@@ -26,6 +26,7 @@ export function toCniError(error: unknown): CniError {
   return new CniError(error.retryable ? CNI_CODE.tryAgainLater : CNI_CODE.internal, error.message)
 }
 
+/** ADD cannot be served yet; the runtime tries again (code 11). */
 export function notReady(reason: string): TwillError {
   return new TwillError('ipam.not-confirmed', reason, {}, { retryable: true })
 }
