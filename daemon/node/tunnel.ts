@@ -40,6 +40,21 @@ export class TunnelAddresses {
     return Object.fromEntries(this.#addresses.map(({ family, address }) => [family, address]))
   }
 
+  /**
+   * What the ledgers say this node holds, when the journal has forgotten it: peers notice nothing.
+   * @throws journal.write-failed
+   */
+  async adopt(addresses: readonly HeldAddress[]): Promise<void> {
+    const forgotten = addresses.filter(
+      ({ family }) => !this.#addresses.some(known => known.family === family),
+    )
+    if (forgotten.length === 0) return
+    const { journal, clock } = this.#modules
+    const all = [...this.#addresses, ...forgotten]
+    await journal.append({ t: 'tunnel', addresses: all, since: clock.realtimeMs() })
+    this.#addresses = all
+  }
+
   /** Call when pools may have changed. */
   check(): void {
     if (this.#asking || this.#stopped || this.#missing().length === 0) return

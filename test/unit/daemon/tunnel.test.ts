@@ -21,6 +21,26 @@ const held = (address: string, generation: number): HeldAddress => ({
   generation,
 })
 
+test('what the ledgers know is taken over, but never over what the journal says', async () => {
+  const journal: JournalRecord[] = []
+  const tunnel = new TunnelAddresses(
+    { journaled: { addresses: [held('10.0.0.1', 1)], since: 1 } },
+    {
+      ipam: { allocate: async () => [], recorded() {}, release() {} },
+      cluster: { complete: false, pools: () => [] },
+      journal: { append: async record => void journal.push(record) },
+      clock: systemClock,
+      log: silentLog,
+      changed() {},
+    },
+  )
+  await tunnel.adopt([held('10.0.0.9', 1)])
+  assert.equal(journal, [])
+  await tunnel.adopt([{ ...held('fd00::9', 1), family: 6 }])
+  assert.equal(tunnel.byFamily(), { 4: '10.0.0.1', 6: 'fd00::9' })
+  assert.is(journal.length, 1)
+})
+
 test('a lost tunnel address is released, journaled away, and replaced by one that is ours', async () => {
   const journal: JournalRecord[] = []
   const calls: string[] = []
