@@ -20,6 +20,7 @@ import type {
   StepOutcome,
 } from '../../../kernel/kernel.ts'
 import { ROUTE_PROTOCOL } from '../../../kernel/ownership.ts'
+import { attachment } from './cluster-facts.ts'
 
 export function link(name: string, more: Partial<Link> = {}): Link {
   return {
@@ -39,6 +40,16 @@ export function link(name: string, more: Partial<Link> = {}): Link {
     ...more,
   }
 }
+
+/** The host end of attachment(number) of cluster-facts.ts, as it should be. */
+export const podLink = (number: number, more: Partial<Link> = {}): Link =>
+  link(attachment(number).hostInterface, {
+    kind: 'veth',
+    mtu: 1450,
+    mac: '02:54:57:49:4c:4c',
+    alias: `twill:pod:attachment${number}`,
+    ...more,
+  })
 
 export function route(dst: string, more: Partial<Route> = {}): Route {
   return {
@@ -97,6 +108,20 @@ export class KernelModel {
 
   addLink(value: Link): void {
     this.links.set(value.name, { ...value, index: this.#nextIndex++ })
+  }
+
+  /** That of self() of cluster-facts.ts. */
+  addUplinkAddress(): void {
+    this.addresses.set('eth0 192.168.77.1/24', {
+      device: 'eth0',
+      family: 4,
+      address: '192.168.77.1',
+      prefix: 24,
+      scope: 0,
+      tentative: false,
+      nodad: false,
+      permanent: true,
+    })
   }
 
   addRoute(value: Route): void {

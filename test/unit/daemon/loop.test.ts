@@ -5,31 +5,14 @@ import { LOOP, Loop, type LoopModules } from '../../../daemon/loop.ts'
 import { silentLog } from '../../../lib/log.ts'
 import { ManualClock } from '../../fixtures/manual-clock.ts'
 import { attachment, facts, node } from './cluster-facts.ts'
-import { KernelModel, link, route } from './kernel-model.ts'
-
-const podLink = (number: number) =>
-  link(attachment(number).hostInterface, {
-    kind: 'veth',
-    mtu: 1450,
-    mac: '02:54:57:49:4c:4c',
-    alias: `twill:pod:attachment${number}`,
-  })
+import { KernelModel, link, podLink, route } from './kernel-model.ts'
 
 function machine(): KernelModel {
   const kernel = new KernelModel()
   kernel.addLink(link('eth0'))
   kernel.addLink(podLink(1))
   kernel.addLink(podLink(2))
-  kernel.addresses.set('eth0 192.168.77.1/24', {
-    device: 'eth0',
-    family: 4,
-    address: '192.168.77.1',
-    prefix: 24,
-    scope: 0,
-    tentative: false,
-    nodad: false,
-    permanent: true,
-  })
+  kernel.addUplinkAddress()
   return kernel
 }
 

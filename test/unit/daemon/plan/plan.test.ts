@@ -6,32 +6,14 @@ import { plan } from '../../../../daemon/plan/plan.ts'
 import { REAP_GROUP } from '../../../../kernel/ownership.ts'
 import { vtepMac } from '../../../../routing/vxlan/vtep.ts'
 import { attachment, facts, node, self } from '../cluster-facts.ts'
-import { KernelModel, link, route } from '../kernel-model.ts'
-
-const podLink = (number: number, more = {}) =>
-  link(attachment(number).hostInterface, {
-    kind: 'veth',
-    mtu: 1450,
-    mac: '02:54:57:49:4c:4c',
-    alias: `twill:pod:attachment${number}`,
-    ...more,
-  })
+import { KernelModel, link, podLink, route } from '../kernel-model.ts'
 
 /** A node with two pods on which everything stands as `now` wants it. */
 function converged(now: Facts = facts()): KernelModel {
   const kernel = new KernelModel()
   kernel.addLink(link('eth0'))
   for (const each of now.attachments) kernel.addLink(podLink(Number(each.id.slice(-1))))
-  kernel.addresses.set('eth0 192.168.77.1/24', {
-    device: 'eth0',
-    family: 4,
-    address: '192.168.77.1',
-    prefix: 24,
-    scope: 0,
-    tentative: false,
-    nodad: false,
-    permanent: true,
-  })
+  kernel.addUplinkAddress()
   execute(kernel, now)
   kernel.executed = []
   return kernel
