@@ -27,7 +27,7 @@ import {
   type LoopOptions,
   type LoopReport,
 } from './loop-modules.ts'
-import { KINDS, type Kind, type Plan, type Problem, type Reason } from './plan/observed.ts'
+import { KINDS, type Kind, type Observed, type Plan, type Problem, type Reason } from './plan/observed.ts'
 import { plan } from './plan/plan.ts'
 
 export { type Domain, LOOP, type LoopMetrics, type LoopModules, type LoopOptions, type LoopReport }
@@ -264,20 +264,19 @@ export class Loop {
       this.markDirty('link')
       return 0
     }
-    return this.#apply(kinds, want, {
-      ...whole,
-      changes: whole.changes.filter(({ kind }) => kinds.has(kind)),
-    })
+    const changes = whole.changes.filter(({ kind }) => kinds.has(kind))
+    return this.#apply(kinds, want, { ...whole, changes }, observed)
   }
 
   async #apply(
     kinds: ReadonlySet<Kind>,
     want: DesiredState,
     { changes, reattach, problems }: Plan,
+    observed: Observed,
   ): Promise<number> {
     const repairs = this.#repairs.among(changes, want)
     const applied = await applyChanges(changes, { kernel: this.#modules.kernel, pacing: this.#pacing })
-    this.#repairs.passed(kinds, want, applied)
+    this.#repairs.passed(kinds, want, applied, observed.sysctls)
     for (const change of applied.done) {
       this.#failing.delete(objectOf(change))
       this.#pacing.succeeded(objectOf(change))

@@ -28,10 +28,23 @@ export class Repairs {
     return new Set(changes.filter(isRepair))
   }
 
-  /** After a pass over these kinds: everything desired of them that did not fail was in place. */
-  passed(kinds: ReadonlySet<Kind>, desired: DesiredState, { failed }: Applied): void {
+  /**
+   * After a pass over these kinds: everything desired of them that did not fail was in place, but for switches that
+   * became desired after the kernel was read (they are not among `read`, by path) and were not set.
+   */
+  passed(
+    kinds: ReadonlySet<Kind>,
+    desired: DesiredState,
+    { done, failed }: Applied,
+    read: ReadonlyMap<string, unknown>,
+  ): void {
     const next = new Map([...(this.#established ?? [])].filter(([object]) => !kinds.has(kindOf(object))))
     for (const [object, look] of appearances(desired)) if (kinds.has(kindOf(object))) next.set(object, look)
+    const set = new Set(done.map(objectOf))
+    for (const { path } of desired.sysctls) {
+      const object = objectOf({ kind: 'sysctl', key: path })
+      if (!read.has(path) && !set.has(object)) next.delete(object)
+    }
     for (const { change } of failed) next.delete(objectOf(change))
     this.#established = next
   }

@@ -4,7 +4,7 @@ import type { Facts } from '../../../daemon/desired/facts.ts'
 import { LOOP, Loop, type LoopModules } from '../../../daemon/loop.ts'
 import { silentLog } from '../../../lib/log.ts'
 import { ManualClock } from '../../fixtures/manual-clock.ts'
-import { attachment, facts, node } from './cluster-facts.ts'
+import { attachment, facts, node, pool } from './cluster-facts.ts'
 import { KernelModel, link, podLink, route } from './kernel-model.ts'
 
 function machine(): KernelModel {
@@ -364,6 +364,27 @@ test('after an overflow everything is looked at anew', async () => {
   assert.ok(all.kernel.routes.has('10.244.2.0/26 0'))
   assert.ok(all.kernel.intact)
   await all.loop.stop()
+})
+
+test('a switch that became desired while the kernel was read is set, and is no repair', async () => {
+  let now = facts({ pools: [pool('v4', '10.244.0.0/16')], attachments: [] })
+  const kernel = machine()
+  kernel.sysctls.set('net/ipv6/conf/all/forwarding', '0')
+  const real = kernel.kernel()
+  const all = rig(kernel, {
+    facts: () => now,
+    kernel: {
+      ...real,
+      readLinks: () => {
+        now = facts({ attachments: [] })
+        return real.readLinks()
+      },
+    },
+  })
+  all.loop.start()
+  await all.clock.advance(3_000)
+  assert.is(kernel.sysctls.get('net/ipv6/conf/all/forwarding'), '1')
+  assert.equal(all.repairs, [])
 })
 
 test.run()
