@@ -109,4 +109,19 @@ test('pods that flap their link and their MAC hold up neither the others nor the
   await untilState(rig, NODE, baseline)
 })
 
+for (const [what, script] of [
+  ['deletes', 'for i in $(seq 30); do ip link del eth0 || true; sleep 0.05; done'],
+  ['renames', 'ip link set eth0 down; ip link set eth0 name away; ip link set away up'],
+  ['replaces', 'ip link del eth0; ip link add eth0 type veth peer name other'],
+  ['gives away', 'unshare -n sleep 30 >/dev/null 2>&1 & sleep 0.3; ip link set eth0 netns $!'],
+] as const)
+  test(`a pod that ${what} its interface is taken down like any other`, async () => {
+    await rig.addPod(NODE, 'own')
+    await inPod('own', script)
+    await new Promise(resolve => setTimeout(resolve, 500))
+    assert.ok(await talks('victim'))
+    await rig.deletePod('own')
+    await untilState(rig, NODE, baseline)
+  })
+
 test.run()
