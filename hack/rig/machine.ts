@@ -5,7 +5,18 @@
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { MARK, ROOT } from './layout.ts'
-import { alive, end, must, type RunOptions, type RunResult, run, start, until } from './processes.ts'
+import {
+  alive,
+  end,
+  markedProcesses,
+  must,
+  type RunOptions,
+  type RunResult,
+  run,
+  start,
+  until,
+  wake,
+} from './processes.ts'
 
 export class Machine {
   readonly name: string
@@ -79,6 +90,8 @@ export class Machine {
   /** Ends every process in it; interfaces and mounts go with them. Does nothing if it is not running. */
   async down(): Promise<void> {
     const pid = this.#readPid()
+    // nsenter stops itself with a child that was stopped, and a stopped parent never reaps: the machine would not end.
+    for (const each of markedProcesses(this.#cluster)) wake(each)
     if (pid !== undefined) await end([pid])
     rmSync(join(this.state, 'init.pid'), { force: true })
   }

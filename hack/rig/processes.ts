@@ -105,6 +105,15 @@ export function markedProcesses(cluster: string): number[] {
     .filter(pid => !own.has(pid) && alive(pid))
 }
 
+/** SIGCONT, whether or not it was stopped; it may have ended meanwhile. */
+export function wake(pid: number): void {
+  try {
+    process.kill(pid, 'SIGCONT')
+  } catch {
+    // Gone.
+  }
+}
+
 /** Ends these processes at once and waits until they are gone. @throws Error naming one that stays */
 export async function end(pids: number[], timeoutMs = 30_000): Promise<void> {
   for (const pid of pids) {
