@@ -266,7 +266,7 @@ async function startNode(
   )
   await cni.listen()
   const alive = await signOfLife(join(config.runDir, 'alive'), systemClock)
-  heartbeat.start()
+  identified.confirmed.then(() => heartbeat.start(), fail)
   loop.start()
 
   const watching = watchSelf(base, { clock: systemClock, facts, changed: factsChanged })

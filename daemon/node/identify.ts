@@ -18,16 +18,24 @@ export interface Identified {
   readonly fresh: boolean
 }
 
+export interface Identification extends Identified {
+  /**
+   * Resolves when the store has said so; at once unless it was away. Only then may the heart beat: it takes a counter
+   * that somebody else raised, as asking the store does, for another machine's.
+   */
+  readonly confirmed: Promise<void>
+}
+
 /**
  * Asks the store who we are. A node that was in the cluster before goes on under its journaled UID when the store
- * stays away; the heartbeat finds out later if that was wrong. A new one waits.
+ * stays away, and asks on. A new one waits.
  */
 export async function identify(
   base: Base,
   hardware: string,
   waiting: (reason: string) => void,
-): Promise<Identified> {
-  const { local, log, fail, store } = base
+): Promise<Identification> {
+  const { local, log, store } = base
   for (;;) {
     const known = local.node
     let contested = false
@@ -39,8 +47,7 @@ export async function identify(
     const patience = known === null ? asked : Promise.race([asked, away])
     try {
       const identified = await patience
-      if (identified !== null) return identified
-      asked.catch(() => undefined)
+      if (identified !== null) return { ...identified, confirmed: Promise.resolve() }
     } catch (error) {
       if (!isTwillError(error) || !error.retryable) {
         if (isTwillError(error, 'store.foreign-cluster') && known !== null)
@@ -52,8 +59,8 @@ export async function identify(
     }
     if (known !== null) {
       store.expectCluster(known.clusterUid)
-      confirmLater(base, hardware, known.uid).catch(fail)
-      return { uid: known.uid, clusterUid: known.clusterUid, hardware, fresh: false }
+      const confirmed = confirm(base, hardware, known.uid, asked)
+      return { uid: known.uid, clusterUid: known.clusterUid, hardware, fresh: false, confirmed }
     }
     await systemClock.sleep(RETRY_MS)
   }
@@ -84,10 +91,15 @@ async function askStore(base: Base, hardware: string, contested: () => void = ()
 }
 
 /** @throws what ends the daemon: another one has our name, or we are somebody new and must begin anew */
-async function confirmLater(base: Base, hardware: string, uid: string): Promise<void> {
-  for (;;) {
+async function confirm(
+  base: Base,
+  hardware: string,
+  uid: string,
+  underWay: Promise<Identified>,
+): Promise<void> {
+  for (let asked = underWay; ; asked = askStore(base, hardware)) {
     try {
-      const identified = await askStore(base, hardware)
+      const identified = await asked
       if (identified.uid === uid) return
       throw new TwillError(
         'node.name-taken',
