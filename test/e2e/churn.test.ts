@@ -9,7 +9,7 @@ import { Cluster } from '../../hack/rig/cluster.ts'
 import { execPlugin } from '../../hack/rig/cni-client.ts'
 import { until } from '../../hack/rig/processes.ts'
 import { SeededRandom } from '../fixtures/manual-clock.ts'
-import { nodeState, untilState } from '../fixtures/node-state.ts'
+import { settledState, untilState } from '../fixtures/node-state.ts'
 
 const rig = new Cluster(`twx-${process.pid}`)
 const test = suite('churn')
@@ -98,7 +98,7 @@ async function checkWhatWasTold(): Promise<void> {
 }
 
 test('calls in any order, daemons that end: what was told is true, and nothing is left', async () => {
-  const baseline = await settled()
+  const baseline = await settledState(rig, NODE)
   for (let round = 0; round < ROUNDS; round++) {
     await Promise.all([...containers.map(callsOf), disturb()])
     await checkWhatWasTold()
@@ -112,22 +112,5 @@ test('calls in any order, daemons that end: what was told is true, and nothing i
   for (const { n } of containers)
     assert.is((await rig.exec(NODE, ['ip', '-n', `churn${n}`, 'link', 'show', 'eth0'])).status, 1)
 })
-
-/** Ledgers follow by group commit. */
-async function settled(): Promise<string> {
-  let last = ''
-  await until(
-    async () => {
-      const now = await nodeState(rig, NODE)
-      const same = now === last
-      last = now
-      await new Promise(resolve => setTimeout(resolve, 500))
-      return same
-    },
-    20_000,
-    () => 'the node does not settle',
-  )
-  return last
-}
 
 test.run()

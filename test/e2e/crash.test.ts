@@ -9,7 +9,7 @@ import { Cluster } from '../../hack/rig/cluster.ts'
 import { execPlugin } from '../../hack/rig/cni-client.ts'
 import { until } from '../../hack/rig/processes.ts'
 import { FAULT_POINTS, type FaultPoint } from '../../lib/fault.ts'
-import { nodeState, readOwnedParts, readStatus, untilState } from '../fixtures/node-state.ts'
+import { readOwnedParts, readStatus, settledState, untilState } from '../fixtures/node-state.ts'
 
 const rig = new Cluster(`crash-${process.pid}`)
 const test = suite('crash')
@@ -23,28 +23,11 @@ test.before(async () => {
   await rig.up({ nodes: 2, config: { coolDown: '1s', heartbeatInterval: '1s' } })
   neighbourAddress = (await rig.addPod('node2', 'far')).addresses[0] as string
   await rig.addPod(NODE, 'bystander')
-  await settle()
-  baseline = await nodeState(rig, NODE)
+  baseline = await settledState(rig, NODE)
 })
 test.after(async () => {
   await rig.down()
 })
-
-/** Ledgers follow by group commit. */
-async function settle(): Promise<void> {
-  let last = ''
-  await until(
-    async () => {
-      const now = await nodeState(rig, NODE)
-      const same = now === last
-      last = now
-      await new Promise(resolve => setTimeout(resolve, 400))
-      return same
-    },
-    15_000,
-    () => 'the node does not settle',
-  )
-}
 
 const call = (name: string) => ({
   containerId: randomBytes(16).toString('hex'),
@@ -137,8 +120,7 @@ for (const point of FAULT_POINTS.ledger)
     await rig.startDaemon(NODE, { env: { TWILL_FAULT: point }, wait: false })
     await untilDead()
     await rig.startDaemon(NODE)
-    await settle()
-    const state = (await nodeState(rig, NODE)).split('\n')
+    const state = (await settledState(rig, NODE)).split('\n')
     const attachment = (await readStatus(rig, NODE)).pods.find(each => each.containerId === pod.containerId)
     assert.is(attachment?.addresses.length, 2)
     for (const address of attachment?.addresses ?? [])

@@ -6,7 +6,7 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { Cluster } from '../../hack/rig/cluster.ts'
 import { until } from '../../hack/rig/processes.ts'
-import { nodeState, untilState } from '../fixtures/node-state.ts'
+import { settledState, untilState } from '../fixtures/node-state.ts'
 
 const rig = new Cluster(`twx-${process.pid}`)
 const test = suite('hostile pods')
@@ -18,28 +18,11 @@ test.before(async () => {
   await rig.up({ nodes: 2, config: { coolDown: '1s' } })
   far = (await rig.addPod('node2', 'far')).addresses[0] as string
   await rig.addPod(NODE, 'victim')
-  baseline = await settled()
+  baseline = await settledState(rig, NODE)
 })
 test.after(async () => {
   await rig.down()
 })
-
-/** Ledgers follow by group commit. */
-async function settled(): Promise<string> {
-  let last = ''
-  await until(
-    async () => {
-      const now = await nodeState(rig, NODE)
-      const same = now === last
-      last = now
-      await new Promise(resolve => setTimeout(resolve, 400))
-      return same
-    },
-    20_000,
-    () => 'the node does not settle',
-  )
-  return last
-}
 
 const talks = async (pod: string) => (await rig.exec(pod, ['ping', '-c1', '-W1', far])).status === 0
 const untilTalking = (pod: string) =>
