@@ -27,6 +27,7 @@ export type ErrorCode =
   | 'store.conflict'
   | 'store.foreign-cluster'
   | 'store.compacted'
+  | 'store.damaged'
   | 'resource.not-found'
   | 'resource.in-use'
   | 'cancelled'

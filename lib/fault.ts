@@ -36,6 +36,14 @@ export const FAULT_POINTS = {
     'del.address-released',
   ],
   ledger: ['ledger.before-commit', 'ledger.after-commit'],
+  store: [
+    'store.before-write',
+    'store.written',
+    'store.synced',
+    'store.applied',
+    'store.checkpoint-written',
+    'store.checkpoint-installed',
+  ],
   claim: ['claim.recorded', 'claim.committed', 'claim.adopted'],
 } as const
 

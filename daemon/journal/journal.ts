@@ -11,7 +11,7 @@
 
 import type { FileHandle } from 'node:fs/promises'
 import { open, readFile, rename, unlink } from 'node:fs/promises'
-import { crc32 } from 'node:zlib'
+import { decodeLine, encodeLine } from '../../lib/checked-line.ts'
 import { messageOf, TwillError } from '../../lib/errors.ts'
 
 export interface DamagedLine {
@@ -31,13 +31,6 @@ interface Pending {
   readonly reject: (error: unknown) => void
 }
 
-const checksum = (text: string) => crc32(text).toString(16).padStart(8, '0')
-
-export function encodeLine(record: unknown): string {
-  const text = JSON.stringify(record)
-  return `${checksum(text)} ${text}\n`
-}
-
 /** Every whole, undamaged record in order; what is damaged is named, never guessed at. */
 export function decodeJournal(text: string): JournalContents {
   const records: unknown[] = []
@@ -45,8 +38,8 @@ export function decodeJournal(text: string): JournalContents {
   const lines = text.split('\n')
   const torn = lines.pop()
   lines.forEach((line, index) => {
-    const body = line.slice(9)
-    if (line[8] === ' ' && checksum(body) === line.slice(0, 8)) records.push(JSON.parse(body))
+    const whole = decodeLine(line)
+    if (whole !== null) records.push(whole.record)
     else damaged.push({ line: index + 1, reason: 'checksum does not match' })
   })
   if (torn) damaged.push({ line: lines.length + 1, reason: 'torn: no end of line' })

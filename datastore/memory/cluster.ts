@@ -1,10 +1,12 @@
 /**
- * The state behind one or more in-memory stores: keys, revisions, history. For tests and simulations; every
- * node of a simulation opens a MemoryStore on the same cluster.
+ * The state behind one or more in-memory stores: keys, revisions, history. Every node of a simulation opens a
+ * MemoryStore on the same cluster; the embedded store keeps one behind its log.
  *
  * Invariant: as in etcd, each change raises the revision by one, and history reaches back to the last
  * compaction only.
  */
+import { TwillError } from '../../lib/errors.ts'
+import { CLUSTER_KEY } from '../keys.ts'
 import type { Commit, CommitOutcome, KeyValue, StoreEvent } from '../store.ts'
 
 export interface MemorySnapshot {
@@ -68,10 +70,21 @@ export class MemoryCluster {
     return { resumable: true, events, revision: this.#revision }
   }
 
-  /** Forgets the history up to now. */
-  compact(): void {
-    this.#history = []
-    this.#compacted = this.#revision
+  /** Forgets the history up to now, but for the last `keep` events (at times twice as many). */
+  compact(keep = 0): void {
+    if (keep > 0 && this.#history.length <= 2 * keep) return
+    const forgotten = this.#history.length - keep
+    this.#compacted = this.#history[forgotten - 1]?.modRevision ?? this.#compacted
+    this.#history = this.#history.slice(forgotten)
+  }
+
+  /** Why this is not the cluster with that UID; null: it is, or any will do. */
+  foreignTo(expected: string | null): TwillError | null {
+    if (expected === null) return null
+    const found = this.get(CLUSTER_KEY)?.value ?? 'no cluster record'
+    if (found === JSON.stringify({ v: 1, uid: expected })) return null
+    const message = `this node belongs to cluster ${expected}; the store has ${found}`
+    return new TwillError('store.foreign-cluster', message, { expected, found }, { retryable: true })
   }
 
   snapshot(): MemorySnapshot {
@@ -83,7 +96,8 @@ export class MemoryCluster {
     this.#entries = new Map(snapshot.entries)
     this.#revision = snapshot.revision
     this.#epoch++
-    this.compact()
+    this.#history = []
+    this.#compacted = this.#revision
     this.#notify()
   }
 

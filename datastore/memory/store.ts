@@ -6,7 +6,6 @@
  */
 import type { Clock } from '../../lib/clock.ts'
 import { TwillError } from '../../lib/errors.ts'
-import { CLUSTER_KEY } from '../keys.ts'
 import type { Commit, CommitOutcome, KeyValue, Store, StoreStatus, Watch, WatchMessage } from '../store.ts'
 import type { MemoryCluster } from './cluster.ts'
 import { MemoryWatch } from './watch.ts'
@@ -145,12 +144,7 @@ export class MemoryStore implements Store {
   }
 
   #failed(): TwillError | null {
-    const expected = this.#expectedCluster
-    if (this.#failure !== null || expected === null) return this.#failure
-    const found = this.#cluster.get(CLUSTER_KEY)?.value ?? 'no cluster record'
-    if (found === JSON.stringify({ v: 1, uid: expected })) return null
-    const message = `this node belongs to cluster ${expected}; the store has ${found}`
-    return new TwillError('store.foreign-cluster', message, { expected, found }, { retryable: true })
+    return this.#failure ?? this.#cluster.foreignTo(this.#expectedCluster)
   }
 
   #saw(revision: number): number {

@@ -1,7 +1,12 @@
-/** The contract of datastore/store.ts, held against every implementation: memory, and a real etcd. */
+/** The contract of datastore/store.ts, held against every implementation: memory, embedded, and a real etcd. */
+import * as files from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { suite, type Test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { bindCluster } from '../../datastore/cluster.ts'
+import { EmbeddedDatabase } from '../../datastore/embedded/database.ts'
+import { EmbeddedStore } from '../../datastore/embedded/store.ts'
 import { EtcdStore } from '../../datastore/etcd/store.ts'
 import { CLUSTER_KEY } from '../../datastore/keys.ts'
 import { MemoryCluster } from '../../datastore/memory/cluster.ts'
@@ -17,7 +22,7 @@ import { recordWatch } from '../fixtures/watch-record.ts'
 interface Backend {
   readonly name: string
   /** Another client of an empty store; a number each is empty for itself. */
-  open(space: number): Store
+  open(space: number): Store | Promise<Store>
   close(): Promise<void>
 }
 
@@ -31,6 +36,25 @@ function memoryBackend(): Backend {
       return new MemoryStore({}, { cluster, clock: systemClock })
     },
     async close() {},
+  }
+}
+
+async function embeddedBackend(): Promise<Backend> {
+  const folder = await files.mkdtemp(join(tmpdir(), `twill-embedded-${process.pid}-`))
+  const databases = new Map<number, EmbeddedDatabase>()
+  return {
+    name: 'embedded',
+    async open(space) {
+      const path = join(folder, String(space))
+      const database =
+        databases.get(space) ?? (await EmbeddedDatabase.open({ path }, { files, log: silentLog }))
+      databases.set(space, database)
+      return new EmbeddedStore({ database, clock: systemClock })
+    },
+    async close() {
+      for (const database of databases.values()) await database.close()
+      await files.rm(folder, { recursive: true })
+    },
   }
 }
 
@@ -55,10 +79,10 @@ interface Context {
 function describe(backend: Backend): Test<Context> {
   const test = suite<Context>(backend.name)
   let space = 0
-  test.before.each(context => {
+  test.before.each(async context => {
     space++
-    context.a = backend.open(space)
-    context.b = backend.open(space)
+    context.a = await backend.open(space)
+    context.b = await backend.open(space)
   })
   test.after.each(async context => {
     await context.a.close()
@@ -238,7 +262,7 @@ async function rejects(promise: Promise<unknown>): Promise<void> {
   assert.ok(isTwillError(error, 'store.foreign-cluster'), `expected store.foreign-cluster, got ${error}`)
 }
 
-for (const backend of [memoryBackend(), await etcdBackend()]) {
+for (const backend of [memoryBackend(), await embeddedBackend(), await etcdBackend()]) {
   const test = describe(backend)
   addCommitTests(test)
   addListTests(test)

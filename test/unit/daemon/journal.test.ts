@@ -3,8 +3,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { decodeJournal, encodeLine, Journal, readJournal } from '../../../daemon/journal/journal.ts'
+import { decodeJournal, Journal, readJournal } from '../../../daemon/journal/journal.ts'
 import { type Attachment, replayJournal } from '../../../daemon/journal/records.ts'
+import { encodeLine } from '../../../lib/checked-line.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'twill-journal-'))
 test.after(() => rmSync(folder, { recursive: true }))
