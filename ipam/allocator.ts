@@ -5,7 +5,7 @@
  * Parts are filled in the order they came, so that later ones stay empty and can be given back; within a part
  * the address freed longest ago goes first. Cooling addresses are taken only when asked for.
  */
-import { addressAt, contains, formatIp, parseIp } from '../lib/address.ts'
+import { addressAt, type Cidr, contains, formatIp, parseIp } from '../lib/address.ts'
 import type { HeldAddress, Holder } from './ipam.ts'
 import { slotId } from './journal-records.ts'
 import { type OwnedPart, type OwnSlot, partOf } from './own-slots.ts'
@@ -25,6 +25,8 @@ export interface Released {
 export interface AllocatorOptions {
   readonly coolDownMs: number
   readonly usable: (part: OwnedPart) => boolean
+  /** Ranges of a pool that never go out; the same list while nothing has changed. */
+  readonly withheld: (poolUid: string) => readonly Cidr[]
   /** BOOTTIME. */
   readonly nowMs: () => number
 }
@@ -111,7 +113,13 @@ export class Allocator {
   }
 
   *partsOf(poolUid: string): Generator<OwnedPart> {
-    for (const slot of this.#slots.values()) if (slot.poolUid === poolUid) yield* slot.parts
+    const withheld = this.#options.withheld(poolUid)
+    for (const slot of this.#slots.values())
+      if (slot.poolUid === poolUid)
+        for (const part of slot.parts) {
+          part.addresses.withhold(withheld)
+          yield part
+        }
   }
 
   /** Holders with an address in this part. */

@@ -6,12 +6,14 @@
  * intent) and then calls `recorded`, and the ledger follows by group commit. After a restart the journal's
  * holders are given back by `restore`, before `start`.
  */
+import type { Use } from '../datastore/resources/ippool.ts'
 import type { Family } from '../lib/address.ts'
 
 export interface Holder {
   /** Attachment id, or 'tunnel'. Allocation is idempotent per id. */
   readonly id: string
-  readonly kind: 'pod' | 'tunnel'
+  /** Also the use for which its addresses are: they come from pools that allow it. */
+  readonly kind: Use
   readonly network: string
   readonly containerId: string
   readonly ifName: string
@@ -45,9 +47,18 @@ export interface AllocationRequest {
   readonly holder: Holder
   /** One address of each; [] means every family for which an enabled pool exists. */
   readonly families: readonly Family[]
-  /** Names of pools to take from, in order; [] means every enabled one. */
+  /** Names of pools to take from, in order; [] means every enabled one that allows the holder's kind of use. */
   readonly pools: readonly string[]
 }
+
+/** As of an allocation: [] means every family, every pool for that use. */
+export interface RoomRequest {
+  readonly use: Use
+  readonly families: readonly Family[]
+  readonly pools: readonly string[]
+}
+
+export type Room = { readonly ok: true } | { readonly ok: false; readonly reason: string }
 
 export interface Ipam {
   /** Before `start`: what the journal says is held, of this boot. */
@@ -67,8 +78,11 @@ export interface Ipam {
   recorded(holderId: string): void
   /** Its link is gone: the addresses cool down. Unknown holders are ignored. */
   release(holderId: string): void
-  /** Without waiting: could `allocate` be served from this node's parts? For STATUS. */
-  room(): { ok: true } | { ok: false; reason: string }
+  /**
+   * Without waiting: could `allocate` be served? For pods (the default) from this node's parts, for ipam also from a part
+   * that can be claimed. For STATUS.
+   */
+  room(wanted?: RoomRequest): Room
 
   ownParts(): OwnPart[]
   heldBy(holderId: string): readonly HeldAddress[]

@@ -7,6 +7,7 @@
  * `claiming` before the claim is sent (ADDRESSES.md rule 3). While either is set the slot is in doubt (rule 4).
  */
 import { z } from 'zod'
+import { USES } from '../datastore/resources/ippool.ts'
 
 const journaledPart = z.object({ cidr: z.string(), generation: z.number().int().positive() })
 
@@ -48,6 +49,9 @@ export const ipamJournalRecord = z.discriminatedUnion('t', [
         slotPrefix: z.number().int(),
         disabled: z.boolean(),
         open: z.boolean(),
+        uses: z.array(z.enum(USES)).default(['pod', 'tunnel']),
+        /** Of a pool for ipam. */
+        gateway: z.string().nullable().default(null),
       }),
     ),
   }),

@@ -6,19 +6,21 @@
  * go out twice.
  */
 
+import type { Use } from '../datastore/resources/ippool.ts'
 import type { Store } from '../datastore/store.ts'
 import { type Family, formatCidr, hostCidr, parseIp } from '../lib/address.ts'
 import type { Clock, Random } from '../lib/clock.ts'
 import { isTwillError, messageOf, TwillError } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
 import { Allocator } from './allocator.ts'
+import { chooseSlots } from './choose-slot.ts'
 import { Fences } from './fences.ts'
-import type { AllocationRequest, HeldAddress, Holder, Ipam, OwnPart } from './ipam.ts'
+import type { AllocationRequest, HeldAddress, Holder, Ipam, OwnPart, Room, RoomRequest } from './ipam.ts'
 import { type IpamJournal, type IpamJournalState, slotId } from './journal-records.ts'
 import { Ledgers } from './ledger.ts'
 import { type OwnedPart, type OwnSlot, partOf, slotFromJournal } from './own-slots.ts'
 import { Ownership } from './ownership.ts'
-import { type KnownPool, type PoolCondition, PoolView } from './pool-view.ts'
+import { type KnownPool, NOTHING_WITHHELD, type PoolCondition, PoolView } from './pool-view.ts'
 import { SlotIndex } from './slot-index.ts'
 import { instantNow, inTerm } from './term.ts'
 import { Upkeep } from './upkeep.ts'
@@ -106,7 +108,12 @@ export class NodeIpam implements Ipam {
     this.#modules = modules
     const { coolDownMs, nodeUid, boot, lingerMs } = this.#options
     const nowMs = () => modules.clock.boottimeMs()
-    this.#allocator = new Allocator({ coolDownMs, usable: part => this.#usable(part), nowMs })
+    this.#allocator = new Allocator({
+      coolDownMs,
+      usable: part => this.#usable(part),
+      withheld: poolUid => this.#running?.pools.withheld(poolUid) ?? NOTHING_WITHHELD,
+      nowMs,
+    })
     const { holdings } = this.#allocator
     this.#ledgers = new Ledgers({ nodeUid, boot, lingerMs, recentMax: 32 }, { ...modules, holdings })
     for (const slot of this.#slotsFromJournal()) this.#allocator.addSlot(slot)
@@ -231,24 +238,28 @@ export class NodeIpam implements Ipam {
     }
   }
 
-  #familiesOf({ families, pools }: AllocationRequest): readonly Family[] {
+  #familiesOf({ holder, families, pools }: AllocationRequest): readonly Family[] {
     if (families.length > 0) return families
-    const enabled = this.#enabled().filter(pool => pools.length === 0 || pools.includes(pool.name))
-    const found = ([4, 6] as const).filter(family => enabled.some(pool => pool.cidr.family === family))
-    if (found.length === 0) throw this.#noPool(pools)
+    const found = familiesOf(this.#chosen(holder.kind, pools))
+    if (found.length === 0) throw this.#noPool(holder.kind, pools)
     return found
   }
 
-  #poolsOf({ pools }: AllocationRequest, family: Family): KnownPool[] {
-    const enabled = this.#enabled().filter(pool => pool.cidr.family === family)
-    const chosen =
-      pools.length === 0 ? enabled : pools.flatMap(name => enabled.filter(pool => pool.name === name))
-    if (chosen.length === 0) throw this.#noPool(pools, family)
+  #poolsOf({ holder, pools }: AllocationRequest, family: Family): KnownPool[] {
+    const chosen = this.#chosen(holder.kind, pools).filter(pool => pool.cidr.family === family)
+    if (chosen.length === 0) throw this.#noPool(holder.kind, pools, family)
     return chosen
   }
 
-  #noPool(pools: readonly string[], family?: Family): TwillError {
-    const which = pools.length === 0 ? 'no enabled pool' : `no enabled pool named ${pools.join(' or ')}`
+  /** Enabled pools for this use: those named, in that order; [] names all. */
+  #chosen(use: Use, names: readonly string[]): KnownPool[] {
+    const enabled = this.#enabled(use)
+    return names.length === 0 ? enabled : names.flatMap(name => enabled.filter(pool => pool.name === name))
+  }
+
+  #noPool(use: Use, pools: readonly string[], family?: Family): TwillError {
+    const named = pools.length === 0 ? '' : ` named ${pools.join(' or ')}`
+    const which = `no enabled pool${named}${use === 'pod' ? '' : ` that allows ${use}`}`
     const conditions = this.conditions()
     return new TwillError(
       'ipam.no-pool',
@@ -351,17 +362,27 @@ export class NodeIpam implements Ipam {
     if (slot !== undefined) this.#ledgers.mark(slot)
   }
 
-  room(): { ok: true } | { ok: false; reason: string } {
-    const enabled = this.#enabled()
-    if (enabled.length === 0) return { ok: false, reason: 'no enabled pool' }
-    for (const family of [4, 6] as const) {
-      const pools = enabled.filter(pool => pool.cidr.family === family)
+  room(wanted: RoomRequest = { use: 'pod', families: [], pools: [] }): Room {
+    const chosen = this.#chosen(wanted.use, wanted.pools)
+    const families = wanted.families.length > 0 ? wanted.families : familiesOf(chosen)
+    if (families.length === 0) return { ok: false, reason: this.#noPool(wanted.use, wanted.pools).message }
+    for (const family of families) {
+      const pools = chosen.filter(pool => pool.cidr.family === family)
       const parts = pools.flatMap(pool => [...this.#allocator.partsOf(pool.uid)])
-      if (pools.length === 0 || parts.some(part => part.addresses.free > 0 && this.#usable(part))) continue
+      if (parts.some(part => part.addresses.free > 0 && this.#usable(part))) continue
+      if (wanted.use === 'ipam' && pools.some(pool => this.#canClaim(pool))) continue
       const confirmed = this.#unusable(pools).length === 0 ? 'have no room' : 'are not confirmed'
       return { ok: false, reason: `this node's IPv${family} addresses ${confirmed}` }
     }
     return { ok: true }
+  }
+
+  /** Nothing is claimed ahead of the first need in a pool for ipam: not every node has networks that use it. */
+  #canClaim(pool: KnownPool): boolean {
+    const { slots } = this.#started()
+    return (
+      this.#modules.store.status().connected && !chooseSlots(pool, this.#options.nodeUid, slots).next().done
+    )
   }
 
   ownParts(): OwnPart[] {
@@ -411,8 +432,9 @@ export class NodeIpam implements Ipam {
     return this.ownParts()
   }
 
-  #enabled(): KnownPool[] {
-    return this.#started().pools.pools.filter(pool => pool.open && !pool.disabled)
+  #enabled(use: Use): KnownPool[] {
+    const { pools } = this.#started().pools
+    return pools.filter(pool => pool.open && !pool.disabled && pool.uses.includes(use))
   }
 
   /** Rule 8, and the pool must be open. */
@@ -430,3 +452,6 @@ export class NodeIpam implements Ipam {
     return this.#running
   }
 }
+
+const familiesOf = (pools: readonly KnownPool[]): Family[] =>
+  ([4, 6] as const).filter(family => pools.some(pool => pool.cidr.family === family))

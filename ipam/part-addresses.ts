@@ -4,9 +4,10 @@
  * and addresses that still cool are last, the oldest of them first.
  *
  * Addresses are offsets from the part's base, as plain numbers; times are BOOTTIME milliseconds. Every address
- * of a part is used, .0 and .255 too: pods have /32 and /128, no subnet and hence no network or broadcast address.
+ * of a part is used, .0 and .255 too (pods have /32 and /128, no subnet and hence no network or broadcast address),
+ * but for those that are withheld.
  */
-import { type Cidr, sizeOf } from '../lib/address.ts'
+import { addressAt, type Cidr, contains, sizeOf } from '../lib/address.ts'
 
 export const NEVER = Number.NEGATIVE_INFINITY
 
@@ -17,11 +18,17 @@ export class PartAddresses {
   /** Free offsets as a ring; `size` is its sentinel. */
   readonly #next: Uint16Array
   readonly #previous: Uint16Array
+  readonly #cidr: Cidr
   #held = 0
+  #withheldRanges: readonly Cidr[] = []
+  readonly #withheld = new Set<number>()
+  /** Withheld and held by nobody: not in the ring. */
+  #withheldFree = 0
 
   /** At most 4096 addresses: the largest slot. `freedMs`: when all of them were last freed, as far as is known. */
   constructor(cidr: Cidr, freedMs = NEVER) {
     this.size = Number(sizeOf(cidr))
+    this.#cidr = cidr
     this.#holders = new Array(this.size)
     this.#freedMs = new Float64Array(this.size).fill(freedMs)
     this.#next = new Uint16Array(this.size + 1)
@@ -37,7 +44,7 @@ export class PartAddresses {
   }
 
   get free(): number {
-    return this.size - this.#held
+    return this.size - this.#held - this.#withheldFree
   }
 
   holderOf(offset: number): string | null {
@@ -75,10 +82,39 @@ export class PartAddresses {
   /** False when it is held by another. */
   takeAt(offset: number, holder: string): boolean {
     if (this.#holders[offset] !== undefined) return this.#holders[offset] === holder
-    this.#unlink(offset)
+    this.#unlinkFree(offset)
     this.#holders[offset] = holder
     this.#held++
     return true
+  }
+
+  /**
+   * Addresses in these ranges do not go out; who holds one keeps it. Ranges given before and not now are lifted.
+   * Costs nothing while the caller gives the same list.
+   */
+  withhold(ranges: readonly Cidr[]): void {
+    if (ranges === this.#withheldRanges) return
+    this.#withheldRanges = ranges
+    for (let offset = 0; offset < this.size; offset++) {
+      const ip = addressAt(this.#cidr, offset)
+      const wanted = ranges.some(range => contains(range, ip))
+      if (wanted !== this.#withheld.has(offset)) this.#setWithheld(offset, wanted)
+    }
+  }
+
+  #setWithheld(offset: number, wanted: boolean): void {
+    const isFree = this.#holders[offset] === undefined
+    if (isFree) this.#unlinkFree(offset)
+    if (wanted) this.#withheld.add(offset)
+    else this.#withheld.delete(offset)
+    if (isFree) this.#linkFree(this.#firstFreedAfter(this.#freedMs[offset] as number), offset)
+  }
+
+  /** `size` when there is none. */
+  #firstFreedAfter(atMs: number): number {
+    let i = this.#next[this.size] as number
+    while (i !== this.size && (this.#freedMs[i] as number) <= atMs) i = this.#next[i] as number
+    return i
   }
 
   /** Gone: cools from `atMs`, which is no earlier than any release before. */
@@ -86,22 +122,22 @@ export class PartAddresses {
     if (this.#holders[offset] === undefined) return
     this.#drop(offset)
     this.#freedMs[offset] = atMs
-    this.#linkBefore(this.size, offset)
+    this.#linkFree(this.size, offset)
   }
 
   /** Taken but never used: again the first to go out, with the cool-down it had. */
   putBack(offset: number): void {
     if (this.#holders[offset] === undefined) return
     this.#drop(offset)
-    this.#linkBefore(this.#next[this.size] as number, offset)
+    this.#linkFree(this.#next[this.size] as number, offset)
   }
 
   /** A free address is known to have been freed at this time. Call in order of time. */
   setFreed(offset: number, atMs: number): void {
     if (this.#holders[offset] !== undefined) return
-    this.#unlink(offset)
+    this.#unlinkFree(offset)
     this.#freedMs[offset] = atMs
-    this.#linkBefore(this.size, offset)
+    this.#linkFree(this.size, offset)
   }
 
   /** Free addresses freed after `sinceMs`, with when. */
@@ -123,6 +159,16 @@ export class PartAddresses {
   #drop(offset: number): void {
     this.#holders[offset] = undefined
     this.#held--
+  }
+
+  #unlinkFree(offset: number): void {
+    if (this.#withheld.has(offset)) this.#withheldFree--
+    else this.#unlink(offset)
+  }
+
+  #linkFree(next: number, offset: number): void {
+    if (this.#withheld.has(offset)) this.#withheldFree++
+    else this.#linkBefore(next, offset)
   }
 
   #unlink(offset: number): void {

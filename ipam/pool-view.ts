@@ -7,9 +7,25 @@ import { ADDRESS_SPACE_KEY, PREFIX } from '../datastore/keys.ts'
 import { Mirror } from '../datastore/mirror.ts'
 import { recordParser } from '../datastore/record.ts'
 import { type AddressSpaceRecord, addressSpaceRecord } from '../datastore/records/address-space.ts'
-import { type IPPool, slotPrefixOf } from '../datastore/resources/ippool.ts'
+import {
+  gatewayOf,
+  type IPPool,
+  isForIpam,
+  isNoHost,
+  slotPrefixOf,
+  type Use,
+} from '../datastore/resources/ippool.ts'
 import type { Store } from '../datastore/store.ts'
-import { type Cidr, formatCidr, parseCidr } from '../lib/address.ts'
+import {
+  type Cidr,
+  formatCidr,
+  formatIp,
+  hostCidr,
+  type Ip,
+  lastOf,
+  parseCidr,
+  parseIp,
+} from '../lib/address.ts'
 import type { Random } from '../lib/clock.ts'
 import { isTwillError, messageOf } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
@@ -23,6 +39,11 @@ export interface KnownPool {
   readonly cidr: Cidr
   readonly slotPrefix: number
   readonly disabled: boolean
+  readonly uses: readonly Use[]
+  /** Of a pool for ipam: what its attachments are told. */
+  readonly gateway: Ip | null
+  /** Never handed out. */
+  readonly withheld: readonly Cidr[]
   /** In the address space and not closed. */
   readonly open: boolean
 }
@@ -80,6 +101,11 @@ export class PoolView {
   /** False: what `pools` says is from the journal. */
   get isSynced(): boolean {
     return this.#isSynced
+  }
+
+  /** The same list while the pool has not changed. */
+  withheld(uid: string): readonly Cidr[] {
+    return this.#pools.find(pool => pool.uid === uid)?.withheld ?? NOTHING_WITHHELD
   }
 
   isOpen(uid: string): boolean {
@@ -154,9 +180,11 @@ export class PoolView {
     if (uid === undefined) return []
     try {
       const cidr = parseCidr(pool.spec.cidr)
-      const { disabled } = pool.spec
+      const { disabled, allowedUses: uses } = pool.spec
+      const gateway = isForIpam(pool) ? parseIp(gatewayOf(pool)) : null
       const open = space?.pools.some(entry => isEntryOf(entry, pool) && entry.state === 'open') ?? false
-      return [{ uid, name, cidr, slotPrefix: slotPrefixOf(pool), disabled, open }]
+      const withheld = withheldOf(cidr, gateway)
+      return [{ uid, name, cidr, slotPrefix: slotPrefixOf(pool), disabled, uses, gateway, withheld, open }]
     } catch (error) {
       this.#modules.log.error({ pool: name, err: messageOf(error) }, 'pool is not used')
       return []
@@ -164,10 +192,24 @@ export class PoolView {
   }
 }
 
+/** Attachments of a pool for ipam are hosts of one subnet, with a router (rule 18). */
+function withheldOf(cidr: Cidr, gateway: Ip | null): readonly Cidr[] {
+  if (gateway === null) return NOTHING_WITHHELD
+  const ends = [{ family: cidr.family, value: cidr.base }, lastOf(cidr)].filter(ip => isNoHost(cidr, ip))
+  return [...ends, gateway].map(hostCidr)
+}
+
+/** One list for all: a part looks no further while it is given the same. */
+export const NOTHING_WITHHELD: readonly Cidr[] = []
+
 function journaledPool(pool: KnownPool): JournaledPool {
-  return { ...pool, cidr: formatCidr(pool.cidr) }
+  const { withheld: _, ...kept } = pool
+  const gateway = pool.gateway === null ? null : formatIp(pool.gateway)
+  return { ...kept, cidr: formatCidr(pool.cidr), uses: [...pool.uses], gateway }
 }
 
 function known(pool: JournaledPool): KnownPool {
-  return { ...pool, cidr: parseCidr(pool.cidr) }
+  const cidr = parseCidr(pool.cidr)
+  const gateway = pool.gateway === null ? null : parseIp(pool.gateway)
+  return { ...pool, cidr, gateway, withheld: withheldOf(cidr, gateway) }
 }

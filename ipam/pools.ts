@@ -9,10 +9,17 @@ import { isDeepStrictEqual } from 'node:util'
 import type { z } from 'zod'
 import { ADDRESS_SPACE_KEY, PREFIX, resourceKey } from '../datastore/keys.ts'
 import type { AddressSpaceRecord } from '../datastore/records/address-space.ts'
-import { type IPPool, ipPool, type ipPoolSpec, slotPrefixOf } from '../datastore/resources/ippool.ts'
+import {
+  gatewayOf,
+  type IPPool,
+  ipPool,
+  type ipPoolSpec,
+  isForIpam,
+  slotPrefixOf,
+} from '../datastore/resources/ippool.ts'
 import { API_VERSION } from '../datastore/resources/metadata.ts'
 import type { Store } from '../datastore/store.ts'
-import { parseCidr, sameCidr } from '../lib/address.ts'
+import { formatCidr, parseCidr } from '../lib/address.ts'
 import type { Clock, Random } from '../lib/clock.ts'
 import { TwillError } from '../lib/errors.ts'
 import {
@@ -132,22 +139,26 @@ export async function updatePool(
 export const notFound = (name: string) =>
   new TwillError('resource.not-found', `IPPool ${name} does not exist`, { kind: 'IPPool', name })
 
+/** What never changes of a pool, in a form that can be compared. */
+const IMMUTABLE: readonly (readonly [field: string, of: (pool: IPPool) => unknown])[] = [
+  ['cidr', pool => formatCidr(parseCidr(pool.spec.cidr))],
+  ['blockSize', slotPrefixOf],
+  // Who holds an address under the one use would be without routes, or in the way of another's, under the other.
+  ['allowedUses', pool => (isForIpam(pool) ? 'ipam' : 'not ipam')],
+  ['gateway', pool => (isForIpam(pool) ? gatewayOf(pool) : null)],
+]
+
 function updated(current: IPPool, document: IPPool): IPPool {
   const { name } = document.metadata
-  const immutable = (field: string, was: unknown, wanted: unknown) =>
-    new TwillError(
-      'document.invalid',
-      `IPPool ${name}: spec.${field} is ${was} and immutable, not ${wanted}`,
-      {
-        field: `spec.${field}`,
-        value: wanted,
-        expected: was,
-      },
-    )
-  if (!sameCidr(parseCidr(current.spec.cidr), parseCidr(document.spec.cidr)))
-    throw immutable('cidr', current.spec.cidr, document.spec.cidr)
-  if (slotPrefixOf(current) !== slotPrefixOf(document))
-    throw immutable('blockSize', slotPrefixOf(current), slotPrefixOf(document))
+  for (const [field, of] of IMMUTABLE) {
+    const [was, wanted] = [of(current), of(document)]
+    if (was !== wanted)
+      throw new TwillError(
+        'document.invalid',
+        `IPPool ${name}: spec.${field} is ${was} and immutable, not ${wanted}`,
+        { field: `spec.${field}`, value: wanted, expected: was },
+      )
+  }
   const { uid, creationTimestamp } = current.metadata
   return { ...document, metadata: { ...document.metadata, uid, creationTimestamp } }
 }

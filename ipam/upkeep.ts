@@ -258,19 +258,30 @@ export class Upkeep {
       if (part.addresses.held === 0 && !pools.isOpen(part.slot.poolUid)) await ownership.giveBack(part)
   }
 
-  /** For each family: enough free addresses in its enabled pools together. */
+  /** Enough free addresses in each group of pools together. */
   async #prefetch(): Promise<void> {
     const { pools, allocator } = this.#modules
     if (!pools.isSynced) return
-    for (const family of [4, 6] as const) {
-      const enabled = pools.pools.filter(pool => pool.open && !pool.disabled && pool.cidr.family === family)
-      const free = enabled
+    for (const group of this.#prefetched()) {
+      const free = group
         .flatMap(pool => [...allocator.partsOf(pool.uid)])
         // Not usable before everybody else's term is over: until then there must be others.
         .filter(part => part.unknownSinceMs === null)
         .reduce((sum, part) => sum + part.addresses.free, 0)
-      if (free < this.#options.lowWater) await this.#claimFirst(enabled)
+      if (free < this.#options.lowWater) await this.#claimFirst(group)
     }
+  }
+
+  /** Of each family, the enabled pools for pods; and each pool for ipam of which this node has made use. */
+  #prefetched(): KnownPool[][] {
+    const { pools, allocator } = this.#modules
+    const enabled = pools.pools.filter(pool => pool.open && !pool.disabled)
+    const isUsed = (pool: KnownPool) => [...allocator.partsOf(pool.uid)].some(part => part.addresses.held > 0)
+    const [forIpam, others] = [true, false].map(ipam =>
+      enabled.filter(pool => pool.uses.includes('ipam') === ipam),
+    ) as [KnownPool[], KnownPool[]]
+    const families = ([4, 6] as const).map(family => others.filter(pool => pool.cidr.family === family))
+    return [...families, ...forIpam.filter(isUsed).map(pool => [pool])]
   }
 
   async #claimFirst(pools: readonly KnownPool[]): Promise<void> {

@@ -4,7 +4,7 @@
  */
 import { PREFIX } from '../datastore/keys.ts'
 import type { SlotRecord } from '../datastore/records/slot.ts'
-import type { IPPool } from '../datastore/resources/ippool.ts'
+import { type IPPool, isForIpam } from '../datastore/resources/ippool.ts'
 import { type Cidr, parseCidr } from '../lib/address.ts'
 
 export interface OwnedPart {
@@ -19,7 +19,13 @@ export interface OwnedPart {
  * Until routes without encapsulation within a subnet exist, CrossSubnet travels as Always: right everywhere,
  * only slower between neighbours.
  */
-export const isOverlay = (pool: IPPool): boolean => pool.spec.encapsulation !== 'Never'
+export const isOverlay = (pool: IPPool): boolean => pool.spec.encapsulation !== 'Never' && isRouted(pool)
+
+/**
+ * Addresses of a pool for ipam belong to other plugins' interfaces: a blackhole for a slot of it would beat a
+ * bridge's connected route to the whole (ADDRESSES.md rule 18).
+ */
+export const isRouted = (pool: IPPool): boolean => !isForIpam(pool)
 
 /** Pools by the UID that stands in slot keys; a pool without UID is not in the store yet. */
 function poolsByUid(pools: readonly IPPool[]): ReadonlyMap<string, IPPool> {
@@ -29,15 +35,15 @@ function poolsByUid(pools: readonly IPPool[]): ReadonlyMap<string, IPPool> {
 const poolUidOf = (slotKey: string): string => slotKey.slice(PREFIX.slots.length).split('/')[0] ?? ''
 
 /**
- * Every part that has an owner, in order of slot key. Slots of a pool that is gone are left out: nobody routes
- * a range that no pool declares.
+ * Every part that has an owner, in order of slot key. Slots of a pool that is gone or not routed are left out:
+ * nobody routes a range that no pool declares.
  * @param slots by key relative to the store's prefix (slots/<pool uid>/<base>-<prefix>)
  */
 export function ownedParts(
   slots: ReadonlyMap<string, SlotRecord>,
   pools: readonly IPPool[],
 ): readonly OwnedPart[] {
-  const byUid = poolsByUid(pools)
+  const byUid = poolsByUid(pools.filter(isRouted))
   return [...slots.keys()].sort().flatMap(key => {
     const poolUid = poolUidOf(key)
     const pool = byUid.get(poolUid)

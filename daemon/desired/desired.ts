@@ -7,7 +7,7 @@
 
 import { parseCidr } from '../../lib/address.ts'
 import { soundNodes } from '../../routing/nodes.ts'
-import { isOverlay, ownedParts } from '../../routing/parts.ts'
+import { isOverlay, isRouted, ownedParts } from '../../routing/parts.ts'
 import type { DesiredRoute, DesiredSysctl, RoutingState } from '../../routing/state.ts'
 import { overlayState } from '../../routing/vxlan/desired.ts'
 import { podMtu } from '../../routing/vxlan/vtep.ts'
@@ -64,7 +64,7 @@ const podAddresses = (attachments: readonly AttachmentFacts[], self: SelfFacts) 
 /** IPv6 is forwarded only where a pool or a pod needs it: it changes how uplinks treat advertisements. */
 function forwardsIpv6({ pools, attachments }: Facts): boolean {
   const pods = attachments.some(({ addresses }) => addresses.some(({ family }) => family === 6))
-  return pods || pools.some(({ spec }) => parseCidr(spec.cidr).family === 6)
+  return pods || pools.filter(isRouted).some(({ spec }) => parseCidr(spec.cidr).family === 6)
 }
 
 function forwarding(v6: boolean): DesiredSysctl[] {

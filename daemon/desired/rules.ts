@@ -3,7 +3,7 @@ import type { AcceptChain } from '../../kernel/kernel.ts'
 import { POD_LINK_PREFIX, VXLAN_LINK } from '../../kernel/ownership.ts'
 import { type Family, formatCidr, formatIp, parseIp } from '../../lib/address.ts'
 import { soundNodes } from '../../routing/nodes.ts'
-import { isOverlay, ownedParts, partsByOwner } from '../../routing/parts.ts'
+import { isOverlay, isRouted, ownedParts, partsByOwner } from '../../routing/parts.ts'
 import { compileRules } from '../../routing/vxlan/rules.ts'
 import { KUBE_PROXY_AND_PORTMAP, type RulePeer, type RulesInput } from '../../routing/vxlan/rules-input.ts'
 import type { Facts } from './facts.ts'
@@ -23,7 +23,7 @@ export function rulesInput(facts: Facts): RulesInput {
   return {
     vtep: hasTunnel(facts) ? { port: self.vtep.port, devices: [VXLAN_LINK[4]] } : null,
     endpoints: attachments.filter(({ podMac }) => podMac !== ''),
-    pools: pools.map(pool => ({
+    pools: pools.filter(isRouted).map(pool => ({
       cidr: pool.spec.cidr,
       natOutgoing: pool.spec.natOutgoing,
       encapsulation: isOverlay(pool) ? 'Always' : 'Never',

@@ -107,7 +107,8 @@ export class TunnelAddresses {
 
   #overlays(family: Family) {
     const pools = this.#modules.cluster.pools().filter(isOverlay)
-    return pools.filter(pool => pool.spec.cidr.includes(':') === (family === 6) && !pool.spec.disabled)
+    const forTunnels = pools.filter(pool => pool.spec.allowedUses.includes('tunnel'))
+    return forTunnels.filter(pool => pool.spec.cidr.includes(':') === (family === 6) && !pool.spec.disabled)
   }
 
   #missing(): Family[] {

@@ -8,7 +8,8 @@ import { z } from 'zod'
 export const ledgerEntry = z.object({
   /** Attachment id, or 'tunnel'. */
   holder: z.string().min(1),
-  kind: z.enum(['pod', 'tunnel']),
+  /** 'ipam': an attachment of another plugin's, through twill-ipam. */
+  kind: z.enum(['pod', 'tunnel', 'ipam']),
   network: z.string(),
   containerId: z.string(),
   ifName: z.string(),

@@ -1,6 +1,17 @@
 /** IPPool: a range of addresses for pods, and how packets to them travel. */
 import { z } from 'zod'
-import { type Cidr, parseCidr } from '../../lib/address.ts'
+import {
+  addressAt,
+  bitsOf,
+  type Cidr,
+  contains,
+  formatCidr,
+  formatIp,
+  type Ip,
+  parseCidr,
+  parseIp,
+  sizeOf,
+} from '../../lib/address.ts'
 import { poolCidr } from './cidr.ts'
 import { API_VERSION, metadata } from './metadata.ts'
 
@@ -10,9 +21,15 @@ export const BLOCK_SIZE = {
   6: { min: 116, max: 128, default: 122 },
 } as const
 
-function parsed(text: string): Cidr | null {
+/** What a pool's addresses are for: pods of twill, nodes' own on the overlay, attachments of other plugins. */
+export const USES = ['pod', 'tunnel', 'ipam'] as const
+export type Use = (typeof USES)[number]
+
+const DEFAULT_USES: Use[] = ['pod', 'tunnel']
+
+function parsed<T>(parse: (text: string) => T, text: string): T | null {
   try {
-    return parseCidr(text)
+    return parse(text)
   } catch {
     return null
   }
@@ -41,27 +58,62 @@ export const ipPoolSpec = z
       .boolean()
       .default(false)
       .meta({ description: 'Hand out no new addresses; pods that run keep theirs.' }),
+    allowedUses: z.array(z.enum(USES)).default(DEFAULT_USES).meta({
+      description:
+        'What addresses are for: pod, tunnel (the nodes on the overlay), or ipam alone: attachments of other plugins through twill-ipam, without routes of ours. From or to ipam it is immutable.',
+    }),
+    gateway: z.string().optional().meta({
+      description:
+        'Of a pool for ipam: the address that its attachments are told as gateway and that is never handed out (default: the first usable). Immutable.',
+    }),
   })
   .superRefine((spec, context) => {
-    const cidr = parsed(spec.cidr)
+    const cidr = parsed(parseCidr, spec.cidr)
+    const refuse = (field: 'blockSize' | 'allowedUses' | 'gateway' | 'cidr', message: string) =>
+      context.addIssue({ code: 'custom', path: [field], input: spec[field], message })
+    const uses = problemOfUses(spec.allowedUses)
+    if (uses !== null) refuse('allowedUses', uses)
     if (cidr === null) return
-    const bounds = BLOCK_SIZE[cidr.family]
-    const size = spec.blockSize ?? bounds.default
-    if (size < bounds.min || size > bounds.max)
-      context.addIssue({
-        code: 'custom',
-        path: ['blockSize'],
-        input: spec.blockSize,
-        message: `expected /${bounds.min} to /${bounds.max} for IPv${cidr.family}`,
-      })
-    else if (size < cidr.prefix)
-      context.addIssue({
-        code: 'custom',
-        path: ['blockSize'],
-        input: spec.blockSize,
-        message: `expected /${cidr.prefix} or longer: a slot is no larger than its pool`,
-      })
+    const blockSize = problemOfBlockSize(cidr, spec.blockSize)
+    if (blockSize !== null) refuse('blockSize', blockSize)
+    const ipam = spec.allowedUses.includes('ipam')
+    if (ipam && sizeOf(cidr) < 4n)
+      refuse(
+        'cidr',
+        `expected /${bitsOf(cidr.family) - 2} or shorter for ipam: a gateway and addresses besides`,
+      )
+    else if (spec.gateway !== undefined) {
+      const gateway = ipam
+        ? problemOfGateway(cidr, spec.gateway)
+        : 'expected none unless allowedUses is [ipam]'
+      if (gateway !== null) refuse('gateway', gateway)
+    }
   })
+
+function problemOfUses(uses: readonly Use[]): string | null {
+  if (uses.length === 0 || new Set(uses).size < uses.length) return 'expected at least one use, each once'
+  return uses.includes('ipam') && uses.length > 1 ? 'expected ipam alone: such a pool has no routes' : null
+}
+
+function problemOfBlockSize(cidr: Cidr, blockSize: number | undefined): string | null {
+  const bounds = BLOCK_SIZE[cidr.family]
+  const size = blockSize ?? bounds.default
+  if (size < bounds.min || size > bounds.max)
+    return `expected /${bounds.min} to /${bounds.max} for IPv${cidr.family}`
+  return size < cidr.prefix ? `expected /${cidr.prefix} or longer: a slot is no larger than its pool` : null
+}
+
+function problemOfGateway(cidr: Cidr, text: string): string | null {
+  const gateway = parsed(parseIp, text)
+  const isHost = gateway !== null && contains(cidr, gateway) && !isNoHost(cidr, gateway)
+  return isHost ? null : `expected an address of a host in ${formatCidr(cidr)}`
+}
+
+/** Of a subnet: its network address, IPv4's broadcast address, IPv6's subnet-router anycast address (RFC 4291, 2.6.1). */
+export function isNoHost(subnet: Cidr, { value }: Ip): boolean {
+  const isLast = value === subnet.base + sizeOf(subnet) - 1n
+  return value === subnet.base || (subnet.family === 4 && isLast)
+}
 
 export const ipPool = z.strictObject({
   apiVersion: z.literal(API_VERSION),
@@ -71,6 +123,13 @@ export const ipPool = z.strictObject({
 })
 
 export type IPPool = z.infer<typeof ipPool>
+
+export const isForIpam = ({ spec }: IPPool): boolean => spec.allowedUses.includes('ipam')
+
+/** Of a pool for ipam: what its attachments are told as their gateway. */
+export function gatewayOf({ spec }: IPPool): string {
+  return formatIp(spec.gateway === undefined ? addressAt(parseCidr(spec.cidr), 1) : parseIp(spec.gateway))
+}
 
 /** Prefix length of the pool's slots: its blockSize, else the default of its family. */
 export function slotPrefixOf(pool: IPPool): number {

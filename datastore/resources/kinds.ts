@@ -3,7 +3,7 @@
  * it is listed with. The CLI, the document parser and the CRDs read this table; a new kind is one entry.
  */
 import type { z } from 'zod'
-import { type IPPool, ipPool, slotPrefixOf } from './ippool.ts'
+import { gatewayOf, type IPPool, ipPool, isForIpam, slotPrefixOf } from './ippool.ts'
 import { type Node, node } from './node.ts'
 
 export type Resource = IPPool | Node
@@ -39,6 +39,7 @@ const IP_POOL: ResourceKind = {
   immutable: [
     ['spec', 'cidr'],
     ['spec', 'blockSize'],
+    ['spec', 'gateway'],
   ],
   columns: [
     { header: 'CIDR', field: ['spec', 'cidr'], wide: false },
@@ -81,7 +82,8 @@ export function kindOf(resource: Resource): ResourceKind {
 /** Defaults that depend on other fields, filled in: what is stored and compared is complete. */
 export function completed(resource: Resource): Resource {
   if (resource.kind !== 'IPPool') return resource
-  return { ...resource, spec: { ...resource.spec, blockSize: slotPrefixOf(resource) } }
+  const gateway = isForIpam(resource) ? { gateway: gatewayOf(resource) } : {}
+  return { ...resource, spec: { ...resource.spec, blockSize: slotPrefixOf(resource), ...gateway } }
 }
 
 /** undefined where the path leads nowhere. */

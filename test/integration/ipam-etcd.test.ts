@@ -47,7 +47,14 @@ function pool(name: string, cidr: string): IPPool {
     apiVersion: 'twill.network/v1alpha1',
     kind: 'IPPool',
     metadata: { name },
-    spec: { cidr, encapsulation: 'Always', routes: 'Datastore', natOutgoing: true, disabled: false },
+    spec: {
+      cidr,
+      encapsulation: 'Always',
+      routes: 'Datastore',
+      natOutgoing: true,
+      disabled: false,
+      allowedUses: ['pod', 'tunnel'],
+    },
   }
 }
 

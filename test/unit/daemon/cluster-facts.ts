@@ -12,7 +12,15 @@ export function pool(name: string, cidr: string, more: Partial<IPPool['spec']> =
     apiVersion: 'twill.network/v1alpha1',
     kind: 'IPPool',
     metadata: { name, uid: `uid-${name}` },
-    spec: { cidr, encapsulation: 'Always', routes: 'Datastore', natOutgoing: true, disabled: false, ...more },
+    spec: {
+      cidr,
+      encapsulation: 'Always',
+      routes: 'Datastore',
+      natOutgoing: true,
+      disabled: false,
+      allowedUses: ['pod', 'tunnel'],
+      ...more,
+    },
   }
 }
 

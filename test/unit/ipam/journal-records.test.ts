@@ -14,7 +14,18 @@ const slot = (parts: number[], claiming: string | null = null): IpamJournalRecor
 const history: IpamJournalRecord[] = [
   {
     t: 'pools',
-    pools: [{ uid: 'p', name: 'd', cidr: '10.0.0.0/16', slotPrefix: 26, disabled: false, open: true }],
+    pools: [
+      {
+        uid: 'p',
+        name: 'd',
+        cidr: '10.0.0.0/16',
+        slotPrefix: 26,
+        disabled: false,
+        open: true,
+        uses: ['pod'],
+        gateway: null,
+      },
+    ],
   },
   slot([], 'c1'),
   slot([2]),
@@ -43,6 +54,12 @@ test('releases whose cool-down is over are left out; those of another boot are n
 
 test('every record parses as it was written', () => {
   for (const record of history) assert.equal(ipamJournalRecord.parse(record), record)
+})
+
+test('pools journaled by a version that knew no uses are for pods and tunnels', () => {
+  const before = { uid: 'p', name: 'd', cidr: '10.0.0.0/16', slotPrefix: 26, disabled: false, open: true }
+  const record = ipamJournalRecord.parse({ t: 'pools', pools: [before] })
+  assert.equal(replay([record]).pools, [{ ...before, uses: ['pod', 'tunnel'], gateway: null }])
 })
 
 test.run()

@@ -47,6 +47,33 @@ test('one address, as a /32 block has', () => {
   assert.is(part.take('b'), 0)
 })
 
+const hosts = (...offsets: number[]) => offsets.map(offset => parseCidr(`10.0.0.${offset}/32`))
+
+test('what is withheld does not go out and is not counted; lifted, it goes out in its turn', () => {
+  const part = new PartAddresses(parseCidr('10.0.0.0/30'))
+  part.take('a')
+  part.take('b')
+  part.release(0, 10)
+  part.release(1, 20)
+  part.withhold(hosts(0, 2))
+  assert.equal([part.free, part.held], [2, 0])
+  assert.is(part.take('c'), 3)
+  assert.is(part.take('d'), 1)
+  assert.is(part.take('e'), null)
+  part.release(1, 30)
+  part.withhold(hosts(2))
+  assert.equal([part.take('f'), part.take('g'), part.take('h')], [0, 1, null])
+})
+
+test('who holds an address that is withheld later keeps it, and nobody gets it afterwards', () => {
+  const part = new PartAddresses(parseCidr('10.0.0.0/31'))
+  part.takeAt(0, 'a')
+  part.withhold([parseCidr('10.0.0.0/24')])
+  assert.equal([part.holderOf(0), part.held, part.free], ['a', 1, 0])
+  part.release(0, 5)
+  assert.equal([part.held, part.free, part.take('b')], [0, 0, null])
+})
+
 const operations = fc.array(
   fc.record({ kind: fc.constantFrom('take', 'takeAt', 'release', 'putBack', 'setFreed'), offset: fc.nat(7) }),
   { maxLength: 60 },

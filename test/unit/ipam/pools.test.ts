@@ -201,4 +201,22 @@ test('a copy of a pool under another name and CIDR, uid and all, is not used', a
   assert.is(node.ipam?.conditions()[0]?.pool, 'copy')
 })
 
+test('rule 18: what a pool for ipam is cannot be changed, nor can another become one', async () => {
+  const { modules } = new Rig()
+  const lan = pool('lan', '10.50.0.0/16')
+  const forIpam = { ...lan, spec: { ...lan.spec, allowedUses: ['ipam' as const], gateway: '10.50.0.9' } }
+  const refusal = (document: IPPool) =>
+    updatePool(document, modules).then(
+      () => 'granted',
+      error => (isTwillError(error, 'document.invalid') ? error.data.field : String(error)),
+    )
+  await createPool(forIpam, modules)
+  assert.is(await refusal(lan), 'spec.allowedUses')
+  assert.is(await refusal({ ...forIpam, spec: { ...forIpam.spec, gateway: '10.50.0.1' } }), 'spec.gateway')
+  await createPool(pool('pods', '10.60.0.0/16'), modules)
+  const pods = pool('pods', '10.60.0.0/16')
+  assert.is(await refusal({ ...pods, spec: { ...pods.spec, allowedUses: ['ipam'] } }), 'spec.allowedUses')
+  assert.is(await refusal({ ...pods, spec: { ...pods.spec, allowedUses: ['pod'] } }), 'granted')
+})
+
 test.run()

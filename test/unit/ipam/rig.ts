@@ -31,6 +31,7 @@ export function pool(name: string, cidr: string, blockSize?: number): IPPool {
       routes: 'Datastore',
       natOutgoing: true,
       disabled: false,
+      allowedUses: ['pod', 'tunnel'],
     },
   }
 }

@@ -131,4 +131,20 @@ test('an attachment that changed while the kernel was looked at counts as busy',
   assert.equal(busy, { attachment1: false, attachment2: true, attachment4: true, attachment3: true })
 })
 
+test('rule 18: a pool for ipam leads to no route, blackhole, rule, tunnel or forwarding, whoever owns its parts', () => {
+  const ipam = { allowedUses: ['ipam' as const] }
+  const before = facts({ pools: [pool('v4', '10.244.0.0/16')], attachments: [] })
+  const slots = new Map([
+    ...before.slots,
+    ['slots/uid-lan/10.50.0.0-26', slot(['10.50.0.0/26', 'uid-node1'])],
+    ['slots/uid-lan/10.50.0.64-26', slot(['10.50.0.64/26', 'uid-node2'])],
+    ['slots/uid-lan6/fd50::-122', slot(['fd50::/122', 'uid-node1'])],
+  ])
+  const pools = [...before.pools, pool('lan', '10.50.0.0/16', ipam), pool('lan6', 'fd50::/112', ipam)]
+  const after = facts({ pools, slots, attachments: [] })
+  assert.equal(desired(after), desired(before))
+  assert.equal(desiredRules(after), desiredRules(before))
+  assert.is(attachmentMtu(after, ['uid-lan']), 1500)
+})
+
 test.run()

@@ -26,6 +26,7 @@ test('a pool and a node in one file, with defaults filled in', () => {
         routes: 'Datastore',
         natOutgoing: true,
         disabled: false,
+        allowedUses: ['pod', 'tunnel'],
       },
     },
     {
@@ -86,7 +87,7 @@ const rows: [name: string, text: string, lines: string[]][] = [
     'an unknown field with a mapping below it',
     spec('colour:\n    a: 1'),
     [
-      `${at(7)}spec.colour: {"a":1}: unknown field, expected one of cidr, blockSize, encapsulation, routes, natOutgoing, disabled`,
+      `${at(7)}spec.colour: {"a":1}: unknown field, expected one of cidr, blockSize, encapsulation, routes, natOutgoing, disabled, allowedUses, gateway`,
     ],
   ],
   ['__proto__ as a field', spec('__proto__: {x: 1}'), [`${at(7)}spec.__proto__`]],
@@ -107,6 +108,38 @@ const rows: [name: string, text: string, lines: string[]][] = [
   ],
   ['a block size that is text', spec('blockSize: "26"'), [`${at(7)}spec.blockSize: "26": expected a number`]],
   ['a choice', spec('routes: RIP'), [`${at(7)}spec.routes: "RIP": expected one of Datastore, BGP`]],
+  [
+    'a pool for ipam and for pods',
+    spec('allowedUses: [pod, ipam]'),
+    [`${at(7)}spec.allowedUses: ["pod","ipam"]: expected ipam alone`],
+  ],
+  [
+    'a pool for nothing',
+    spec('allowedUses: []'),
+    [`${at(7)}spec.allowedUses: []: expected at least one use`],
+  ],
+  [
+    'a use twice',
+    spec('allowedUses: [pod, pod]'),
+    [`${at(7)}spec.allowedUses: ["pod","pod"]: expected at least one use, each once`],
+  ],
+  [
+    'a gateway of a pool for pods',
+    spec('gateway: 10.0.0.1'),
+    [`${at(7)}spec.gateway: "10.0.0.1": expected none unless allowedUses is [ipam]`],
+  ],
+  ...['10.1.0.1', '10.0.0.0', '10.0.255.255', 'fd00::1', '10.0.0.1/16', 'router'].map(
+    (gateway): [string, string, string[]] => [
+      `the gateway ${gateway}`,
+      spec(`allowedUses: [ipam]\n  gateway: ${gateway}`),
+      [`${at(8)}spec.gateway: "${gateway}": expected an address of a host in 10.0.0.0/16`],
+    ],
+  ),
+  [
+    'a pool for ipam without room for a gateway and addresses',
+    pool('a', '  cidr: 10.0.0.0/31\n  blockSize: 32\n  allowedUses: [ipam]\n'),
+    [`${at(6)}spec.cidr: "10.0.0.0/31": expected /30 or shorter for ipam`],
+  ],
   ['yes is no flag', spec('disabled: yes'), [`${at(7)}spec.disabled: "yes": expected true or false`]],
   [
     'the prefix',
