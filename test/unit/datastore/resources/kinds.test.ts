@@ -18,6 +18,10 @@ const samples: Record<string, string> = {
   Node: 'apiVersion: twill.network/v1alpha1\nkind: Node\nmetadata: {name: a, labels: {a: b}}\n',
 }
 
+/** With the fields that the sample cannot have. */
+const LAN =
+  'apiVersion: twill.network/v1alpha1\nkind: IPPool\nmetadata: {name: b}\nspec: {cidr: 10.1.0.0/16, allowedUses: [ipam], gateway: 10.1.0.9}\n'
+
 const read = (text: string) => readDocuments('sample', text).resources.map(({ resource }) => resource)
 
 test('no name belongs to two kinds, and each finds its kind', () => {
@@ -35,8 +39,12 @@ for (const kind of KINDS) {
 
   test(`${kind.kind}: a valid sample is of its kind, and its columns and immutable fields exist`, () => {
     assert.is(kindOf(sample!), kind)
+    const all = [sample!, ...read(LAN).filter(each => kindOf(each) === kind)]
     for (const path of [...kind.immutable, ...kind.columns.map(column => column.field)])
-      assert.is.not(fieldOf(sample!, path), undefined, path.join('.'))
+      assert.ok(
+        all.some(each => fieldOf(completed(each), path) !== undefined),
+        path.join('.'),
+      )
   })
 
   test(`${kind.kind}: the OpenAPI schema of what an operator writes`, () => {
@@ -55,6 +63,13 @@ test('completed fills the block size of either family', () => {
   }
   assert.is(of('10.0.0.0/16'), 26)
   assert.is(of('fd00::/64'), 122)
+})
+
+test('completed fills the gateway of a pool for ipam, and of no other', () => {
+  const gatewayOf = (text: string) => fieldOf(completed(read(text)[0]!), ['spec', 'gateway'])
+  assert.is(gatewayOf(LAN), '10.1.0.9')
+  assert.is(gatewayOf(LAN.replace(', gateway: 10.1.0.9', '')), '10.1.0.1')
+  assert.is(gatewayOf(samples.IPPool!), undefined)
 })
 
 test.run()
