@@ -1,13 +1,13 @@
 /**
  * What the executable does by itself while the daemon does not answer. ADD and CHECK: code 11. DEL: the pod's
- * interface goes now, its addresses are released by the daemon from the spool. STATUS: 0 for a while, since a
+ * interface goes now, its addresses are released by the daemon from the spool. GC waits there altogether. STATUS: 0 for a while, since a
  * restart of the daemon must not make kubelet take the node down (CNI-171).
  */
 import { attachmentId } from './attachment-id.ts'
 import { CNI_CODE, CniError, quote } from './cni-error.ts'
 import { internalError, type Verbs } from './dispatch.ts'
 import type { Answer, Request } from './frame.ts'
-import type { AddRequest, CheckRequest, DelRequest } from './request.ts'
+import type { AddRequest, CheckRequest, DelRequest, GcRequest } from './request.ts'
 
 export interface OfflineModules {
   /** Removes the links that are this attachment's and no other. */
@@ -34,18 +34,18 @@ export function offlineVerbs(raw: Request, reason: 'away' | 'silent', modules: O
       throw unavailable(request, reason)
     },
     del: async request => detach(raw, request, modules),
-    gc: async () => undefined,
+    gc: async request => fileGc(raw, request, reason, modules),
     status: async () => reportStatus(modules),
     toCniError: internalError,
   }
 }
 
-function unavailable(request: AddRequest | CheckRequest, reason: 'away' | 'silent'): CniError {
+function unavailable(request: AddRequest | CheckRequest | GcRequest, reason: 'away' | 'silent'): CniError {
   const what = reason === 'away' ? 'is not running' : 'does not answer'
   return new CniError(
     CNI_CODE.tryAgainLater,
     `twilld ${what} on this node`,
-    `${request.command} of ${quote(request.ifName)} needs it, try again later`,
+    `${request.command} of ${quote(request.command === 'GC' ? request.network : request.ifName)} needs it, try again later`,
   )
 }
 
@@ -62,13 +62,24 @@ function detach(raw: Request, request: DelRequest, modules: OfflineModules): voi
   if (modules.askAgain()?.status === 0) modules.unspool(entry)
 }
 
-function spoolOrRefuse(id: string, raw: Request, modules: OfflineModules): string {
+/**
+ * Which attachments are stale only the daemon knows. One that is silent may be at an ADD that the list does not have
+ * yet (CNI-167): nothing is filed then, the runtime's next GC will find it.
+ */
+function fileGc(raw: Request, request: GcRequest, reason: 'away' | 'silent', modules: OfflineModules): void {
+  if (request.validAttachments === null) return
+  if (reason === 'silent') throw unavailable(request, reason)
+  const entry = spoolOrRefuse(`gc-${attachmentId(request.network, '', '')}`, raw, modules)
+  if (modules.askAgain()?.status === 0) modules.unspool(entry)
+}
+
+function spoolOrRefuse(name: string, raw: Request, modules: OfflineModules): string {
   try {
-    return modules.spool(id, raw)
+    return modules.spool(name, raw)
   } catch (error) {
     throw new CniError(
       CNI_CODE.tryAgainLater,
-      'twilld does not answer and the release cannot be filed',
+      'twilld does not answer and the request cannot be filed',
       internalError(error).message,
     )
   }

@@ -1,9 +1,9 @@
 /**
- * DELs that found no daemon wait as files in /var/lib/twill/spool, one each; the daemon drains the folder before
- * its socket opens and watches it afterwards. A file appears whole (written under a dot name, then renamed) and
- * is not changed again; names beginning with a dot are not entries.
+ * DELs and GCs that found no daemon wait as files in /var/lib/twill/spool, one each; the daemon drains the folder
+ * before its socket opens and watches it afterwards. A file appears whole (written under a dot name, then renamed)
+ * and is not changed again; names beginning with a dot are not entries.
  *
- * Invariant: a spooled DEL touches only attachments begun before it, in the boot it names (`boot`,
+ * Invariant: what is spooled touches only attachments begun before it, in the boot it names (`boot`,
  * `boottimeMs`): what was attached later under the same identifiers is another attachment.
  */
 import { closeSync, fsyncSync, mkdirSync, openSync, renameSync, unlinkSync, writeSync } from 'node:fs'

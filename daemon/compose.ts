@@ -250,7 +250,7 @@ async function startNode(
   log.info({ ...recovered, damaged: !local.intact }, 'attachments of the journal are taken over')
   const spool = new Spool(
     { folder: join(config.stateDir, 'spool'), boot },
-    { attachments, clock: systemClock, log },
+    { attachments, registry, clock: systemClock, log },
   )
   await spool.start()
   const verbs = createVerbs({
@@ -258,6 +258,7 @@ async function startNode(
     registry,
     kernel,
     clock: systemClock,
+    log,
     servable: servableBy({ room: () => ipam.room(), report: () => loop.report(), clock: systemClock }),
   })
   const cni = await createFront(

@@ -1,22 +1,19 @@
 /**
- * Drains the spool: DELs that the executable filed while no daemon answered (cni-bin/spool.ts). Before the CNI
- * socket opens, and whenever something appears afterwards. An entry goes only after its DEL has succeeded; one that
+ * Drains the spool: DELs and GCs that the executable filed while no daemon answered (cni-bin/spool.ts). Before the CNI
+ * socket opens, and whenever something appears afterwards. An entry goes only after it was performed; one that
  * cannot be read is set aside under a dot name, kept for people, and reported.
  */
 import { type FSWatcher, watch } from 'node:fs'
 import { mkdir, readdir, readFile, rename, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
-import { parseRequest } from '../../cni-bin/request.ts'
+import { type GcRequest, parseRequest } from '../../cni-bin/request.ts'
 import { decodeSpooled, isSpoolEntry, type SpooledDel } from '../../cni-bin/spool.ts'
 import type { Clock, Timer } from '../../lib/clock.ts'
 import { messageOf } from '../../lib/errors.ts'
-import type { Log } from '../../lib/log.ts'
-import type { Attachments } from './attachments.ts'
+import { collectGarbage, type GcModules } from './gc.ts'
 
-export interface SpoolModules {
-  readonly attachments: Pick<Attachments, 'del'>
+export interface SpoolModules extends GcModules {
   readonly clock: Clock
-  readonly log: Log
 }
 
 /** A notification may be lost, and an entry that failed is to be tried again. */
@@ -78,7 +75,7 @@ export class Spool {
     } catch (error) {
       this.#modules.log.error(
         { entry: name, error: messageOf(error) },
-        'a spooled DEL could not be performed',
+        'a spooled request could not be performed',
       )
       if (!isWorthAnotherTry(error)) await rename(path, join(this.#folder, `.refused-${name}`))
     }
@@ -86,13 +83,24 @@ export class Spool {
 
   async #perform(spooled: SpooledDel): Promise<void> {
     const request = parseRequest(spooled.request, { ownNetns: null, stdinFailure: null })
-    if (request.command !== 'DEL') return
     const sameBoot = spooled.boot === '' || spooled.boot === this.#boot
-    await this.#modules.attachments.del(request, sameBoot ? spooled.boottimeMs : 0)
+    const filedMs = sameBoot ? spooled.boottimeMs : 0
+    if (request.command === 'GC') await this.#collect(request, filedMs)
+    if (request.command !== 'DEL') return
+    await this.#modules.attachments.del(request, filedMs)
     this.#modules.log.info(
       { containerId: request.containerId, ifName: request.ifName },
       'a DEL that was filed while this daemon was away is done',
     )
+  }
+
+  /** What fails is on record as being detached, and tried again without the entry. */
+  async #collect(request: GcRequest, filedMs: number): Promise<void> {
+    for (const { attachment, error } of await collectGarbage(request, filedMs, this.#modules))
+      this.#modules.log.error(
+        { id: attachment.id, error: messageOf(error) },
+        'a stale attachment could not be taken down yet',
+      )
   }
 }
 

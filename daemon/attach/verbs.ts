@@ -3,14 +3,16 @@
 import { attachmentId } from '../../cni-bin/attachment-id.ts'
 import { CNI_CODE, CniError } from '../../cni-bin/cni-error.ts'
 import type { Verbs } from '../../cni-bin/dispatch.ts'
-import type { AddRequest, CheckRequest, DelRequest } from '../../cni-bin/request.ts'
+import type { AddRequest, CheckRequest, DelRequest, GcRequest } from '../../cni-bin/request.ts'
 import type { CniResult } from '../../cni-bin/result.ts'
 import type { Kernel } from '../../kernel/kernel.ts'
 import { ROUTE_PROTOCOL } from '../../kernel/ownership.ts'
 import type { Clock } from '../../lib/clock.ts'
+import type { Log } from '../../lib/log.ts'
 import type { Attachments } from './attachments.ts'
 import { checkAttachment } from './check.ts'
 import { OWN_CODE, toCniError } from './cni-errors.ts'
+import { collectGarbage } from './gc.ts'
 import type { Registry } from './registry.ts'
 import { addResult } from './result.ts'
 import type { Servable } from './servable.ts'
@@ -23,6 +25,7 @@ export interface VerbsModules {
     'inspectPod' | 'readLinks' | 'readRoutes' | 'readNeighbours' | 'rulesetIntact'
   >
   readonly clock: Clock
+  readonly log: Log
   /** Could ADD be served, without waiting for anything? */
   readonly servable: () => Servable
 }
@@ -40,8 +43,7 @@ export function createVerbs(modules: VerbsModules): DaemonVerbs {
     add: (request, gone) => add(modules, request, gone),
     check: request => check(modules, request),
     del: request => modules.attachments.del(keyOf(request)),
-    // GC reclaims nothing yet, and says so in docs/executable.md; a missing implementation must exit 0 (CNI-168).
-    gc: async () => undefined,
+    gc: request => gc(modules, request),
     status: async () => {
       const servable = modules.servable()
       if (!servable.ok) throw new CniError(servable.code, 'twill cannot serve ADD', servable.reason)
@@ -77,6 +79,23 @@ async function add(modules: VerbsModules, request: AddRequest, gone: AbortSignal
     gone,
   )
   return addResult(attachment, request.prevResult, request.dns)
+}
+
+/** There is no delegate to forward it to: any `ipam` but ours is refused at ADD (CNI-162). */
+async function gc(modules: VerbsModules, request: GcRequest): Promise<void> {
+  const failed = await collectGarbage(request, modules.clock.boottimeMs(), modules)
+  if (failed.length === 0) return
+  const errors = failed.map(({ error }) => toCniError(error))
+  const worst = errors.find(({ code }) => code !== CNI_CODE.tryAgainLater) ?? (errors[0] as CniError)
+  const each = failed.map(
+    ({ attachment }, i) =>
+      `${attachment.ifName} of ${attachment.containerId}: ${(errors[i] as CniError).message}`,
+  )
+  throw new CniError(
+    worst.code,
+    `${failed.length} stale attachments could not be taken down`,
+    each.join('; '),
+  )
 }
 
 async function check(modules: VerbsModules, request: CheckRequest): Promise<void> {

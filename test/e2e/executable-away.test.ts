@@ -22,11 +22,12 @@ const SPOOL = '/var/lib/twill/spool'
 
 let clean = ''
 let far = ''
+let bystander: { containerId: string; ifName: string }
 
 test.before(async () => {
   await rig.up({ nodes: 2, config: { coolDown: '1s' } })
   far = (await rig.addPod('node2', 'far')).addresses[0] as string
-  await rig.addPod(NODE, 'bystander')
+  bystander = await rig.addPod(NODE, 'bystander')
   await machine().script(
     'mkdir /opt/cni/bin/alone; cp -L /opt/cni/bin/twill-offline /opt/cni/bin/alone/twill',
   )
@@ -132,6 +133,15 @@ for (const form of ['twill', 'twill-offline', 'alone/twill']) {
     await rig.startDaemon(NODE)
     await container.quietly('STATUS')
     await container.quietly('DEL')
+  })
+
+  withAttached('CNI-161 CNI-168 GC without a daemon is done by the next one', async container => {
+    await rig.stopDaemon(NODE)
+    await container.quietly('GC')
+    assert.equal(spooled(), [])
+    const valid = [{ containerID: bystander.containerId, ifname: bystander.ifName }]
+    await container.quietly('GC', { config: { 'cni.dev/valid-attachments': valid } })
+    assert.is(spooled().length, 1)
   })
 
   withAttached('CNI-168 CNI-180 CNI-181 VERSION and GC answer without a daemon', async container => {

@@ -18,11 +18,12 @@ const target = nodeTarget(machine, 'twill')
 
 let clean = ''
 let far = ''
+let bystander: { containerId: string; ifName: string }
 
 test.before(async () => {
   await rig.up({ nodes: 2, config: { coolDown: '1s' } })
   far = (await rig.addPod('node2', 'far')).addresses[0] as string
-  await rig.addPod(NODE, 'bystander')
+  bystander = await rig.addPod(NODE, 'bystander')
   clean = await settledState(rig, NODE)
 })
 test.after(async () => {
@@ -167,16 +168,69 @@ withAttached('CNI-110 ADD after DEL in the same namespace, at once', async conta
   await container.quietly('DEL')
 })
 
+// ---------------------------------------------------------------- GC
+
+type Listed = { containerId: string; ifName: string }
+/** The variables as libcni sets them for GC (CNI-036). */
+const gc = (name: string, ...valid: Listed[]): Changes => ({
+  env: { CNI_CONTAINERID: '', CNI_NETNS: '', CNI_IFNAME: '' },
+  config: {
+    name,
+    [KEY]: valid.map(({ containerId, ifName }) => ({ containerID: containerId, ifname: ifName })),
+  },
+})
+const KEY = 'cni.dev/valid-attachments'
+const listed = (container: Container): Listed => ({ containerId: container.id, ifName: 'eth0' })
+
 withAttached(
-  'CNI-168 CNI-164 CNI-173 GC exits 0 and reclaims nothing, whatever the list says',
+  'CNI-160 CNI-161 CNI-173 GC detaches what the list does not have, as DEL does',
+  async container => {
+    await container.quietly('GC', gc('twill', bystander))
+    await hasNoLink(container)
+  },
+)
+
+withAttached('CNI-160 CNI-161 the older key, and the namespace gone', async container => {
+  await container.remove()
+  const { [KEY]: valid, ...config } = gc('twill', bystander).config as Record<string, unknown>
+  await container.quietly('GC', { config: { ...config, 'cni.dev/attachments': valid } })
+})
+
+withAttached('CNI-165 GC after the DELs that libcni sends before it', async container => {
+  await container.quietly('DEL')
+  await container.quietly('GC', gc('twill', bystander))
+})
+
+withAttached('CNI-161 one of the two interfaces of a container', async (container, result) => {
+  await container.add({ env: { CNI_IFNAME: 'eth1' } })
+  await container.quietly('GC', gc('twill', bystander, listed(container)))
+  await container.inside(['ping', '-c1', '-W5', far])
+  await container.quietly('CHECK', { config: { prevResult: result } })
+  await container.quietly('GC', gc('twill', bystander))
+})
+
+withAttached(
+  'CNI-161 CNI-163 CNI-164 GC without a list, or of another network, touches nothing; of an absent one neither',
   async (container, result) => {
     await container.quietly('GC')
-    await container.quietly('GC', { config: { 'cni.dev/valid-attachments': [] } })
-    await container.quietly('GC', { config: { 'cni.dev/attachments': [] } })
+    await container.quietly('GC', { config: { [KEY]: null } })
+    await container.quietly('GC', gc('other'))
+    await container.quietly('CHECK', { config: { prevResult: result } })
+    await container.add({ env: { CNI_IFNAME: 'eth1' }, config: { name: 'other' } })
+    await container.quietly('GC', gc('other'))
     await container.quietly('CHECK', { config: { prevResult: result } })
     await container.quietly('DEL')
   },
 )
+
+withAttached('CNI-162 CNI-168 GC though the configuration has an ipam of others', async container => {
+  const { env, config } = gc('twill', bystander, listed(container))
+  await container.quietly('GC', {
+    ...(env ? { env } : {}),
+    config: { ...config, ipam: { type: 'host-local' } },
+  })
+  await container.quietly('DEL')
+})
 
 withAttached('CNI-045 CNI-049 CNI-139 DEL though the configuration changed', async container => {
   await container.quietly('DEL', {

@@ -98,12 +98,23 @@ for (const form of FORMS) {
   })
 
   test(`${form}: CNI-180 CNI-168 VERSION and GC answer without a daemon`, async () => {
-    const { target } = place(form)
+    const { target, spool } = place(form)
     const version = await target.run({ env: { CNI_COMMAND: 'VERSION' }, stdin: config })
     assert.is(version.status, 0)
     assert.is(JSON.parse(version.stdout).cniVersion, '1.1.0')
     const gc = await target.run({ env: { CNI_COMMAND: 'GC' }, stdin: config })
     assert.equal([gc.status, gc.stdout], [0, ''])
+    assert.throws(() => readdirSync(spool), /ENOENT/)
+  })
+
+  test(`${form}: CNI-161 CNI-164 GC with a list is filed, without one nothing is`, async () => {
+    const { target, spool } = place(form)
+    const stdin = JSON.stringify({ ...JSON.parse(config), 'cni.dev/valid-attachments': [] })
+    const outcome = await target.run({ env: { CNI_COMMAND: 'GC' }, stdin })
+    assert.equal([outcome.status, outcome.stdout, outcome.stderr], [0, '', ''])
+    const [entry] = entries(spool)
+    assert.is(entry?.request.environment.get('CNI_COMMAND'), 'GC')
+    assert.is(Buffer.from(entry?.request.stdin ?? []).toString(), stdin)
   })
 
   test(`${form}: CNI-171 STATUS is 0 for 30 s after the daemon was last alive, then 50`, async () => {

@@ -5,7 +5,7 @@ import { dispatch } from '../../../cni-bin/dispatch.ts'
 import type { Answer, Request } from '../../../cni-bin/frame.ts'
 import { type OfflineModules, offlineVerbs } from '../../../cni-bin/offline.ts'
 
-function requestOf(command: string): Request {
+function requestOf(command: string, config: object): Request {
   return {
     program: 'twill',
     environment: new Map([
@@ -13,8 +13,9 @@ function requestOf(command: string): Request {
       ['CNI_CONTAINERID', 'c1'],
       ['CNI_NETNS', '/run/netns/x'],
       ['CNI_IFNAME', 'eth0'],
+      ['CNI_PATH', '/opt/cni/bin'],
     ]),
-    stdin: Buffer.from('{"cniVersion":"1.1.0","name":"net","prevResult":{}}'),
+    stdin: Buffer.from(JSON.stringify({ cniVersion: '1.1.0', name: 'net', prevResult: {}, ...config })),
     netnsDev: '4',
     netnsIno: '9',
   }
@@ -25,6 +26,7 @@ async function run(
   command: string,
   changes: Partial<OfflineModules> = {},
   reason: 'away' | 'silent' = 'away',
+  config: object = {},
 ) {
   const deeds: string[] = []
   const modules: OfflineModules = {
@@ -45,7 +47,7 @@ async function run(
     warn: message => deeds.push(`warn ${message}`),
     ...changes,
   }
-  const request = requestOf(command)
+  const request = requestOf(command, config)
   const context = { ownNetns: null, stdinFailure: null }
   const answer = await dispatch(request, context, offlineVerbs(request, reason, modules))
   return { answer, deeds, code: answer.status === 0 ? 0 : JSON.parse(answer.stdout).code }
@@ -98,6 +100,27 @@ test('ADD and CHECK are 11, say why, and touch nothing', async () => {
       assert.match(JSON.parse(answer.stdout).msg, text)
       assert.equal(deeds, [])
     }
+})
+
+const nothingValid = { 'cni.dev/valid-attachments': [] }
+
+test('CNI-161 GC is filed for the daemon, which is tried once more', async () => {
+  const filed = await run('GC', {}, 'away', nothingValid)
+  assert.is(filed.code, 0)
+  assert.equal(filed.deeds, [`spool gc-${attachmentId('net', '', '')}`, 'ask'])
+  const answered = await run('GC', { askAgain: answering(0) }, 'away', nothingValid)
+  assert.is(answered.deeds.at(-1), 'unspool entry')
+  assert.is((await run('GC', { spool: failing('ENOSPC') }, 'away', nothingValid)).code, 11)
+})
+
+test('CNI-164 GC without a list files nothing', async () => {
+  const { code, deeds } = await run('GC')
+  assert.equal([code, deeds], [0, []])
+})
+
+test('CNI-167 GC files nothing while a silent daemon may be at an ADD', async () => {
+  const { code, deeds } = await run('GC', {}, 'silent', nothingValid)
+  assert.equal([code, deeds], [11, []])
 })
 
 test('CNI-171 STATUS: 30 s of grace', async () => {

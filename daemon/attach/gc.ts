@@ -1,0 +1,58 @@
+/**
+ * CNI GC: what this node has on a network and the runtime no longer lists is taken down, each as by DEL. The list
+ * speaks of one network, of one node and of the instant at which it was made: whatever is of another network, of
+ * another node, under way, or begun after that instant is not touched (CNI-161, CNI-163, CNI-167).
+ *
+ * Trap: no list is not an empty list. Without one nothing may be reclaimed (CNI-164).
+ */
+import type { GcRequest } from '../../cni-bin/request.ts'
+import type { Log } from '../../lib/log.ts'
+import type { Attachment } from '../journal/records.ts'
+import type { Attachments } from './attachments.ts'
+import type { Registry } from './registry.ts'
+
+export interface GcModules {
+  readonly attachments: Pick<Attachments, 'busy' | 'del'>
+  readonly registry: Pick<Registry, 'all'>
+  readonly log: Log
+}
+
+export interface NotReclaimed {
+  readonly attachment: Attachment
+  readonly error: unknown
+}
+
+/**
+ * @param atBoottimeMs when the list was handed over
+ * @returns what could not be taken down; it is tried again by itself
+ */
+export async function collectGarbage(
+  request: Pick<GcRequest, 'network' | 'validAttachments'>,
+  atBoottimeMs: number,
+  { attachments, registry, log }: GcModules,
+): Promise<NotReclaimed[]> {
+  const busy = attachments.busy()
+  const stale = staleAttachments(request, registry.all()).filter(({ id }) => !busy.has(id))
+  const outcomes = await Promise.allSettled(stale.map(each => attachments.del(each, atBoottimeMs)))
+  const failed = stale.flatMap((attachment, i) => {
+    const outcome = outcomes[i] as PromiseSettledResult<void>
+    return outcome.status === 'rejected' ? [{ attachment, error: outcome.reason as unknown }] : []
+  })
+  if (stale.length > 0)
+    log.info(
+      { network: request.network, stale: stale.map(({ id }) => id), failed: failed.length },
+      'attachments that the runtime no longer has were taken down',
+    )
+  return failed
+}
+
+/** Pure. */
+export function staleAttachments(
+  { network, validAttachments }: Pick<GcRequest, 'network' | 'validAttachments'>,
+  known: readonly Attachment[],
+): Attachment[] {
+  if (validAttachments === null) return []
+  // Neither a container id nor an interface name has a slash.
+  const valid = new Set(validAttachments.map(({ containerId, ifName }) => `${containerId}/${ifName}`))
+  return known.filter(each => each.network === network && !valid.has(`${each.containerId}/${each.ifName}`))
+}
