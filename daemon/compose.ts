@@ -190,7 +190,7 @@ async function startNode(
       node: facts,
       elements: endpointElements,
       gate: () => untilRulesStand(loop),
-      over: () => loop.markDirty('facts'),
+      over: () => loop.lookSoon('facts'),
     },
   )
   const loop: Loop = new Loop(

@@ -15,8 +15,12 @@ export type Domain = Kind | 'netfilter' | 'accept' | 'facts'
 export interface LoopOptions {
   /** How long events are gathered before a pass. */
   readonly gatherMs: number
-  /** The same for what we and the kernel by itself changed: hardly damage, and a look takes in every pod. */
+  /**
+   * The same for what we and the kernel by itself changed: hardly damage, and a look takes in every pod. Each further
+   * change begins the wait anew, `ownGatherMaxMs` in all at most: a burst of pods is looked at once, when it is over.
+   */
   readonly ownGatherMs: number
+  readonly ownGatherMaxMs: number
   /** Everything is looked at anew this often, a tenth sooner or later. */
   readonly resyncMs: number
   /** Switches under /proc/sys say nothing when they change: looked at this often. */
@@ -31,6 +35,7 @@ export interface LoopOptions {
 export const LOOP: LoopOptions = {
   gatherMs: 50,
   ownGatherMs: 200,
+  ownGatherMaxMs: 1_000,
   resyncMs: 60_000,
   sysctlMs: 500,
   acceptMs: 15_000,

@@ -49,6 +49,8 @@ export class Loop {
   #switches: ReadonlyMap<string, string | null> | null = null
   readonly #failing = new Map<string, string>()
   readonly #ownChanged = new Set<Domain>()
+  /** When the first of them came, by BOOTTIME in milliseconds. */
+  #ownChangedMs = 0
   /** Index of a host end → MAC of its pod end. */
   readonly #heardMacs = new Map<number, string>()
   #problems: readonly Problem[] = []
@@ -113,7 +115,7 @@ export class Loop {
     else if (event.type === 'pod-mac') this.#heardMac(event.hostIndex, event.mac)
     // Our own changes are looked at again, since they have side effects; but not for each pod that comes or goes.
     else if (event.domain !== 'netfilter' && (event.own === true || event.consequence === true))
-      this.#lookSoon(event.domain)
+      this.lookSoon(event.domain)
     else if (event.domain !== 'netfilter') this.markDirty(event.domain)
     // Elements have none.
     else if (event.own !== true) {
@@ -171,11 +173,14 @@ export class Loop {
     })
   }
 
-  /** The first change of many says when. */
-  #lookSoon(domain: Domain): void {
+  /** Something of our own doing is to be looked at when no more of it comes. */
+  lookSoon(domain: Domain): void {
+    const { ownGatherMs, ownGatherMaxMs } = this.#options
+    const nowMs = this.#modules.clock.boottimeMs()
+    if (this.#ownChanged.size === 0) this.#ownChangedMs = nowMs
     this.#ownChanged.add(domain)
-    if (this.#timers.has('own')) return
-    this.#after('own', this.#options.ownGatherMs, () => {
+    const leftMs = Math.max(0, this.#ownChangedMs + ownGatherMaxMs - nowMs)
+    this.#after('own', Math.min(ownGatherMs, leftMs), () => {
       for (const each of this.#ownChanged) this.markDirty(each)
       this.#ownChanged.clear()
     })
@@ -401,7 +406,7 @@ export class Loop {
     this.#heardMacs.set(hostIndex, mac)
     const isKnown = this.#modules.facts().attachments.some(({ podMac }) => podMac === mac)
     if (isKnown && this.#timers.has('macs')) return
-    this.#after('macs', isKnown ? this.#options.ownGatherMs : 0, () => void this.#learn())
+    this.#after('macs', isKnown ? this.#options.ownGatherMaxMs : 0, () => void this.#learn())
   }
 
   async #learn(): Promise<void> {
@@ -413,7 +418,7 @@ export class Loop {
       await Promise.all(heard.map(([index, mac]) => this.#learnOf(index, names.get(index), mac)))
     } catch (error) {
       log.warn({ heard, error: messageOf(error) }, 'links could not be read: new MACs of pods have to wait')
-      for (const [index, mac] of heard) this.#learnLater(index, mac, this.#options.ownGatherMs)
+      for (const [index, mac] of heard) this.#learnLater(index, mac, this.#options.ownGatherMaxMs)
     }
   }
 

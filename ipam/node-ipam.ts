@@ -230,7 +230,7 @@ export class NodeIpam implements Ipam {
       const taken: HeldAddress[] = []
       for (const family of this.#familiesOf(request))
         taken.push(await this.#takeFrom(holder, this.#poolsOf(request, family)))
-      this.#started().upkeep.wake()
+      this.#started().upkeep.wakeIfLow()
       return taken
     } catch (error) {
       this.#allocator.putBack(holder.id)

@@ -60,6 +60,7 @@ export class Upkeep {
   #stopped = false
   #slotsSynced = false
   #resolveReady = () => {}
+  #isReady = false
   readonly #ready = new Promise<void>(resolve => {
     this.#resolveReady = resolve
   })
@@ -92,6 +93,11 @@ export class Upkeep {
       this.#pass = null
       if (this.#again) this.wake()
     })
+  }
+
+  /** An address was taken: that alone may ask for a part more. */
+  wakeIfLow(): void {
+    if (this.#prefetched().some(group => this.#isLow(group))) this.wake()
   }
 
   async stop(): Promise<void> {
@@ -170,7 +176,10 @@ export class Upkeep {
           failed = true
           this.#modules.log.debug({ err: messageOf(error) }, 'upkeep step failed')
         })
-    if (!failed && this.#modules.pools.isSynced && this.#knowsItsParts()) this.#resolveReady()
+    if (!this.#isReady && !failed && this.#modules.pools.isSynced && this.#knowsItsParts()) {
+      this.#isReady = true
+      this.#resolveReady()
+    }
     if (!this.#stopped) this.#schedule(failed ? RETRY_MS : this.#nextDueMs())
   }
 
@@ -260,16 +269,17 @@ export class Upkeep {
 
   /** Enough free addresses in each group of pools together. */
   async #prefetch(): Promise<void> {
-    const { pools, allocator } = this.#modules
-    if (!pools.isSynced) return
-    for (const group of this.#prefetched()) {
-      const free = group
-        .flatMap(pool => [...allocator.partsOf(pool.uid)])
-        // Not usable before everybody else's term is over: until then there must be others.
-        .filter(part => part.unknownSinceMs === null)
-        .reduce((sum, part) => sum + part.addresses.free, 0)
-      if (free < this.#options.lowWater) await this.#claimFirst(group)
-    }
+    if (!this.#modules.pools.isSynced) return
+    for (const group of this.#prefetched()) if (this.#isLow(group)) await this.#claimFirst(group)
+  }
+
+  #isLow(group: readonly KnownPool[]): boolean {
+    const free = group
+      .flatMap(pool => [...this.#modules.allocator.partsOf(pool.uid)])
+      // Not usable before everybody else's term is over: until then there must be others.
+      .filter(part => part.unknownSinceMs === null)
+      .reduce((sum, part) => sum + part.addresses.free, 0)
+    return group.length > 0 && free < this.#options.lowWater
   }
 
   /** Of each family, the enabled pools for pods; and each pool for ipam of which this node has made use. */

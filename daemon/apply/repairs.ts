@@ -41,7 +41,7 @@ export class Repairs {
     const next = new Map([...(this.#established ?? [])].filter(([object]) => !kinds.has(kindOf(object))))
     for (const [object, look] of appearances(desired)) if (kinds.has(kindOf(object))) next.set(object, look)
     const set = new Set(done.map(objectOf))
-    for (const { path } of desired.sysctls) {
+    for (const { path } of kinds.has('sysctl') ? desired.sysctls : []) {
       const object = objectOf({ kind: 'sysctl', key: path })
       if (!read.has(path) && !set.has(object)) next.delete(object)
     }

@@ -23,6 +23,7 @@ import { hostInterfaceName, podMac } from './identity.ts'
 import type { NodeView } from './node-view.ts'
 import { Reaper } from './reaper.ts'
 import type { Registry } from './registry.ts'
+import type { Gone } from './server.ts'
 
 export interface AttachRequest {
   readonly network: string
@@ -98,12 +99,12 @@ export class Attachments {
    * @param gone aborted when the client went away: what was done is undone
    * @throws kernel.interface-exists when the attachment stands already (CNI-116); it is left as it is
    */
-  add(request: AttachRequest, gone: AbortSignal): Promise<Attachment> {
+  add(request: AttachRequest, gone: Gone): Promise<Attachment> {
     const id = attachmentId(request.network, request.containerId, request.ifName)
     return this.#queue.run(id, () => this.#add(id, request, gone))
   }
 
-  async #add(id: string, request: AttachRequest, gone: AbortSignal): Promise<Attachment> {
+  async #add(id: string, request: AttachRequest, gone: Gone): Promise<Attachment> {
     faultPoint('add.received')
     await this.#modules.gate()
     await this.#makeWay(id, request)
@@ -175,7 +176,7 @@ export class Attachments {
     return attachment
   }
 
-  async #build(attachment: Attachment, gone: AbortSignal): Promise<Attachment> {
+  async #build(attachment: Attachment, gone: Gone): Promise<Attachment> {
     const { kernel, registry, ipam, node, elements } = this.#modules
     const mac = attachment.podMac as string
     const endpoint = await kernel.attachPod(
@@ -361,7 +362,7 @@ function holderOf(id: string, request: AttachRequest, since: number): Holder {
   return { id, kind: 'pod', network, containerId, ifName, pod, since }
 }
 
-function refuseWhenGone(gone: AbortSignal): void {
+function refuseWhenGone(gone: Gone): void {
   if (gone.aborted)
     throw new TwillError(
       'cancelled',

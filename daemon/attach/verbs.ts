@@ -16,6 +16,7 @@ import { collectGarbage } from './gc.ts'
 import type { Registry } from './registry.ts'
 import { addResult } from './result.ts'
 import type { Servable } from './servable.ts'
+import type { Gone } from './server.ts'
 
 export interface VerbsModules {
   readonly attachments: Attachments
@@ -35,7 +36,7 @@ const CHECK_ATTEMPTS = 3
 const CHECK_PAUSE_MS = 150
 
 export interface DaemonVerbs extends Omit<Verbs, 'add'> {
-  add(request: AddRequest, gone: AbortSignal): Promise<CniResult>
+  add(request: AddRequest, gone: Gone): Promise<CniResult>
 }
 
 export function createVerbs(modules: VerbsModules): DaemonVerbs {
@@ -58,7 +59,7 @@ const keyOf = (request: AddRequest | CheckRequest | DelRequest) => ({
   ifName: request.ifName,
 })
 
-async function add(modules: VerbsModules, request: AddRequest, gone: AbortSignal): Promise<CniResult> {
+async function add(modules: VerbsModules, request: AddRequest, gone: Gone): Promise<CniResult> {
   const [wanted] = request.wishes.addresses
   if (wanted !== undefined)
     throw new CniError(

@@ -77,12 +77,18 @@ export interface SentError {
   readonly retryable: boolean
 }
 
-export type Answer =
-  /** `wakeFd`: to be written to after each request, since the thread waits elsewhere; see monitor/. */
-  | { readonly ready: true; readonly wakeFd: number | null }
+/** `wakeFd`: to be written to after each message, since the thread waits elsewhere; see monitor/. */
+export interface Ready {
+  readonly ready: true
+  readonly wakeFd: number | null
+}
+
+export type Answered =
   | { readonly id: number; readonly value: unknown }
   | { readonly id: number; readonly error: SentError }
-  | { readonly event: KernelEvent }
+
+/** The thread sends; it is sent arrays of `Request`. */
+export type Answer = Ready | { readonly answers: readonly Answered[] } | { readonly event: KernelEvent }
 
 export function sentError(error: unknown): SentError {
   if (error instanceof TwillError)

@@ -20,10 +20,10 @@ import { NftTable } from '../nft/table.ts'
 import { PodEndpoints } from '../pod/endpoints.ts'
 import { reapPods } from '../pod/reap.ts'
 import { readSysctl } from '../sysctl.ts'
-import type { Answer, NodeJobs, PodsJobs, Request, Role } from './jobs.ts'
+import type { Answer, Answered, NodeJobs, PodsJobs, Request, Role } from './jobs.ts'
 import { sentError } from './jobs.ts'
 
-type Serve = (request: Request) => void
+type Serve = (requests: readonly Request[]) => void
 
 function podsJobs(libc: Libc): PodsJobs {
   const socket = new NetlinkSocket({ protocol: NETLINK_ROUTE }, { libc })
@@ -92,14 +92,19 @@ function waitForEver(monitor: Monitor): void {
 }
 
 function serve(jobs: object, post: (answer: Answer) => void): Serve {
-  return ({ id, job, args }) => {
+  const answerTo = ({ id, job, args }: Request): Answered => {
     try {
       const run = (jobs as Record<string, (...args: readonly unknown[]) => unknown>)[job]
       if (run === undefined) throw new TwillError('internal', `no kernel job ${job}`)
-      post({ id, value: run(...args) })
+      return { id, value: run(...args) }
     } catch (error) {
-      post({ id, error: sentError(error) })
+      return { id, error: sentError(error) }
     }
+  }
+  // Who asks for several things in one turn waits for all of them, but for pods, which have nothing in common.
+  return requests => {
+    if ('attach' in jobs) for (const request of requests) post({ answers: [answerTo(request)] })
+    else post({ answers: requests.map(answerTo) })
   }
 }
 

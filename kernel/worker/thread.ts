@@ -8,7 +8,15 @@ import { writeSync } from 'node:fs'
 import { Worker } from 'node:worker_threads'
 import { messageOf, TwillError } from '../../lib/errors.ts'
 import type { KernelEvent } from '../kernel.ts'
-import { type Answer, type Request, type Role, type Roles, receivedError } from './jobs.ts'
+import {
+  type Answer,
+  type Answered,
+  type Ready,
+  type Request,
+  type Role,
+  type Roles,
+  receivedError,
+} from './jobs.ts'
 
 const WAKE = Buffer.from([1, 0, 0, 0, 0, 0, 0, 0])
 
@@ -38,6 +46,7 @@ export class KernelThread<R extends Role> {
   readonly #worker: Worker
   readonly #modules: ThreadModules
   readonly #waiting = new Map<number, Waiting>()
+  #unsent: Request[] = []
   #next = 1
   #ended: Error | null = null
   #wakeFd: number | null = null
@@ -66,9 +75,18 @@ export class KernelThread<R extends Role> {
     const id = this.#next++
     return new Promise((resolve, reject) => {
       this.#waiting.set(id, { resolve: resolve as Waiting['resolve'], reject })
-      this.#worker.postMessage({ id, job, args } satisfies Request)
-      this.#wake()
+      if (this.#unsent.length === 0) queueMicrotask(() => this.#send())
+      this.#unsent.push({ id, job, args })
     })
+  }
+
+  /** What one turn asks for goes out together: each message to a sleeping thread costs its waking. */
+  #send(): void {
+    const requests = this.#unsent
+    this.#unsent = []
+    if (this.#ended !== null) return
+    this.#worker.postMessage(requests)
+    this.#wake()
   }
 
   async close(): Promise<void> {
@@ -78,11 +96,12 @@ export class KernelThread<R extends Role> {
   }
 
   #receive(answer: Answer): void {
-    if ('event' in answer) this.#modules.onEvent(answer.event)
+    if ('answers' in answer) for (const each of answer.answers) this.#settle(each)
+    else if ('event' in answer) this.#modules.onEvent(answer.event)
     else this.#settle(answer)
   }
 
-  #settle(answer: Exclude<Answer, { event: KernelEvent }>): void {
+  #settle(answer: Answered | Ready): void {
     if ('ready' in answer) this.#wakeFd = answer.wakeFd
     const id = 'ready' in answer ? 0 : answer.id
     const waiting = this.#waiting.get(id)

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { type Answer, decodeAnswer, encodeRequest, type Request } from '../../../cni-bin/frame.ts'
-import { CniServer, type Serve } from '../../../daemon/attach/server.ts'
+import { CniServer, type Gone, type Serve } from '../../../daemon/attach/server.ts'
 import { silentLog } from '../../../lib/log.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'twill-socket-'))
@@ -104,19 +104,18 @@ test('1 MiB of junk costs its connection only', async () => {
 
 test('a client that goes away in the middle is told to the verb, and a late success is undone', async () => {
   let finish = (_: Answer) => {}
-  let signal: AbortSignal | null = null
+  let told: Gone | null = null
   const { path, server, undelivered } = await bed((_, gone) => {
-    signal = gone
+    told = gone
     return new Promise(resolve => {
       finish = resolve
     })
   })
   const socket = await dial(path)
   socket.write(encodeRequest(request))
-  while (signal === null) await new Promise(resolve => setTimeout(resolve, 1))
-  const aborted = once(signal as AbortSignal, 'abort')
+  while (told === null) await new Promise(resolve => setTimeout(resolve, 1))
   socket.destroy()
-  await aborted
+  while (!(told as Gone).aborted) await new Promise(resolve => setTimeout(resolve, 1))
   finish({ status: 0, stdout: 'done' })
   await new Promise(resolve => setTimeout(resolve, 5))
   assert.is(undelivered.length, 1)
@@ -171,7 +170,7 @@ test('an answer that nobody took and that cannot be undone ends its connection a
     {
       serve: async (_, gone) => {
         leave()
-        await new Promise(resolve => gone.addEventListener('abort', resolve))
+        while (!gone.aborted) await new Promise(resolve => setTimeout(resolve, 1))
         return { status: 0, stdout: '' }
       },
       undelivered: async () => {

@@ -145,6 +145,16 @@ test('a switch is looked at without any notification', async () => {
   await all.loop.stop()
 })
 
+test('a switch that changes after a look at other kinds alone is a repair as well', async () => {
+  const all = await converged()
+  heard(all, 'address')
+  await all.clock.advance(60)
+  all.kernel.sysctls.set('net/ipv4/ip_forward', '0')
+  await all.clock.advance(900)
+  assert.equal(all.repairs, ['sysctl different'])
+  await all.loop.stop()
+})
+
 test('an idle node is not looked through because switches are', async () => {
   const all = await converged()
   await all.clock.advance(1_000)
@@ -167,8 +177,10 @@ test('what pods that come and go change is looked at together; damage at once', 
     all.kernel.listener({ type: 'pod-mac', hostIndex: 3, mac: attachment(1).podMac })
     await all.clock.advance(25)
   }
-  assert.ok(all.kernel.linkReads - before <= 12, `${all.kernel.linkReads - before} looks in a second`)
-  await all.clock.advance(600)
+  const looks = all.kernel.linkReads - before
+  assert.ok(looks <= 3, `${looks} looks in a second`)
+  await all.clock.advance(1_100)
+  assert.ok(all.kernel.linkReads > before + looks, 'the end of a burst is looked at')
   const calm = all.kernel.linkReads
   all.kernel.listener({ type: 'changed', domain: 'link', own: false })
   await all.clock.advance(100)
