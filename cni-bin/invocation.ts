@@ -1,68 +1,51 @@
 /** How this process was called, as the frame has it: program, CNI_* variables, stdin, and the namespace, opened. */
-import { constants, fstatSync, openSync, readSync, statSync } from 'node:fs'
-import { basename } from 'node:path'
-import { messageOf } from '../lib/errors.ts'
 import { MAX_ENTRIES_BYTES, MAX_STDIN_BYTES, type Request } from './frame.ts'
-import type { RequestContext } from './request.ts'
+import type { Libc } from './libc.ts'
 
 export interface Invocation {
   readonly request: Request
-  readonly context: RequestContext
+  /** Why stdin could not be read to its end; null when it was. */
+  readonly stdinFailure: string | null
 }
 
-/** Never throws: what could not be read is told in `context`. The namespace stays open until the process ends. */
-export function readInvocation(program: string, environment: NodeJS.ProcessEnv): Invocation {
-  const stdin = readStdin()
-  const variables = Object.entries(environment).filter(([name]) => name.startsWith('CNI_')) as [
-    string,
-    string,
-  ][]
-  const netns = identityOf(() => {
-    const path = environment.CNI_NETNS
-    // Not blocking, in case that it is a pipe.
-    return path
-      ? fstatSync(openSync(path, constants.O_RDONLY | constants.O_NONBLOCK), { bigint: true })
-      : null
-  })
+type Variables = Readonly<Record<string, string | undefined>>
+
+/** Never throws. The namespace stays open until the process ends. */
+export function readInvocation(libc: Libc, program: string, environment: Variables): Invocation {
+  const stdin = readStdin(libc)
+  const variables = Object.entries(environment).filter(
+    (entry): entry is [string, string] => entry[0].startsWith('CNI_') && entry[1] !== undefined,
+  )
+  const netns = environment.CNI_NETNS ? openNetns(libc, environment.CNI_NETNS) : null
   return {
     request: {
-      program: basename(program),
+      program: program.slice(program.lastIndexOf('/') + 1),
       environment: new Map(variables),
       stdin: stdin.bytes,
       netnsDev: netns?.dev ?? null,
       netnsIno: netns?.ino ?? null,
     },
-    context: {
-      ownNetns: identityOf(() => statSync('/proc/self/ns/net', { bigint: true })),
-      stdinFailure: stdin.failure ?? oversize(variables),
-    },
+    stdinFailure: stdin.failure ?? oversize(variables),
   }
 }
 
-function identityOf(read: () => { dev: bigint; ino: bigint } | null): { dev: string; ino: string } | null {
-  try {
-    const seen = read()
-    return seen === null ? null : { dev: seen.dev.toString(), ino: seen.ino.toString() }
-  } catch {
-    return null
-  }
+function openNetns(libc: Libc, path: string) {
+  const fd = libc.open(path)
+  return fd < 0 ? null : libc.identity(fd)
 }
 
-function readStdin(): { bytes: Buffer; failure: string | null } {
+function readStdin(libc: Libc): { bytes: Buffer; failure: string | null } {
   const chunks: Buffer[] = []
   let length = 0
-  try {
-    for (;;) {
-      const chunk = Buffer.alloc(65536)
-      const read = readSync(0, chunk)
-      if (read === 0) return { bytes: Buffer.concat(chunks), failure: null }
-      chunks.push(chunk.subarray(0, read))
-      length += read
-      if (length > MAX_STDIN_BYTES)
-        return { bytes: Buffer.alloc(0), failure: `more than ${MAX_STDIN_BYTES} bytes` }
-    }
-  } catch (error) {
-    return { bytes: Buffer.alloc(0), failure: messageOf(error) }
+  for (;;) {
+    const chunk = Buffer.alloc(65536)
+    const read = libc.read(0, chunk)
+    if (read < 0) return { bytes: Buffer.alloc(0), failure: libc.lastError() }
+    if (read === 0) return { bytes: Buffer.concat(chunks), failure: null }
+    chunks.push(chunk.subarray(0, read))
+    length += read
+    if (length > MAX_STDIN_BYTES)
+      return { bytes: Buffer.alloc(0), failure: `more than ${MAX_STDIN_BYTES} bytes` }
   }
 }
 

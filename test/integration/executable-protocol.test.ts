@@ -3,6 +3,7 @@
  * test/fixtures/cni/cases.ts; what follows it here looks closer at results.
  */
 import { spawnSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -36,6 +37,10 @@ test.after(async () => {
 for (const target of targets)
   proveProtocol(test, target, { netns, hostNetns: `/proc/${process.pid}/ns/net`, detach: false })
 
+test('twill-offline: what only a lonely call needs is a module of its own inside the file', () => {
+  assert.ok(readFileSync(join(built.bin, 'twill-offline')).includes('/$bunfs/root/alone-'))
+})
+
 // ---------------------------------------------------------------- results in full
 
 const env = {
@@ -45,6 +50,8 @@ const env = {
   CNI_IFNAME: 'net7',
   CNI_PATH: '/opt/cni/bin',
 }
+const identityOf = (path: string) =>
+  spawnSync('stat', ['-L', '-c', '%d %i', path], { encoding: 'utf8' }).stdout.trim().split(' ')
 const add = async (target: Target, config: object) => {
   const outcome = await target.run({ env, stdin: JSON.stringify({ name: 'n', type: 'twill', ...config }) })
   assert.is(outcome.status, 0, outcome.stdout)
@@ -108,10 +115,22 @@ for (const target of targets) {
     assert.is(request?.program, target.name)
     assert.equal(Object.fromEntries(request?.environment ?? []), { ...env, CNI_ARGS: 'A=1;B=ü' })
     assert.is(Buffer.from(request?.stdin ?? []).toString(), stdin)
-    const [dev, ino] = spawnSync('stat', ['-c', '%d %i', netns], { encoding: 'utf8' })
-      .stdout.trim()
-      .split(' ')
-    assert.equal([request?.netnsDev, request?.netnsIno], [dev, ino])
+    assert.equal([request?.netnsDev, request?.netnsIno], identityOf(netns))
+  })
+
+  test(`${target.name}: device and inode of whatever CNI_NETNS names are as stat has them`, async () => {
+    for (const CNI_NETNS of [netns, built.folder, '/dev/null', '/proc/self']) {
+      await target.run({ env: { ...env, CNI_NETNS }, stdin: '{"cniVersion":"1.1.0","name":"n"}' })
+      const request = daemon.requests.at(-1)
+      const [dev, ino] = identityOf(CNI_NETNS)
+      assert.is(request?.netnsDev, dev)
+      if (CNI_NETNS !== '/proc/self') assert.is(request?.netnsIno, ino)
+    }
+  })
+
+  test(`${target.name}: what keeps stdin from being read is told in words`, async () => {
+    const { stdout } = await target.run({ env, stdin: null })
+    assert.match(JSON.parse(stdout).details, /directory/i)
   })
 
   test(`${target.name}: CNI-100 CNI-104 an error of the daemon, on one line each`, async () => {

@@ -22,6 +22,9 @@ function libcWith(pieces: Buffer[], then: 'end' | 'silence', changes: Partial<Li
     close: fd => {
       closed.push(fd)
     },
+    open: () => -1,
+    identity: () => null,
+    lastError: () => '',
     ownNetnsCookie: () => '1',
     boottimeMs: () => 0,
     ...changes,
