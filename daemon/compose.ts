@@ -38,12 +38,13 @@ import { createMetrics } from './metrics.ts'
 import { hardwareOf, readBoot, readProductUuid } from './node/boot.ts'
 import { Cluster } from './node/cluster.ts'
 import { NodeFacts } from './node/facts.ts'
-import { identify } from './node/identify.ts'
+import { identify, STORE_PATIENCE_MS } from './node/identify.ts'
 import { Registration } from './node/registration.ts'
+import { recallWhenAway, SnapshotFile } from './node/snapshot-file.ts'
 import { TunnelAddresses, tunnelHolder } from './node/tunnel.ts'
 import { untilObserved, watchSelf } from './node/watch-self.ts'
 import { announceWhenServing, signOfLife } from './signs.ts'
-import { nodeStatus, reasonsAgainstServing, startingStatus, statusOf } from './status.ts'
+import { nodeStatus, reasonsAgainstServing, recalledCondition, startingStatus, statusOf } from './status.ts'
 
 export interface DaemonModules {
   readonly log: Log
@@ -173,7 +174,22 @@ async function startNode(
   const remembered = new Promise<void>(resolve => {
     remember = resolve
   })
-  const cluster: Cluster = new Cluster({ store, log, changed: () => factsChanged(), remembered })
+  const cluster: Cluster = new Cluster({
+    store,
+    log,
+    changed: () => {
+      snapshot.changed()
+      factsChanged()
+    },
+    remembered,
+  })
+  const snapshot = new SnapshotFile(
+    {
+      path: join(config.stateDir, 'cluster-snapshot'),
+      owner: { clusterUid: identified.clusterUid, nodeUid: identified.uid, boot },
+    },
+    { clock: systemClock, log, known: () => cluster.told },
+  )
   const facts = new NodeFacts(
     { name: config.nodeName, uid: identified.uid, incarnation: boot, vxlan: config.vxlan, observation },
     { cluster, registry, busy: () => attachments.busy(), tunnel: () => tunnel.byFamily() },
@@ -269,6 +285,7 @@ async function startNode(
   const alive = await signOfLife(join(config.runDir, 'alive'), systemClock)
   identified.confirmed.then(() => heartbeat.start(), fail)
   loop.start()
+  recallWhenAway(identified.byStore ? STORE_PATIENCE_MS : 0, { cluster, snapshot, clock: systemClock, log })
 
   const watching = watchSelf(base, { clock: systemClock, facts, changed: factsChanged })
   function factsChanged(): void {
@@ -309,6 +326,7 @@ async function startNode(
         ...ipam
           .conditions()
           .map(({ pool, reason }) => ({ type: 'PoolRefused', message: `${pool}: ${reason}` })),
+        ...recalledCondition(cluster.recalledFrom),
         ...(local.intact
           ? []
           : [
@@ -340,6 +358,7 @@ async function startNode(
       await heartbeat.stop()
       await attachments.settled()
       await ipam.stop()
+      await snapshot.stop()
       await cluster.close()
     },
   }

@@ -65,7 +65,7 @@ export interface LoopModules {
 
 /** For status and readiness. */
 export interface LoopReport {
-  /** A pass over everything, with complete facts, has ended with nothing failed or waiting. */
+  /** A pass over everything, with the cluster's facts known, has ended with nothing failed or waiting. */
   readonly converged: boolean
   /** Our table stands: pods may be attached. */
   readonly rulesStanding: boolean

@@ -216,7 +216,7 @@ export class Loop {
   async #passRules(dirty: ReadonlySet<Domain>): Promise<void> {
     const { facts } = this.#modules
     const rules = () => desiredRules(facts())
-    if (!facts().complete) return
+    if (!facts().known) return
     await this.#guard('netfilter', dirty, async verify => {
       const damaged = await this.#rules.putTable(rules, verify)
       return damaged ? ['table'] : []
@@ -257,7 +257,7 @@ export class Loop {
     const before = facts()
     const observed = await observe(kernel, kinds, desired(before))
     const want = desired(steady(before, facts()))
-    if (want.complete && !this.#rules.standing) {
+    if (want.known && !this.#rules.standing) {
       this.#retryLater('facts', this.#pacing.waitMs('netfilter'))
       return 0
     }
@@ -291,7 +291,7 @@ export class Loop {
     if (kinds.has('link')) {
       this.#report(problems)
       for (const id of reattach) this.#reattach(id)
-      this.#converged ||= want.complete && applied.failed.length + applied.waiting.length === 0
+      this.#converged ||= want.known && applied.failed.length + applied.waiting.length === 0
       this.#forgetFailures(changes.map(objectOf))
     }
     return applied.done.length

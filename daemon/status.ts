@@ -82,10 +82,17 @@ export function reasonsAgainstServing({
   cluster,
   store,
 }: Pick<StatusParts, 'loop' | 'room' | 'cluster' | 'store'>): string[] {
-  if (!cluster.complete)
+  if (!cluster.known)
     return [`the cluster's facts are not known yet${store.reason === null ? '' : `: ${store.reason}`}`]
   if (!loop.converged) return ['the first reconcile is not through yet']
   return room.ok ? [] : [room.reason]
+}
+
+/** @param savedAt of `Cluster.recalledFrom` */
+export function recalledCondition(savedAt: number | null): Status['conditions'] {
+  if (savedAt === null) return []
+  const message = `the datastore has not answered since the start: routes and rules are as of ${new Date(savedAt).toISOString()}`
+  return [{ type: 'OldFacts', message }]
 }
 
 function podStatus(attachment: Attachment): PodStatus {

@@ -58,7 +58,7 @@ export interface Status {
   }[]
   readonly pods: readonly PodStatus[]
   readonly reconcile: {
-    /** A pass over everything, with complete facts, has ended with nothing failed or waiting. */
+    /** A pass over everything, with the cluster's facts known, has ended with nothing failed or waiting. */
     readonly converged: boolean
     /** What could not be done when last tried, each "object: message". */
     readonly failing: readonly string[]

@@ -1,8 +1,8 @@
 /**
  * From facts to the kernel state this node should have. Pure: equal facts give equal states.
  *
- * Before the facts are complete only this node's own pods are desired, and `complete` tells the plan to delete
- * nothing: the overlay stays as the previous daemon left it.
+ * Before the facts are known only this node's own pods are desired; before they are complete the plan deletes and
+ * replaces nothing of the overlay: it stays as the previous daemon left it.
  */
 
 import { parseCidr } from '../../lib/address.ts'
@@ -26,10 +26,11 @@ import type { DesiredState } from './state.ts'
 
 export function desired(facts: Facts): DesiredState {
   const idle = facts.attachments.filter(isIdle)
-  const overlay = facts.complete ? overlayOf(facts) : NOTHING
+  const overlay = facts.known ? overlayOf(facts) : NOTHING
   const v6 = forwardsIpv6(facts)
   const sources = { 4: routeSource(facts.self, 4), 6: routeSource(facts.self, 6) }
   return {
+    known: facts.known,
     complete: facts.complete,
     links: overlay.links,
     hostEnds: idle.map(hostEnd),

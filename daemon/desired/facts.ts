@@ -12,7 +12,9 @@ import type { Family } from '../../lib/address.ts'
 import type { Underlay } from '../../routing/vxlan/desired.ts'
 
 export interface Facts {
-  /** Pools, nodes and slots have each been listed once since the daemon started. Until then nothing is deleted. */
+  /** Pools, nodes and slots are what the store once said: since the start, or, until it answers, before it. */
+  readonly known: boolean
+  /** Each has been listed once since the daemon started. Until then nothing is deleted. Implies `known`. */
   readonly complete: boolean
   readonly self: SelfFacts
   /** Every node's record, our own among them. */

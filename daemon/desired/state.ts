@@ -3,6 +3,8 @@ import type { AcceptChain, Ruleset } from '../../kernel/kernel.ts'
 import type { RoutingState } from '../../routing/state.ts'
 
 export interface DesiredState extends RoutingState {
+  /** The facts were known: the overlay is in here. */
+  readonly known: boolean
   /** The facts were complete: what is ours and not in here may be deleted. */
   readonly complete: boolean
   readonly hostEnds: readonly HostEnd[]

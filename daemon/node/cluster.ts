@@ -1,14 +1,19 @@
-/** The cluster's facts as this node knows them: pools, nodes and slots, followed by watches. */
+/**
+ * The cluster's facts as this node knows them: pools, nodes and slots, followed by watches. Until the store has told
+ * them since the start, a snapshot may stand in for them.
+ */
 
 import { PREFIX } from '../../datastore/keys.ts'
 import { Mirror } from '../../datastore/mirror.ts'
 import { recordParser } from '../../datastore/record.ts'
 import { type NodeRecord, nodeRecord } from '../../datastore/records/node.ts'
-import { type SlotRecord, slotRecord } from '../../datastore/records/slot.ts'
+import type { SlotRecord } from '../../datastore/records/slot.ts'
 import type { IPPool } from '../../datastore/resources/ippool.ts'
 import type { Store } from '../../datastore/store.ts'
 import { parsePool } from '../../ipam/pools.ts'
+import { parseSlot } from '../../ipam/slot-index.ts'
 import type { Log } from '../../lib/log.ts'
+import type { ClusterSnapshot, KnownCluster } from './snapshot.ts'
 
 export interface ClusterModules {
   readonly store: Store
@@ -23,17 +28,32 @@ export class Cluster {
   readonly #pools: Mirror<IPPool>
   readonly #nodes: Mirror<NodeRecord>
   readonly #slots: Mirror<SlotRecord>
-  #complete = false
+  readonly #modules: ClusterModules
+  #isSynced = false
+  #isRemembered = false
+  #snapshot: ClusterSnapshot | null = null
 
   constructor(modules: ClusterModules) {
+    this.#modules = modules
     const onChange = () => modules.changed()
     this.#pools = new Mirror({ prefix: `${PREFIX.resources}ippools/`, parse: parsePool, onChange }, modules)
     this.#nodes = new Mirror({ prefix: PREFIX.nodes, parse: recordParser(nodeRecord), onChange }, modules)
-    this.#slots = new Mirror({ prefix: PREFIX.slots, parse: recordParser(slotRecord), onChange }, modules)
-    Promise.all([this.synced(), modules.remembered]).then(() => {
-      this.#complete = true
+    this.#slots = new Mirror({ prefix: PREFIX.slots, parse: parseSlot, onChange }, modules)
+    this.synced().then(() => {
+      this.#isSynced = true
       modules.changed()
     })
+    modules.remembered.then(() => {
+      this.#isRemembered = true
+      modules.changed()
+    })
+  }
+
+  /** What an earlier daemon of this boot last knew, for as long as the store does not answer. */
+  recall(snapshot: ClusterSnapshot): void {
+    if (this.#isSynced) return
+    this.#snapshot = snapshot
+    this.#modules.changed()
   }
 
   /** Resolves when each was listed once. */
@@ -41,20 +61,55 @@ export class Cluster {
     await Promise.all([this.#pools.synced(), this.#nodes.synced(), this.#slots.synced()])
   }
 
+  /** The store has said all of it since the start. */
   get complete(): boolean {
-    return this.#complete
+    return this.#isSynced && this.#isRemembered
   }
 
-  pools(): IPPool[] {
-    return valuesOf(this.#pools)
+  /** Enough for routes and rules, though it may be from a snapshot. */
+  get known(): boolean {
+    return this.#isRemembered && (this.#isSynced || this.#snapshot !== null)
   }
 
-  nodes(): NodeRecord[] {
-    return valuesOf(this.#nodes)
+  /** Epoch milliseconds at which the facts in use were saved; null: they are the store's own. */
+  get recalledFrom(): number | null {
+    return this.#isSynced ? null : (this.#snapshot?.savedAt ?? null)
+  }
+
+  /** As the store said it; null before it did. */
+  get told(): KnownCluster | null {
+    return this.#isSynced ? this.#mirrored() : null
+  }
+
+  pools(): readonly IPPool[] {
+    return this.#facts().pools
+  }
+
+  nodes(): readonly NodeRecord[] {
+    return this.#facts().nodes
   }
 
   slots(): ReadonlyMap<string, SlotRecord> {
-    return new Map([...this.#slots.entries].map(([key, entry]) => [key, entry.value]))
+    return this.#facts().slots
+  }
+
+  #facts(): KnownCluster {
+    return this.#isSynced || this.#snapshot === null ? this.#mirrored() : this.#snapshot
+  }
+
+  #mirrored(): KnownCluster {
+    const [pools, nodes, slots] = [this.#pools, this.#nodes, this.#slots]
+    return {
+      get pools() {
+        return valuesOf(pools)
+      },
+      get nodes() {
+        return valuesOf(nodes)
+      },
+      get slots() {
+        return new Map([...slots.entries].map(([key, entry]) => [key, entry.value]))
+      },
+    }
   }
 
   /** Records that could not be read, each a sentence. */

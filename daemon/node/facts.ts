@@ -57,6 +57,7 @@ export class NodeFacts implements NodeView {
     const { cluster, registry, busy } = this.#modules
     const underWay = busy()
     return {
+      known: cluster.known,
       complete: cluster.complete,
       self: this.#self(),
       nodes: cluster.nodes(),

@@ -7,12 +7,12 @@ import { systemRandom } from '../../lib/random.ts'
 import type { Base } from '../base.ts'
 
 /** A start without the store, once this node has been in the cluster before, waits this long for it. */
-const STORE_PATIENCE_MS = 4_000
+export const STORE_PATIENCE_MS = 4_000
 const RETRY_MS = 1_000
 
 export interface Identified {
   readonly uid: string
-  readonly clusterUid: string | null
+  readonly clusterUid: string
   readonly hardware: string
   /** What the journal says belongs to another UID. */
   readonly fresh: boolean
@@ -24,6 +24,8 @@ export interface Identification extends Identified {
    * that somebody else raised, as asking the store does, for another machine's.
    */
   readonly confirmed: Promise<void>
+  /** False: the journal said it, since the store did not answer. */
+  readonly byStore: boolean
 }
 
 /**
@@ -47,7 +49,7 @@ export async function identify(
     const patience = known === null ? asked : Promise.race([asked, away])
     try {
       const identified = await patience
-      if (identified !== null) return { ...identified, confirmed: Promise.resolve() }
+      if (identified !== null) return { ...identified, confirmed: Promise.resolve(), byStore: true }
     } catch (error) {
       if (!isTwillError(error) || !error.retryable) {
         if (isTwillError(error, 'store.foreign-cluster') && known !== null)
@@ -60,7 +62,14 @@ export async function identify(
     if (known !== null) {
       store.expectCluster(known.clusterUid)
       const confirmed = confirm(base, hardware, known.uid, asked)
-      return { uid: known.uid, clusterUid: known.clusterUid, hardware, fresh: false, confirmed }
+      return {
+        uid: known.uid,
+        clusterUid: known.clusterUid,
+        hardware,
+        fresh: false,
+        confirmed,
+        byStore: false,
+      }
     }
     await systemClock.sleep(RETRY_MS)
   }

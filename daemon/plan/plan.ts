@@ -2,10 +2,12 @@
  * From what should be and what is to the steps between. Pure: the plan of a kernel that is as desired is empty.
  *
  * Invariants: a step touches only what kernel/ownership.ts calls ours; nothing that belongs to an attachment
- * whose operation is under way; nothing is deleted while the facts are incomplete. Order: what packets need is
- * there before what they needed is taken away.
+ * whose operation is under way; nothing is deleted, and nothing of the overlay replaced, while the facts are
+ * incomplete: what the kernel has may be newer. Order: what packets need is there before what they needed is taken
+ * away.
  */
 import type { KernelStep } from '../../kernel/kernel.ts'
+import { POD_LINK_PREFIX } from '../../kernel/ownership.ts'
 import type { DesiredState } from '../desired/state.ts'
 import { planAddresses } from './addresses.ts'
 import { isPodLink, isVxlanLink, planLinks } from './links.ts'
@@ -26,7 +28,16 @@ export function plan(desired: DesiredState, observed: Observed): Plan {
     ...planFdb(desired, observed, links, ours),
     ...planRoutes(desired, observed, links, removedAddresses(addresses)),
   ]
-  return { changes: inOrder(changes), reattach: links.reattach, problems: links.problems }
+  const allowed = desired.complete ? changes : changes.filter(change => !replacesOverlay(change))
+  return { changes: inOrder(allowed), reattach: links.reattach, problems: links.problems }
+}
+
+/** Pods' own objects follow from the journal, which is never old. */
+function replacesOverlay({ step, reason }: Change): boolean {
+  if (reason !== 'different') return false
+  if (step.type === 'route.replace') return !step.route.device?.startsWith(POD_LINK_PREFIX)
+  if (step.type === 'neighbour.replace') return !step.device.startsWith(POD_LINK_PREFIX)
+  return step.type === 'fdb.replace'
 }
 
 /** Devices on which neighbours, FDB entries and addresses are ours to delete. */

@@ -2,10 +2,12 @@
  * The daemon and etcd end and come back, in every order, while pods talk: no ping and no byte is lost, nothing in the
  * kernel changes, and what happened meanwhile is caught up with.
  */
+import { readFileSync } from 'node:fs'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { Cluster } from '../../hack/rig/cluster.ts'
 import type { CniError } from '../../hack/rig/cni-client.ts'
+import { daemonLog } from '../../hack/rig/daemon.ts'
 import { until } from '../../hack/rig/processes.ts'
 import { settledKernel, untilKernel } from '../fixtures/kernel-state.ts'
 import { readHolders, readStatus } from '../fixtures/node-state.ts'
@@ -92,12 +94,46 @@ test('etcd is away under traffic: pods come and go, the ledgers follow later', a
   await traffic.stop()
 })
 
-test('etcd is away and the daemon is killed: the data path stays, DEL works, ADD says why not', async () => {
+test('etcd is away and the daemon is killed: the data path stays, and pods come and go as before', async () => {
   const traffic = await startTraffic(rig, 'here', 'there')
   const before = await settledKernel(rig, 'node1')
   assert.ok(await rig.stopStore())
   await untilConnected(false)
   assert.ok(await rig.killDaemon('node1'))
+  await rig.startDaemon('node1')
+  await untilKernel(rig, 'node1', before, BOUND_MS)
+  const { conditions, overlay } = await readStatus(rig, 'node1')
+  assert.ok(
+    conditions.some(({ type }) => type === 'OldFacts'),
+    'it says how old its facts are',
+  )
+  const mtuOf = async (pod: string) => (await rig.exec(pod, ['cat', '/sys/class/net/eth0/mtu'])).stdout.trim()
+  await rig.addPod('node1', 'meanwhile')
+  assert.is(await mtuOf('meanwhile'), await mtuOf('here'))
+  assert.is(await mtuOf('meanwhile'), String(overlay.podMtu))
+  await reaches('meanwhile', 'there')
+  await reaches('there', 'meanwhile')
+  await rig.deletePod('comes')
+  await rig.startStore()
+  await untilConnected(true)
+  await until(
+    async () => !(await readStatus(rig, 'node1')).conditions.some(({ type }) => type === 'OldFacts'),
+    BOUND_MS,
+    () => 'the facts are still old',
+  )
+  await ledgerAgrees('node1')
+  await rig.addPod('node1', 'later')
+  await reaches('later', 'there')
+  await traffic.stop()
+})
+
+test('etcd is away, the daemon is killed and its snapshot is damaged: the data path stays, DEL works, ADD says why not', async () => {
+  const traffic = await startTraffic(rig, 'here', 'there')
+  const before = await settledKernel(rig, 'node1')
+  assert.ok(await rig.stopStore())
+  await untilConnected(false)
+  assert.ok(await rig.killDaemon('node1'))
+  await rig.node('node1').script('sed -i s/10.244/10.245/ /var/lib/twill/cluster-snapshot')
   await rig.startDaemon('node1', { wait: false })
   const ready = () =>
     rig.api('node1', '/v1/ready').then(
@@ -115,13 +151,14 @@ test('etcd is away and the daemon is killed: the data path stays, DEL works, ADD
     error => error as CniError,
   )
   assert.is(refused?.code, 11, `ADD without rules that this daemon answers for: ${refused?.message}`)
-  await rig.deletePod('comes')
+  assert.match(readFileSync(daemonLog(rig.node('node1')), 'utf8'), /snapshot of the cluster is damaged/)
+  await rig.deletePod('meanwhile')
   await rig.startStore()
   await untilConnected(true)
   await rig.startDaemon('node1')
   await ledgerAgrees('node1')
-  await rig.addPod('node1', 'later')
-  await reaches('later', 'there')
+  await rig.addPod('node1', 'afterwards')
+  await reaches('afterwards', 'there')
   await traffic.stop()
 })
 

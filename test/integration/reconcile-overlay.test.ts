@@ -137,7 +137,7 @@ test('a restart without memory changes nothing: same indexes, no step', async ()
 
 test('while facts are incomplete, and after they are complete: leftovers stay, then go', async () => {
   run('ip', 'route', 'add', 'blackhole', '10.244.250.0/26', 'proto', '84')
-  machine.facts = facts({ complete: false, nodes: [], slots: new Map() })
+  machine.facts = facts({ known: false, complete: false, nodes: [], slots: new Map() })
   await machine.restart()
   await machine.loop.settled()
   assert.match(run('ip', 'route'), '10.244.250.0/26')

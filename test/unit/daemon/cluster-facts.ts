@@ -93,6 +93,7 @@ export function facts(more: Partial<Facts> = {}): Facts {
   }
   slots.set('slots/uid-v4/10.244.9.0-26', slot(['10.244.9.0/26', null]))
   return {
+    known: true,
     complete: true,
     self: self(),
     nodes: [node(1), node(2), node(3)],

@@ -32,7 +32,7 @@ test('the IPv4 gateway is on lo, with link scope, for every node', () => {
 })
 
 test('incomplete facts desire this node`s own pods only', () => {
-  const state = desired(facts({ complete: false }))
+  const state = desired(facts({ known: false, complete: false }))
   assert.equal(state.links, [])
   assert.equal(state.fdb, [])
   assert.is(state.routes.length, 4)
