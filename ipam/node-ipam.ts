@@ -8,20 +8,24 @@
 
 import type { Use } from '../datastore/resources/ippool.ts'
 import type { Store } from '../datastore/store.ts'
-import { type Family, formatCidr, hostCidr, parseIp } from '../lib/address.ts'
+import { contains, type Family, formatCidr, hostCidr, parseIp } from '../lib/address.ts'
 import type { Clock, Random } from '../lib/clock.ts'
 import { isTwillError, messageOf, TwillError } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
 import { Allocator } from './allocator.ts'
 import { chooseSlots } from './choose-slot.ts'
 import { Fences } from './fences.ts'
+import { Gifts } from './gifts.ts'
 import type { AllocationRequest, HeldAddress, Holder, Ipam, OwnPart, Room, RoomRequest } from './ipam.ts'
 import { type IpamJournal, type IpamJournalState, slotId } from './journal-records.ts'
 import { Ledgers } from './ledger.ts'
 import { type OwnedPart, type OwnSlot, partOf, slotFromJournal } from './own-slots.ts'
 import { Ownership } from './ownership.ts'
 import { type KnownPool, NOTHING_WITHHELD, type PoolCondition, PoolView } from './pool-view.ts'
+import { Requests } from './requests.ts'
+import { Serving } from './serving.ts'
 import { SlotIndex } from './slot-index.ts'
+import { SlotWork } from './slot-work.ts'
 import { instantNow, inTerm } from './term.ts'
 import { Upkeep } from './upkeep.ts'
 
@@ -70,6 +74,9 @@ export interface IpamModules {
 }
 
 const HOUR_MS = 3_600_000
+/** An ADD that waits for other nodes is answered within two seconds. */
+const REQUEST_PATIENCE_MS = 1_700
+const REQUEST_STALE_MS = 60_000
 
 export function createIpam(options: IpamOptions, modules: IpamModules): NodeIpam {
   return new NodeIpam(options, modules)
@@ -87,7 +94,8 @@ export class NodeIpam implements Ipam {
   #running: {
     pools: PoolView
     slots: SlotIndex
-    ownership: Ownership
+    gifts: Gifts
+    requests: Requests
     upkeep: Upkeep
     fences: Fences
   } | null = null
@@ -123,11 +131,8 @@ export class NodeIpam implements Ipam {
     const { journaled, journalIntact, boot } = this.#options
     return [...journaled.slots.values()].map(record => {
       const confirmed = journaled.confirmed.get(slotId(record.poolUid, record.slot)) ?? null
-      const slot = slotFromJournal(
-        record,
-        confirmed,
-        journalIntact ? undefined : this.#modules.clock.boottimeMs(),
-      )
+      const nowMs = this.#modules.clock.boottimeMs()
+      const slot = slotFromJournal(record, confirmed, { freedMs: journalIntact ? undefined : nowMs, nowMs })
       // A claim under way when the daemon stopped cannot have holders yet.
       slot.ledgerUnread = record.parts.length > 0 && (!journalIntact || confirmed?.boot !== boot)
       return slot
@@ -170,9 +175,17 @@ export class NodeIpam implements Ipam {
       onLost({ poolUid: slot.poolUid, slot: slot.text, cidr: text, generation, holders })
     }
     const allocator = this.#allocator
-    const ownership = new Ownership(
-      { ...this.#options, nodeUid, onLost: lost },
-      { ...modules, allocator, slots },
+    const work = new SlotWork({ ...this.#options, onLost: lost }, { ...modules, allocator })
+    const gifts = new Gifts(this.#options, { ...modules, work, allocator })
+    const ownership = new Ownership(this.#options, { ...modules, work, gifts, allocator, slots })
+    const soon = () => this.#running?.upkeep.soon()
+    const requests = new Requests(
+      { patienceMs: REQUEST_PATIENCE_MS, onDoubt: soon },
+      { ...modules, work, allocator, ownership },
+    )
+    const serving = new Serving(
+      { nodeUid, staleAfterMs: REQUEST_STALE_MS, onFailure: soon },
+      { ...modules, allocator, slots, gifts },
     )
     const upkeep = new Upkeep(this.#options, {
       ...modules,
@@ -180,10 +193,13 @@ export class NodeIpam implements Ipam {
       pools,
       slots,
       ownership,
+      gifts,
+      requests,
+      serving,
       ledgers: this.#ledgers,
     })
     const fences = new Fences(this.#options, { ...modules, slots })
-    this.#running = { pools, slots, ownership, upkeep, fences }
+    this.#running = { pools, slots, gifts, requests, upkeep, fences }
     upkeep.wake()
     void fences.start()
     void upkeep.ready().then(() => this.#reportNotOurs())
@@ -216,6 +232,7 @@ export class NodeIpam implements Ipam {
   async stop(): Promise<void> {
     const running = this.#running
     if (running === null) return
+    running.requests.stop()
     await Promise.all([running.upkeep.stop(), running.fences.stop()])
     await this.#ledgers.stop()
     await Promise.all([running.pools.close(), running.slots.close()])
@@ -421,14 +438,27 @@ export class NodeIpam implements Ipam {
   }
 
   /**
+   * One free address, by name, from the node that owns its part: a part of ours that is this address alone, which
+   * goes out like any other from the next turn on. @throws as Requests.requestAddress; ipam.no-pool: in no open pool
+   */
+  requestAddress(address: string): Promise<OwnedPart> {
+    const { pools, requests } = this.#started()
+    const ip = parseIp(address)
+    const pool = pools.pools.find(({ open, cidr }) => open && contains(cidr, ip))
+    if (pool === undefined)
+      return Promise.reject(new TwillError('ipam.no-pool', `no open pool has ${address}`, { address }))
+    return requests.requestAddress(pool, ip)
+  }
+
+  /**
    * A clean leave (rule 12): parts in which nobody lives are free at once; the others are left to be fenced.
    * Returns what is left. @throws store.*, journal.write-failed
    */
   async leave(): Promise<OwnPart[]> {
-    const { upkeep, ownership } = this.#started()
+    const { upkeep, gifts } = this.#started()
     await upkeep.stop()
     for (const slot of [...this.#allocator.slots.values()])
-      for (const part of [...slot.parts]) await ownership.giveBack(part)
+      for (const part of [...slot.parts]) await gifts.giveBack(part)
     return this.ownParts()
   }
 

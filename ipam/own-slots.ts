@@ -30,8 +30,10 @@ export interface OwnSlot {
   parts: OwnedPart[]
   /** Id of a claim sent and not yet adopted or known to have failed. */
   claiming: string | null
-  /** Pieces given away by a request whose outcome is not known. */
-  giving: { cidr: string; generation: number }[]
+  /** `claiming` is a request that stands in the record, to other owners: whoever waits for them ends it. */
+  asking: boolean
+  /** Pieces given away by a commit whose outcome is not known. */
+  giving: OwnedPart[]
   /** The ledger says what the journal cannot (rule 17): nothing is used before it was read. */
   ledgerUnread: boolean
   /** Sent before the request that last confirmed it. */
@@ -50,6 +52,7 @@ export function newSlot(poolUid: string, slot: Cidr): OwnSlot {
     key: slotKey(poolUid, slot),
     parts: [],
     claiming: null,
+    asking: false,
     giving: [],
     ledgerUnread: false,
     confirmed: null,
@@ -57,16 +60,19 @@ export function newSlot(poolUid: string, slot: Cidr): OwnSlot {
   }
 }
 
-/** As the journal left it; `freedMs`: when its free addresses were last freed, if that matters. A claim or gift under way then is in doubt now. */
+/**
+ * As the journal left it. A claim or gift under way then is in doubt now.
+ * @param freedMs when its free addresses were last freed, if that matters; what was being given cools from `nowMs`
+ */
 export function slotFromJournal(
   journaled: JournaledSlot,
   confirmed: Instant | null,
-  freedMs: number | undefined,
+  { freedMs, nowMs }: { readonly freedMs: number | undefined; readonly nowMs: number },
 ): OwnSlot {
   const slot = newSlot(journaled.poolUid, parseCidr(journaled.slot))
   slot.parts = journaled.parts.map(part => newPart(slot, part.cidr, part.generation, freedMs))
   slot.claiming = journaled.claiming
-  slot.giving = [...journaled.giving]
+  slot.giving = journaled.giving.map(piece => newPart(slot, piece.cidr, piece.generation, nowMs))
   slot.confirmed = confirmed
   return slot
 }
@@ -77,8 +83,12 @@ export function newPart(slot: OwnSlot, text: string, generation: number, freedMs
   return { slot, cidr, text, generation, addresses, fenced: false, unknownSinceMs: null }
 }
 
-/** A request of ours for this slot may still take effect (rule 4). */
+/** Something that we asked for may still become true: a part that is unknown here may be that. */
 export const isInDoubt = (slot: OwnSlot): boolean => slot.claiming !== null || slot.giving.length > 0
+
+/** A commit of ours may still take effect: only a further successful one tells (rule 4). */
+export const mustSettle = (slot: OwnSlot): boolean =>
+  slot.giving.length > 0 || (slot.claiming !== null && !slot.asking)
 
 /** What the journal must say of the slot for a restart to know what we know. */
 export function journaledSlot(slot: OwnSlot): JournaledSlot {
@@ -86,13 +96,13 @@ export function journaledSlot(slot: OwnSlot): JournaledSlot {
     t: 'slot',
     poolUid: slot.poolUid,
     slot: slot.text,
-    parts: slot.parts
-      .filter(part => part.unknownSinceMs === null)
-      .map(part => ({ cidr: part.text, generation: part.generation })),
+    parts: slot.parts.filter(part => part.unknownSinceMs === null).map(journaledPart),
     claiming: slot.claiming,
-    giving: [...slot.giving],
+    giving: slot.giving.map(journaledPart),
   }
 }
+
+const journaledPart = ({ text, generation }: OwnedPart) => ({ cidr: text, generation })
 
 export function partOf(slot: OwnSlot | undefined, held: HeldAddress, ip: Ip): OwnedPart | null {
   return slot?.parts.find(part => part.generation === held.generation && contains(part.cidr, ip)) ?? null

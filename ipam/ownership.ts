@@ -17,31 +17,26 @@ import type { Clock, Random } from '../lib/clock.ts'
 import { isTwillError } from '../lib/errors.ts'
 import { faultPoint } from '../lib/fault.ts'
 import type { Log } from '../lib/log.ts'
-import { KeyedQueue } from '../lib/queue.ts'
 import { isOpen, parseSpace } from './address-space.ts'
-import { type Allocator, heldAddress } from './allocator.ts'
+import type { Allocator } from './allocator.ts'
 import { changeRecord, KEEP } from './change-record.ts'
 import { type Candidate, type ClaimablePool, chooseSlots, type SlotView } from './choose-slot.ts'
-import type { Instant, IpamJournal } from './journal-records.ts'
-import { isInDoubt, journaledSlot, newPart, newSlot, type OwnedPart, type OwnSlot } from './own-slots.ts'
-import { claimedPart, claimPart, emptySlot, givePart, liftFences, partsOf } from './slot.ts'
+import type { Sight } from './examine.ts'
+import type { Gifts } from './gifts.ts'
+import type { Instant } from './journal-records.ts'
+import { isInDoubt, mustSettle, newPart, newSlot, type OwnedPart, type OwnSlot } from './own-slots.ts'
+import { claimedPart, claimPart, emptySlot, liftFences } from './slot.ts'
 import { parseSlot } from './slot-index.ts'
-import { instantNow, laterOf } from './term.ts'
+import { withoutRequestsOf } from './slot-requests.ts'
+import type { SlotWork } from './slot-work.ts'
+import { laterOf } from './term.ts'
 
 type ClaimResult = OwnedPart | 'taken' | 'closed'
-
-interface Piece {
-  readonly cidr: string
-  readonly generation: number
-  readonly cooling: Part['cooling']
-}
 
 export interface OwnershipOptions {
   readonly nodeUid: string
   readonly nodeName: string
-  readonly boot: string
   readonly coolDownMs: number
-  readonly onLost: (part: OwnedPart) => void
 }
 
 export interface OwnershipModules {
@@ -49,7 +44,8 @@ export interface OwnershipModules {
   readonly clock: Clock
   readonly random: Random
   readonly log: Log
-  readonly journal: IpamJournal
+  readonly work: SlotWork
+  readonly gifts: Gifts
   readonly allocator: Allocator
   readonly slots: SlotView
 }
@@ -60,7 +56,6 @@ const parseNode = recordParser(nodeRecord)
 export class Ownership {
   readonly #options: OwnershipOptions
   readonly #modules: OwnershipModules
-  readonly #queue = new KeyedQueue()
 
   constructor(options: OwnershipOptions, modules: OwnershipModules) {
     this.#options = options
@@ -86,7 +81,7 @@ export class Ownership {
 
   async #claimOrSettle(slot: OwnSlot, candidate: Candidate): Promise<ClaimResult> {
     try {
-      return await this.#queue.run(slot.id, () => this.#tryClaim(slot, candidate))
+      return await this.#modules.work.run(slot, () => this.#tryClaim(slot, candidate))
     } catch (error) {
       if (!isTwillError(error, 'store.in-doubt')) throw error
       return (await this.settle(slot)) ?? 'taken'
@@ -101,15 +96,16 @@ export class Ownership {
     if (wanted === null || isInDoubt(slot)) return 'taken'
     slot.claiming = claim.claim
     allocator.addSlot(slot)
-    await this.#record(slot, () => {
+    await this.#modules.work.record(slot, () => {
       slot.claiming = null
     })
     faultPoint('claim.recorded')
-    const at = this.#now()
+    const at = this.#modules.work.now()
     const outcome = await this.#sendClaim(slot, wanted, before.modRevision)
-    if (outcome.committed) return await this.#adopt(slot, wanted, outcome.revision, at)
+    if (outcome.committed)
+      return await this.#adopt(slot, { record: wanted, modRevision: outcome.revision, at })
     slot.seen = readableOf(slot, outcome.current)
-    await this.#endClaim(slot)
+    await this.endClaim(slot)
     return 'taken'
   }
 
@@ -120,37 +116,32 @@ export class Ownership {
       faultPoint('claim.committed')
       return outcome
     } catch (error) {
-      if (isTwillError(error, 'store.unavailable')) await this.#endClaim(slot)
+      if (isTwillError(error, 'store.unavailable')) await this.endClaim(slot)
       throw error
     }
   }
 
-  async #endClaim(slot: OwnSlot): Promise<void> {
+  /** It has not yielded a part, and no commit of it is in doubt. In the slot's turn. @throws journal.write-failed */
+  async endClaim(slot: OwnSlot): Promise<void> {
     slot.claiming = null
-    await this.#record(slot)
+    await this.#modules.work.record(slot)
   }
 
   /** The claim stands in the slot. Until its pool is read as open, it stays in doubt. */
-  async #adopt(
-    slot: OwnSlot,
-    record: SlotRecord,
-    modRevision: number,
-    at: Instant,
-  ): Promise<OwnedPart | 'closed'> {
+  async #adopt(slot: OwnSlot, sight: Sight & { readonly at: Instant }): Promise<OwnedPart | 'closed'> {
     // Older parts of ours that this very claim shows to be gone are lost first: their addresses may be in it.
-    this.#examine(slot, record, modRevision, at)
+    await this.#modules.work.examine(slot, sight)
     const claim = { owner: this.#options.nodeUid, claim: slot.claiming ?? '' }
-    const claimed = claimedPart(record, claim) as Part
+    const claimed = claimedPart(sight.record, claim) as Part
     const { entry } = await this.#modules.store.get(ADDRESS_SPACE_KEY)
     const space = entry === null ? null : parseSpace(entry.value, entry.key)
+    const part = this.#partFrom(slot, claimed)
     if (!isOpen(space, slot.poolUid)) {
-      slot.claiming = null
-      await this.#giveJournaled(slot, claimed)
+      await this.#modules.gifts.returnClaimed(slot, part)
       return 'closed'
     }
-    const part = this.#partFrom(slot, claimed)
-    slot.confirmed = laterOf(slot.confirmed, at)
-    await this.#become(slot, { parts: [...slot.parts, part], claiming: null })
+    slot.confirmed = laterOf(slot.confirmed, sight.at)
+    await this.#modules.work.become(slot, { parts: [...slot.parts, part], claiming: null })
     faultPoint('claim.adopted')
     this.#modules.log.info({ part: part.text, generation: part.generation }, 'part claimed')
     return part
@@ -178,115 +169,68 @@ export class Ownership {
    * @throws store.unavailable, store.in-doubt: still open; journal.write-failed
    */
   settle(slot: OwnSlot): Promise<OwnedPart | null> {
-    return this.#queue.run(slot.id, async () => {
-      if (!isInDoubt(slot)) return null
-      const at = this.#now()
-      const changed = await changeRecord<SlotRecord>(this.#modules.store, {
-        key: slot.key,
-        parse: parseSlot,
-        step: current => current ?? emptySlot(slot.slot),
-      })
+    return this.#modules.work.run(slot, async () => {
+      if (!mustSettle(slot)) return null
+      // It takes out a request, too, that somebody still waits for.
+      slot.asking = false
+      const at = this.#modules.work.now()
+      const { nodeUid } = this.#options
+      const changed = await this.#modules.work.change(slot.key, current =>
+        withoutRequestsOf(current ?? emptySlot(slot.slot), nodeUid),
+      )
       const record = changed.value as SlotRecord
-      await this.#settleGifts(slot, record)
-      const claimed = await this.#settleClaim(slot, record, changed.modRevision, at)
-      // A claim in a pool that is closed was just given back: what was read before that is out of date.
-      if ((slot.seen?.modRevision ?? 0) <= changed.modRevision)
-        this.#examine(slot, record, changed.modRevision, at)
-      return claimed
+      await this.#modules.gifts.settle(slot, record)
+      return this.conclude(slot, { record, modRevision: changed.modRevision, at })
     })
   }
 
-  async #settleGifts(slot: OwnSlot, record: SlotRecord): Promise<void> {
-    if (slot.giving.length === 0) return
-    const kept = slot.giving.filter(piece =>
-      findPart(record, this.#options.nodeUid, piece.cidr, piece.generation),
-    )
-    const nowMs = this.#modules.clock.boottimeMs()
-    const back = kept.map(piece => newPart(slot, piece.cidr, piece.generation, nowMs))
-    await this.#become(slot, { parts: [...slot.parts, ...back], giving: [] })
+  /**
+   * What became of a claim or request, by a read or a successful commit, with none in doubt before it: its part,
+   * adopted, if it yielded one and the pool is open. In the slot's turn.
+   */
+  async conclude(slot: OwnSlot, sight: Sight & { readonly at: Instant }): Promise<OwnedPart | null> {
+    const part = await this.#concludeClaim(slot, sight)
+    // A claim in a pool that is closed was just given back: what was read before that is out of date.
+    if ((slot.seen?.modRevision ?? 0) <= sight.modRevision) await this.#modules.work.examine(slot, sight)
+    return part
   }
 
-  async #settleClaim(
-    slot: OwnSlot,
-    record: SlotRecord,
-    modRevision: number,
-    at: Instant,
-  ): Promise<OwnedPart | null> {
+  async #concludeClaim(slot: OwnSlot, sight: Sight & { readonly at: Instant }): Promise<OwnedPart | null> {
     if (slot.claiming === null) return null
     const claim = { owner: this.#options.nodeUid, claim: slot.claiming }
-    if (claimedPart(record, claim) === null) {
-      await this.#endClaim(slot)
+    if (claimedPart(sight.record, claim) === null) {
+      await this.endClaim(slot)
       return null
     }
-    const adopted = await this.#adopt(slot, record, modRevision, at)
+    const adopted = await this.#adopt(slot, sight)
     return adopted === 'closed' ? null : adopted
   }
 
   /** Rule 6: a linearisable read of the slot. @throws store.unavailable; the record is damaged: document.invalid */
   confirm(slot: OwnSlot): Promise<void> {
-    return this.#queue.run(slot.id, async () => {
-      const at = this.#now()
+    return this.#modules.work.run(slot, async () => {
+      const at = this.#modules.work.now()
       const { entry } = await this.#modules.store.get(slot.key)
-      const before = JSON.stringify(journaledSlot(slot))
-      const record = entry === null ? null : parseSlot(entry.value, entry.key)
-      this.#examine(slot, record ?? emptySlot(slot.slot), entry?.modRevision ?? 0, at)
+      const record = entry === null ? emptySlot(slot.slot) : parseSlot(entry.value, entry.key)
+      await this.#modules.work.examine(slot, { record, modRevision: entry?.modRevision ?? 0, at })
       if (slot.parts.some(part => part.fenced)) await this.#lift(slot)
-      if (JSON.stringify(journaledSlot(slot)) !== before) await this.#record(slot)
     })
   }
 
   /** The watch shows another state of a slot of ours. Confirms nothing; it may be older than what we know. */
   observe(slot: OwnSlot, record: SlotRecord, modRevision: number): Promise<void> {
-    return this.#queue.run(slot.id, async () => {
+    return this.#modules.work.run(slot, async () => {
       if (isInDoubt(slot) || modRevision <= (slot.seen?.modRevision ?? 0)) return
-      const before = JSON.stringify(journaledSlot(slot))
-      this.#examine(slot, record, modRevision, null)
-      if (JSON.stringify(journaledSlot(slot)) !== before) await this.#record(slot)
+      await this.#modules.work.examine(slot, { record, modRevision, at: null })
     })
-  }
-
-  /** Compares our parts with the record. `at`: when a linearisable read or a write of our own was sent. */
-  #examine(slot: OwnSlot, record: SlotRecord, modRevision: number, at: Instant | null): void {
-    slot.seen = { value: record, modRevision }
-    const { nodeUid, onLost } = this.#options
-    const lost: OwnedPart[] = []
-    for (const part of slot.parts) {
-      const shown = findPart(record, nodeUid, part.text, part.generation)
-      part.fenced = shown?.fence != null
-      if (shown === undefined) lost.push(part)
-    }
-    slot.parts = slot.parts.filter(part => !lost.includes(part))
-    this.#addUnknown(slot, record)
-    if (at !== null) slot.confirmed = laterOf(slot.confirmed, at)
-    for (const part of lost) onLost(part)
-  }
-
-  /** Parts that bear our UID and that neither memory nor journal knows (rule 16). */
-  #addUnknown(slot: OwnSlot, record: SlotRecord): void {
-    if (isInDoubt(slot)) return
-    for (const shown of partsOf(record, this.#options.nodeUid)) {
-      const known = slot.parts.some(part => part.text === shown.cidr && part.generation === shown.generation)
-      if (known) continue
-      const nowMs = this.#modules.clock.boottimeMs()
-      const part = newPart(slot, shown.cidr, shown.generation, nowMs)
-      part.unknownSinceMs = nowMs
-      part.fenced = shown.fence !== null
-      slot.parts.push(part)
-      slot.ledgerUnread = true
-      this.#modules.allocator.addSlot(slot)
-      this.#modules.log.warn(
-        { part: part.text, generation: part.generation },
-        'part is ours and unknown here',
-      )
-    }
   }
 
   /** An unknown part has stood long enough: from now on it is like any other. */
   accept(part: OwnedPart): Promise<void> {
-    return this.#queue.run(part.slot.id, async () => {
+    return this.#modules.work.run(part.slot, async () => {
       const since = part.unknownSinceMs
       part.unknownSinceMs = null
-      await this.#record(part.slot, () => {
+      await this.#modules.work.record(part.slot, () => {
         part.unknownSinceMs = since
       })
     })
@@ -295,14 +239,14 @@ export class Ownership {
   /** Rule 11. The commit that lifts is itself the confirmation. */
   async #lift(slot: OwnSlot): Promise<void> {
     if (!(await this.#mayReturn())) return
-    const at = this.#now()
+    const at = this.#modules.work.now()
     const changed = await changeRecord<SlotRecord>(this.#modules.store, {
       key: slot.key,
       parse: parseSlot,
       step: current => (current === null ? KEEP : (liftFences(current, this.#options.nodeUid) ?? KEEP)),
     })
     if (changed.value === null || !changed.wrote) return
-    this.#examine(slot, changed.value, changed.modRevision, at)
+    await this.#modules.work.examine(slot, { record: changed.value, modRevision: changed.modRevision, at })
     this.#modules.log.warn({ slot: slot.text }, 'fence lifted: this node is back')
   }
 
@@ -319,82 +263,6 @@ export class Ownership {
     })
     return changed.value !== null && changed.value.removed === null
   }
-
-  /**
-   * Frees a part in which nobody lives. True when it has gone.
-   * @throws store.unavailable, store.in-doubt: it stays struck until the slot is settled; journal.write-failed:
-   *   it is ours as before
-   */
-  giveBack(part: OwnedPart): Promise<boolean> {
-    return this.#queue.run(part.slot.id, async () => {
-      const { slot } = part
-      if (part.addresses.held > 0 || isInDoubt(slot) || !slot.parts.includes(part)) return false
-      const cooling = this.#coolingOf(part)
-      const { parts } = slot
-      slot.parts = parts.filter(known => known !== part)
-      const undo = () => {
-        slot.parts = parts
-      }
-      await this.#giveJournaled(slot, { cidr: part.text, generation: part.generation, cooling }, undo)
-      return true
-    })
-  }
-
-  /** Struck from memory already; now from the journal, then given (rule 3). `undo`: it could not be journaled. */
-  async #giveJournaled(slot: OwnSlot, piece: Piece, undo: () => void = () => {}): Promise<void> {
-    slot.giving = [{ cidr: piece.cidr, generation: piece.generation }]
-    await this.#record(slot, () => {
-      slot.giving = []
-      undo()
-    })
-    const gift = {
-      from: this.#options.nodeUid,
-      generation: piece.generation,
-      to: null,
-      cooling: piece.cooling,
-    }
-    slot.seen = await changeRecord<SlotRecord>(this.#modules.store, {
-      key: slot.key,
-      parse: parseSlot,
-      step: current => (current === null ? KEEP : (givePart(current, piece.cidr, gift) ?? KEEP)),
-    })
-    slot.giving = []
-    await this.#record(slot)
-  }
-
-  /** Address → seconds left (rule 5). */
-  #coolingOf(part: OwnedPart): Part['cooling'] {
-    const { coolDownMs } = this.#options
-    const nowMs = this.#modules.clock.boottimeMs()
-    const cooling: Part['cooling'] = {}
-    for (const { offset, freedMs } of part.addresses.freedAfter(nowMs - coolDownMs))
-      cooling[heldAddress(part, offset).address] = Math.ceil((freedMs + coolDownMs - nowMs) / 1000)
-    return cooling
-  }
-
-  /** What the slot becomes is journaled before it is true in memory: nothing is used that a restart forgets. */
-  async #become(slot: OwnSlot, next: Partial<Pick<OwnSlot, 'parts' | 'claiming' | 'giving'>>): Promise<void> {
-    await this.#modules.journal.append(journaledSlot({ ...slot, ...next }))
-    Object.assign(slot, next)
-  }
-
-  /** Journals the slot as it is now. When that fails, `undo`, and the error goes on. */
-  async #record(slot: OwnSlot, undo: () => void = () => {}): Promise<void> {
-    try {
-      await this.#modules.journal.append(journaledSlot(slot))
-    } catch (error) {
-      undo()
-      throw error
-    }
-  }
-
-  #now(): Instant {
-    return instantNow(this.#modules.clock, this.#options.boot)
-  }
-}
-
-function findPart(record: SlotRecord, owner: string, cidr: string, generation: number): Part | undefined {
-  return partsOf(record, owner).find(part => part.cidr === cidr && part.generation === generation)
 }
 
 function newer(slot: OwnSlot, candidate: Candidate): { value: SlotRecord | null; modRevision: number } {

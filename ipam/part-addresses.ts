@@ -39,6 +39,30 @@ export class PartAddresses {
     }
   }
 
+  /**
+   * What other parts know of the addresses that this one has too; each stands `shift` places after its offset there.
+   * Free ones keep their order, oldest first.
+   */
+  static from(
+    cidr: Cidr,
+    sources: readonly { readonly addresses: PartAddresses; readonly shift: number }[],
+  ): PartAddresses {
+    const next = new PartAddresses(cidr)
+    const inside = (offset: number) => offset >= 0 && offset < next.size
+    for (const { addresses, shift } of sources)
+      for (const { offset, holder } of addresses.holders())
+        if (inside(offset + shift)) next.takeAt(offset + shift, holder)
+    const free = sources.flatMap(({ addresses, shift }) =>
+      [...addresses.#freeOnes()]
+        .map(({ offset, freedMs }) => ({ offset: offset + shift, freedMs }))
+        .filter(({ offset }) => inside(offset)),
+    )
+    free.sort((a, b) => (a.freedMs === b.freedMs ? 0 : a.freedMs < b.freedMs ? -1 : 1))
+    for (const { offset, freedMs } of free) next.setFreed(offset, freedMs)
+    for (const { addresses } of sources.slice(0, 1)) next.withhold(addresses.#withheldRanges)
+    return next
+  }
+
   get held(): number {
     return this.#held
   }
@@ -147,6 +171,29 @@ export class PartAddresses {
     for (; i !== this.size && (this.#freedMs[i] as number) > sinceMs; i = this.#previous[i] as number)
       found.push({ offset: i, freedMs: this.#freedMs[i] as number })
     return found
+  }
+
+  /** Nobody holds an address of this range. */
+  isEmpty(offset: number, size: number): boolean {
+    for (let i = offset; i < offset + size; i++) if (this.#holders[i] !== undefined) return false
+    return true
+  }
+
+  /** When the address of this range that was freed last was freed; null: one is held, or none may go out. */
+  youngestFreedMs(offset: number, size: number): number | null {
+    let youngest: number | null = null
+    for (let i = offset; i < offset + size; i++) {
+      if (this.#holders[i] !== undefined) return null
+      if (!this.#withheld.has(i)) youngest = Math.max(youngest ?? NEVER, this.#freedMs[i] as number)
+    }
+    return youngest
+  }
+
+  *#freeOnes(): Generator<{ offset: number; freedMs: number }> {
+    for (let i = this.#next[this.size] as number; i !== this.size; i = this.#next[i] as number)
+      yield { offset: i, freedMs: this.#freedMs[i] as number }
+    for (const i of this.#withheld)
+      if (this.#holders[i] === undefined) yield { offset: i, freedMs: this.#freedMs[i] as number }
   }
 
   *holders(): Generator<{ offset: number; holder: string }> {

@@ -28,6 +28,7 @@ export function parseSlot(text: string, key: string): SlotRecord {
 export class SlotIndex {
   readonly #mirror: Mirror<SlotRecord>
   readonly #pools = new Map<string, PoolSlots>()
+  readonly #asked = new Set<string>()
 
   constructor(
     options: { readonly onChange: (changes: readonly MirrorChange<SlotRecord>[]) => void },
@@ -69,6 +70,11 @@ export class SlotIndex {
     return this.#pools.get(poolUid)?.free ?? new Set()
   }
 
+  /** Keys of slots in which somebody asks for addresses. */
+  withRequests(): ReadonlySet<string> {
+    return this.#asked
+  }
+
   synced(): Promise<void> {
     return this.#mirror.synced()
   }
@@ -83,6 +89,8 @@ export class SlotIndex {
     this.#pools.set(poolUid, pool)
     if (after === null) pool.keys.delete(key)
     else pool.keys.add(key)
+    if ((after?.value.requests.length ?? 0) > 0) this.#asked.add(key)
+    else this.#asked.delete(key)
     if (after?.value.parts.some(part => part.owner === null)) pool.free.add(key)
     else pool.free.delete(key)
   }

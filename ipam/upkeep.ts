@@ -14,11 +14,14 @@ import type { Clock, Timer } from '../lib/clock.ts'
 import { messageOf } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
 import { type Allocator, heldAddress } from './allocator.ts'
+import type { Gifts } from './gifts.ts'
 import type { Instant, IpamJournal } from './journal-records.ts'
 import type { Ledgers } from './ledger.ts'
-import { isInDoubt, newSlot, type OwnedPart, type OwnSlot } from './own-slots.ts'
+import { mustSettle, newSlot, type OwnedPart, type OwnSlot } from './own-slots.ts'
 import type { Ownership } from './ownership.ts'
 import type { KnownPool, PoolView } from './pool-view.ts'
+import type { Requests } from './requests.ts'
+import type { Serving } from './serving.ts'
 import { parseSlotKey, partsOf } from './slot.ts'
 import type { SlotIndex } from './slot-index.ts'
 import { elapsedMs, instantNow } from './term.ts'
@@ -42,6 +45,9 @@ export interface UpkeepModules {
   readonly pools: PoolView
   readonly slots: SlotIndex
   readonly ownership: Ownership
+  readonly gifts: Gifts
+  readonly requests: Requests
+  readonly serving: Serving
   readonly ledgers: Ledgers
 }
 
@@ -57,6 +63,8 @@ export class Upkeep {
   #timer: Timer | null = null
   #pass: Promise<void> | null = null
   #again = false
+  /** A pass is due soon, whatever else. */
+  #soon = false
   #stopped = false
   #slotsSynced = false
   #resolveReady = () => {}
@@ -100,6 +108,12 @@ export class Upkeep {
     if (this.#prefetched().some(group => this.#isLow(group))) this.wake()
   }
 
+  /** Something failed that the next pass will see to. */
+  soon(): void {
+    this.#soon = true
+    if (this.#pass === null && !this.#stopped) this.#schedule(RETRY_MS)
+  }
+
   async stop(): Promise<void> {
     this.#stopped = true
     this.#again = false
@@ -121,9 +135,11 @@ export class Upkeep {
   }
 
   #follow(slot: OwnSlot, record: SlotRecord, modRevision: number): void {
-    const { ownership, log } = this.#modules
-    ownership
-      .observe(slot, record, modRevision)
+    const { ownership, requests, serving, log } = this.#modules
+    requests.observe(slot.id, record)
+    const taken = ownership.observe(slot, record, modRevision)
+    serving.observe(slot, record, modRevision)
+    taken
       .then(() => this.wake())
       .catch(error => log.warn({ slot: slot.text, err: messageOf(error) }, 'change of a slot not taken in'))
   }
@@ -139,9 +155,7 @@ export class Upkeep {
         // With nothing to claim there is nothing new to see to: waking here would never end.
         if (part !== null) this.wake()
       },
-      () => {
-        if (this.#pass === null && !this.#stopped) this.#schedule(RETRY_MS)
-      },
+      () => this.soon(),
     )
     return claim
   }
@@ -152,7 +166,7 @@ export class Upkeep {
   }
 
   async #confirmOne(slot: OwnSlot): Promise<void> {
-    if (isInDoubt(slot)) await this.#modules.ownership.settle(slot)
+    if (mustSettle(slot)) await this.#modules.ownership.settle(slot)
     else await this.#modules.ownership.confirm(slot)
     if (slot.ledgerUnread) await this.#readLedger(slot)
   }
@@ -163,6 +177,7 @@ export class Upkeep {
       () => this.#modules.pools.record(),
       () => this.#modules.pools.admit(),
       () => this.#settleDoubts(),
+      () => this.#modules.serving.pass(),
       () => this.#confirmDue(),
       () => this.#journalTerms(),
       () => this.#acceptUnknown(),
@@ -170,6 +185,7 @@ export class Upkeep {
       () => this.#prefetch(),
     ]
     let failed = false
+    this.#soon = false
     for (const step of steps)
       if (!this.#stopped)
         await step().catch(error => {
@@ -180,7 +196,7 @@ export class Upkeep {
       this.#isReady = true
       this.#resolveReady()
     }
-    if (!this.#stopped) this.#schedule(failed ? RETRY_MS : this.#nextDueMs())
+    if (!this.#stopped) this.#schedule(failed || this.#soon ? RETRY_MS : this.#nextDueMs())
   }
 
   /** What the store shows as ours has been taken in, with who holds what. */
@@ -201,7 +217,7 @@ export class Upkeep {
 
   #nextDueMs(): number {
     const dues = this.#owned().map(slot => this.#options.confirmEveryMs - this.#sinceConfirmedMs(slot))
-    return Math.max(10, Math.min(this.#options.confirmEveryMs, ...dues))
+    return Math.max(10, Math.min(this.#options.confirmEveryMs, this.#modules.serving.nextDueMs(), ...dues))
   }
 
   #owned(): OwnSlot[] {
@@ -217,7 +233,7 @@ export class Upkeep {
   }
 
   async #settleDoubts(): Promise<void> {
-    const open = [...this.#modules.allocator.slots.values()].filter(isInDoubt)
+    const open = [...this.#modules.allocator.slots.values()].filter(mustSettle)
     await Promise.all(open.map(slot => this.#modules.ownership.settle(slot)))
   }
 
@@ -262,9 +278,9 @@ export class Upkeep {
 
   async #returnClosed(): Promise<void> {
     if (!this.#modules.pools.isSynced) return
-    const { pools, ownership } = this.#modules
+    const { pools, gifts } = this.#modules
     for (const part of this.#owned().flatMap(slot => slot.parts))
-      if (part.addresses.held === 0 && !pools.isOpen(part.slot.poolUid)) await ownership.giveBack(part)
+      if (part.addresses.held === 0 && !pools.isOpen(part.slot.poolUid)) await gifts.giveBack(part)
   }
 
   /** Enough free addresses in each group of pools together. */

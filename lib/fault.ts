@@ -45,6 +45,10 @@ export const FAULT_POINTS = {
     'store.checkpoint-installed',
   ],
   claim: ['claim.recorded', 'claim.committed', 'claim.adopted'],
+  /** A node asks others for addresses: its id in the journal, the request in the record, the answer seen. */
+  request: ['request.recorded', 'request.entered', 'request.answered'],
+  /** A piece is struck from memory and journal; its commit was answered. */
+  gift: ['gift.recorded', 'gift.committed'],
 } as const
 
 export type FaultPoint = (typeof FAULT_POINTS)[keyof typeof FAULT_POINTS][number]

@@ -1,0 +1,114 @@
+/**
+ * What other nodes ask of this one through slots: answered as soon as the watch shows it, and looked for again in
+ * every pass of the upkeep, since a request may have come while the slot was in doubt or this daemon away.
+ *
+ * Also sees to requests that nobody waits for: this node's own of an earlier life, and those that have stood for
+ * longer than anybody waits, counted on this daemon's own BOOTTIME.
+ */
+import type { SlotRecord } from '../datastore/records/slot.ts'
+import type { Clock } from '../lib/clock.ts'
+import { messageOf } from '../lib/errors.ts'
+import type { Log } from '../lib/log.ts'
+import type { Allocator } from './allocator.ts'
+import type { Gifts } from './gifts.ts'
+import { newSlot, type OwnSlot } from './own-slots.ts'
+import { parseSlotKey, partsOf } from './slot.ts'
+import type { SlotIndex } from './slot-index.ts'
+import { silentOwners } from './slot-requests.ts'
+
+export interface ServingOptions {
+  readonly nodeUid: string
+  /** After that, whoever asked has gone: many times what anybody waits. */
+  readonly staleAfterMs: number
+  /** A request could not be answered: the next pass is to come soon. */
+  readonly onFailure: () => void
+}
+
+export interface ServingModules {
+  readonly clock: Clock
+  readonly log: Log
+  readonly allocator: Allocator
+  readonly slots: SlotIndex
+  readonly gifts: Gifts
+}
+
+export class Serving {
+  readonly #options: ServingOptions
+  readonly #modules: ServingModules
+  /** Request id → BOOTTIME at which it was first seen. */
+  readonly #firstSeenMs = new Map<string, number>()
+
+  constructor(options: ServingOptions, modules: ServingModules) {
+    this.#options = options
+    this.#modules = modules
+  }
+
+  /** The watch shows this slot of ours; answers in the background. */
+  observe(slot: OwnSlot, record: SlotRecord, modRevision: number): void {
+    if (!this.#isAsked(record)) return
+    this.#modules.gifts.serve(slot, record, modRevision).catch(error => this.#failed(slot, error))
+  }
+
+  /** @throws what the first slot did that could not be dealt with; the others were */
+  async pass(): Promise<void> {
+    const { slots, gifts } = this.#modules
+    const seen = new Set<string>()
+    let failure: { readonly error: unknown } | null = null
+    for (const key of slots.withRequests()) {
+      const entry = slots.get(key)
+      const slot = this.#slotOf(key)
+      if (entry === undefined || slot === null) continue
+      try {
+        if (this.#isAsked(entry.value)) await gifts.serve(slot, entry.value, entry.modRevision)
+        await this.#dropStale(slot, entry.value, seen)
+      } catch (error) {
+        failure ??= { error }
+      }
+    }
+    for (const id of this.#firstSeenMs.keys()) if (!seen.has(id)) this.#firstSeenMs.delete(id)
+    if (failure !== null) throw failure.error
+  }
+
+  #isAsked(record: SlotRecord): boolean {
+    const { nodeUid } = this.#options
+    return record.requests.some(request => silentOwners(record, request).includes(nodeUid))
+  }
+
+  async #dropStale(slot: OwnSlot, record: SlotRecord, seen: Set<string>): Promise<void> {
+    const { nodeUid } = this.#options
+    const stale = record.requests.filter(({ id, owner }) => {
+      seen.add(id)
+      if (owner === nodeUid) return slot.claiming !== id
+      return partsOf(record, nodeUid).length > 0 && this.#standsForMs(id) >= this.#options.staleAfterMs
+    })
+    if (stale.length > 0) await this.#modules.gifts.drop(slot, new Set(stale.map(({ id }) => id)))
+  }
+
+  #standsForMs(id: string): number {
+    const nowMs = this.#modules.clock.boottimeMs()
+    const sinceMs = this.#firstSeenMs.get(id) ?? nowMs
+    this.#firstSeenMs.set(id, sinceMs)
+    return nowMs - sinceMs
+  }
+
+  /** When the next request may have become stale; Infinity: there is none. */
+  nextDueMs(): number {
+    const oldestMs = Math.min(...this.#firstSeenMs.values())
+    return oldestMs + this.#options.staleAfterMs - this.#modules.clock.boottimeMs()
+  }
+
+  #slotOf(key: string): OwnSlot | null {
+    const place = parseSlotKey(key)
+    if (place === null) return null
+    const fresh = newSlot(place.poolUid, place.slot)
+    return this.#modules.allocator.slots.get(fresh.id) ?? fresh
+  }
+
+  #failed(slot: OwnSlot, error: unknown): void {
+    this.#modules.log.warn(
+      { slot: slot.text, err: messageOf(error) },
+      'a request of another node is unanswered',
+    )
+    this.#options.onFailure()
+  }
+}
