@@ -106,6 +106,13 @@ export class Ownership {
       return await this.#adopt(slot, { record: wanted, modRevision: outcome.revision, at })
     slot.seen = readableOf(slot, outcome.current)
     await this.endClaim(slot)
+    // What was in the way may be our own, of a life that the journal forgot. The watch will not say it anew.
+    if (slot.seen?.value != null)
+      await this.#modules.work.examine(slot, {
+        record: slot.seen.value,
+        modRevision: slot.seen.modRevision,
+        at: null,
+      })
     return 'taken'
   }
 

@@ -285,7 +285,8 @@ export class Upkeep {
 
   /** Enough free addresses in each group of pools together. */
   async #prefetch(): Promise<void> {
-    if (!this.#modules.pools.isSynced) return
+    // Before the slots were seen, what looks free may be our own.
+    if (!this.#modules.pools.isSynced || !this.#slotsSynced) return
     for (const group of this.#prefetched()) if (this.#isLow(group)) await this.#claimFirst(group)
   }
 

@@ -1,5 +1,6 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { PREFIX } from '../../../datastore/keys.ts'
 import type { LedgerRecord } from '../../../datastore/records/ledger.ts'
 import type { SlotRecord } from '../../../datastore/records/slot.ts'
 import { isTwillError } from '../../../lib/errors.ts'
@@ -205,6 +206,34 @@ test('rule 17: with a damaged journal, who stands in the ledger keeps his addres
   await rig.clock.advance(5000)
   for (let i = 0; i < 15; i++) assert.is.not((await node.add(`q${i}`))[0]?.address, held?.address)
   assert.is(await refused(node.add('full')), 'ipam.exhausted')
+  assert.equal(node.ipam?.heldBy('p0'), [held])
+})
+
+test('rule 17: a claim that meets its own forgotten part, before the watch has shown it, finds out who lives there', async () => {
+  const { rig, node } = await started('10.0.0.0/24', 28)
+  const [held] = await node.add('p0')
+  await rig.clock.advance(5000)
+  node.kill()
+  node.attachments.clear()
+  node.records.length = 0
+  node.journalIntact = false
+  let show = () => {}
+  const shown = new Promise<void>(resolve => {
+    show = resolve
+  })
+  const { store } = node
+  const watch = store.watch.bind(store)
+  store.watch = (prefix, listener) =>
+    watch(prefix, message => {
+      if (prefix === PREFIX.slots) void shown.then(() => listener(message))
+      else listener(message)
+    })
+  node.start()
+  await rig.clock.advance(100)
+  assert.is.not((await node.add('q'))[0]?.address, held?.address)
+  show()
+  await rig.clock.advance(5000)
+  await node.ipam?.ready()
   assert.equal(node.ipam?.heldBy('p0'), [held])
 })
 
