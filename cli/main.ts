@@ -2,7 +2,8 @@
 /** twillctl: constructs what `run` needs. */
 import { readFile } from 'node:fs/promises'
 import { text } from 'node:stream/consumers'
-import { openDatastore } from '../datastore/open.ts'
+import { SocketStore } from '../datastore/embedded/socket-store.ts'
+import { openEtcd } from '../datastore/open.ts'
 import { systemClock } from '../lib/clock.ts'
 import { silentLog } from '../lib/log.ts'
 import { systemRandom } from '../lib/random.ts'
@@ -14,12 +15,13 @@ process.stdout.on('error', error => process.exit((error as NodeJS.ErrnoException
 
 process.exitCode = await run(process.argv.slice(2), {
   openStore: settings =>
-    openDatastore(settings, {
+    openEtcd(settings, {
       clock: systemClock,
       random: systemRandom,
       log: silentLog,
       readFile: path => readFile(path),
     }),
+  openEmbedded: options => new SocketStore(options, { clock: systemClock, log: silentLog }),
   readStatus: socket => readStatus(socket),
   readFile: path => (path === '-' ? text(process.stdin) : readFile(path, 'utf8')),
   clock: systemClock,

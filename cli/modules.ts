@@ -1,6 +1,7 @@
 /** What twillctl touches of the world, so that the whole command runs in memory in tests. */
 import type { Status } from '../daemon/api/types.ts'
-import type { DatastoreSettings } from '../datastore/settings.ts'
+import type { SocketStoreOptions } from '../datastore/embedded/socket-store.ts'
+import type { EtcdSettings } from '../datastore/settings.ts'
 import type { Store } from '../datastore/store.ts'
 import type { Clock, Random } from '../lib/clock.ts'
 
@@ -13,7 +14,9 @@ export interface Output {
 
 export interface CliModules {
   /** Need not connect yet; calls on the store may reject with store.unavailable. */
-  openStore(settings: DatastoreSettings): Promise<Store>
+  openStore(settings: EtcdSettings): Promise<Store>
+  /** The embedded store of this node's daemon. */
+  openEmbedded(options: SocketStoreOptions): Store
   /** GET /v1/status over the daemon's socket. Rejects when nobody answers there. */
   readStatus(socket: string): Promise<Status>
   /** Text of a file; '-' is standard input. */

@@ -1,7 +1,6 @@
 /** One run of twillctl: its settings, and the store once a command asks for it. */
 import type { Status } from '../daemon/api/types.ts'
 import type { Store } from '../datastore/store.ts'
-import { TwillError } from '../lib/errors.ts'
 import type { CliModules } from './modules.ts'
 import { type Colours, coloursFor } from './render/colours.ts'
 import type { Settings } from './settings.ts'
@@ -20,7 +19,7 @@ export class Session {
     this.#errorColours = coloursFor(modules.stderr, modules.env)
   }
 
-  /** @throws config.invalid when nothing says where the datastore is; store.* */
+  /** @throws config.invalid, store.* */
   store(): Promise<Store> {
     this.#store ??= this.#open()
     return this.#store
@@ -53,12 +52,11 @@ export class Session {
   }
 
   async #open(): Promise<Store> {
-    const { datastore, configFile } = this.settings
-    if (datastore !== null) return this.modules.openStore(datastore)
-    throw new TwillError(
-      'config.invalid',
-      `datastore: no endpoints: expected --etcd-endpoints, TWILL_DATASTORE_ENDPOINTS or datastore.endpoints in ${configFile}`,
-      { configFile },
-    )
+    const { datastore, socket, configFile } = this.settings
+    if (datastore.type === 'etcd') return this.modules.openStore(datastore)
+    return this.modules.openEmbedded({
+      socketPath: socket,
+      hint: `for a datastore in etcd: --etcd-endpoints, TWILL_DATASTORE_ENDPOINTS or datastore.endpoints in ${configFile}`,
+    })
   }
 }

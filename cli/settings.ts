@@ -8,7 +8,7 @@
  */
 import { parseDocument } from 'yaml'
 import { z } from 'zod'
-import { type DatastoreSettings, etcdDatastore } from '../datastore/settings.ts'
+import { type DatastoreSettings, datastoreSettings, withDatastoreType } from '../datastore/settings.ts'
 import { messageOf, TwillError } from '../lib/errors.ts'
 import { validateOrThrow } from '../lib/validation.ts'
 import type { CliModules } from './modules.ts'
@@ -23,15 +23,15 @@ export interface ConnectionFlags {
 }
 
 export interface Settings {
-  /** null: nothing says where it is. */
-  readonly datastore: DatastoreSettings | null
+  /** Embedded, when nothing says where it is: the daemon is asked. */
+  readonly datastore: DatastoreSettings
   readonly socket: string
   /** The configuration file that was looked for, for messages. */
   readonly configFile: string
 }
 
 const configFile = z.object({
-  datastore: etcdDatastore.optional(),
+  datastore: datastoreSettings,
   runDir: z.string().default(DEFAULT_RUN_DIR),
 })
 
@@ -55,29 +55,34 @@ async function readConfig(path: string, mustExist: boolean, modules: Pick<CliMod
   try {
     text = await modules.readFile(path)
   } catch (error) {
-    if (!mustExist && (error as NodeJS.ErrnoException).code === 'ENOENT') return configFile.parse({})
+    if (!mustExist && (error as NodeJS.ErrnoException).code === 'ENOENT')
+      return { datastore: { type: 'embedded' as const }, runDir: DEFAULT_RUN_DIR }
     throw new TwillError('config.invalid', `${path}: cannot be read: ${messageOf(error)}`, { path })
   }
   const document = parseDocument(text, { prettyErrors: false })
   const [broken] = document.errors
   if (broken) throw new TwillError('config.invalid', `${path}: not YAML: ${broken.message}`, { path })
-  return validateOrThrow(configFile, document.toJS() ?? {}, path, 'config.invalid')
+  const written = document.toJS() ?? {}
+  const typed =
+    typeof written === 'object' ? { ...written, datastore: withDatastoreType(written.datastore) } : written
+  return validateOrThrow(configFile, typed, path, 'config.invalid')
 }
 
 function datastoreOf(
   flags: ConnectionFlags,
   env: CliModules['env'],
-  fromFile: DatastoreSettings | undefined,
-): DatastoreSettings | null {
+  fromFile: DatastoreSettings,
+): DatastoreSettings {
   const [source, endpoints] = givenEndpoints(flags, env)
-  if (endpoints === null && fromFile === undefined) return null
+  if (endpoints === null && fromFile.type === 'embedded') return fromFile
   const prefix = env.TWILL_DATASTORE_PREFIX
   const wanted = {
     ...fromFile,
+    type: 'etcd',
     ...(endpoints === null ? {} : { endpoints }),
     ...(prefix === undefined ? {} : { prefix }),
   }
-  return validateOrThrow(etcdDatastore, wanted, source, 'config.invalid')
+  return validateOrThrow(datastoreSettings, wanted, source, 'config.invalid')
 }
 
 function givenEndpoints(flags: ConnectionFlags, env: CliModules['env']): [string, string[] | null] {

@@ -1,5 +1,5 @@
 /** What every part of a starting daemon works with. */
-import type { EtcdStore } from '../datastore/etcd/store.ts'
+import type { Store } from '../datastore/store.ts'
 import type { Kernel } from '../kernel/kernel.ts'
 import type { Log } from '../lib/log.ts'
 import type { Config } from './config.ts'
@@ -12,6 +12,6 @@ export interface Base {
   readonly kernel: Kernel
   readonly boot: string
   readonly local: LocalState
-  readonly store: EtcdStore
+  readonly store: Store
   readonly startedAt: string
 }

@@ -7,8 +7,9 @@
  * The API socket answers from early on, so that an operator sees what a start waits for. Until the CNI socket is
  * open the executable works by itself (twill-offline).
  */
-import { readFile } from 'node:fs/promises'
+import * as files from 'node:fs/promises'
 import { join } from 'node:path'
+import { StoreService } from '../datastore/embedded/service.ts'
 import { openDatastore } from '../datastore/open.ts'
 import type { NodeRecord } from '../datastore/records/node.ts'
 import { Heartbeat } from '../ipam/heartbeat.ts'
@@ -71,12 +72,14 @@ export async function startDaemon(config: Config, modules: DaemonModules): Promi
     { stateDir: config.stateDir, boot, coolDownMs: config.coolDown },
     { clock: systemClock, log },
   )
-  const store = await openDatastore(config.datastore, {
+  const datastore = await openDatastore(config.datastore, config, {
     clock: systemClock,
     random: systemRandom,
     log,
-    readFile: path => readFile(path),
+    files,
+    readFile: path => files.readFile(path),
   })
+  const { store, database } = datastore
   const base: Base = {
     config,
     log,
@@ -93,7 +96,11 @@ export async function startDaemon(config: Config, modules: DaemonModules): Promi
   const metrics = createMetrics({ status })
   const api = new ApiServer(
     { socketPath: join(config.runDir, 'api.sock'), metricsAddress: config.metricsAddress },
-    { status, metrics: metrics.text },
+    {
+      status,
+      metrics: metrics.text,
+      store: database === null ? null : new StoreService({ database, clock: systemClock }),
+    },
   )
   await api.listen()
   const started = startNode(base, metrics, reason => {
@@ -106,7 +113,7 @@ export async function startDaemon(config: Config, modules: DaemonModules): Promi
       await api.close()
       await Promise.race([started, systemClock.sleep(0)])
       await node?.stop()
-      await store.close()
+      await datastore.close()
       await local.close()
       await kernel.close()
       lock.release()

@@ -3,6 +3,7 @@
  * `datastore.endpoints` is TWILL_DATASTORE_ENDPOINTS and --datastore-endpoints. Lists are separated by commas.
  */
 import { parse as parseYaml } from 'yaml'
+import { withDatastoreType } from '../datastore/settings.ts'
 import { messageOf, TwillError } from '../lib/errors.ts'
 import { formatProblem, validate } from '../lib/validation.ts'
 import { type Config, configSchema } from './config.ts'
@@ -72,6 +73,7 @@ export function loadConfig(sources: ConfigSources): Config {
     place(document, setting.path, convert(setting, text))
   }
   if (document.nodeName === undefined) document.nodeName = sources.hostname.toLowerCase()
+  document.datastore = withDatastoreType(document.datastore)
   const result = validate(configSchema, document)
   if (result.ok && mistakes.length === 0) return result.value
   const lines = result.ok

@@ -5,7 +5,7 @@
 import { z } from 'zod'
 import { ipPoolSpec } from '../datastore/resources/ippool.ts'
 import { resourceName } from '../datastore/resources/metadata.ts'
-import { etcdDatastore } from '../datastore/settings.ts'
+import { datastoreSettings } from '../datastore/settings.ts'
 import { parseDurationMs } from '../lib/duration.ts'
 import { VXLAN_PORT } from '../routing/vxlan/vtep.ts'
 
@@ -30,7 +30,7 @@ const underlay = z
 
 export const configSchema = z.strictObject({
   nodeName: resourceName,
-  datastore: etcdDatastore,
+  datastore: datastoreSettings,
   underlay: underlay.default({}),
   vxlan: z
     .strictObject({

@@ -1,10 +1,15 @@
 /** Settings, as an operator writes them, to a store: reads the files they name. */
+import { join } from 'node:path'
 import type { Clock, Random } from '../lib/clock.ts'
 import { messageOf, TwillError } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
+import { EmbeddedDatabase } from './embedded/database.ts'
+import type { Files } from './embedded/log.ts'
+import { EmbeddedStore } from './embedded/store.ts'
 import type { EtcdOptions } from './etcd/options.ts'
 import { EtcdStore } from './etcd/store.ts'
-import type { DatastoreSettings } from './settings.ts'
+import type { DatastoreSettings, EtcdSettings } from './settings.ts'
+import type { Store } from './store.ts'
 
 export interface OpenModules {
   readonly clock: Clock
@@ -13,13 +18,38 @@ export interface OpenModules {
   readonly readFile: (path: string) => Promise<Buffer>
 }
 
+export interface OpenDatastore {
+  readonly store: Store
+  /** Of the embedded store; null: others reach the datastore themselves. */
+  readonly database: EmbeddedDatabase | null
+  close(): Promise<void>
+}
+
+/**
+ * The daemon's datastore. The embedded one is in the state folder, which the caller has locked.
+ * @throws config.invalid as openEtcd; store.damaged, store.unavailable: the embedded one cannot be read
+ */
+export async function openDatastore(
+  settings: DatastoreSettings,
+  options: { readonly stateDir: string },
+  modules: OpenModules & { readonly files: Files },
+): Promise<OpenDatastore> {
+  if (settings.type === 'etcd') {
+    const store = await openEtcd(settings, modules)
+    return { store, database: null, close: () => store.close() }
+  }
+  const database = await EmbeddedDatabase.open({ path: join(options.stateDir, 'datastore') }, modules)
+  const store = new EmbeddedStore({ database, clock: modules.clock })
+  return { store, database, close: () => store.close().then(() => database.close()) }
+}
+
 /** Connects at the first call. @throws config.invalid: a file cannot be read, or half of a pair is missing */
-export async function openDatastore(settings: DatastoreSettings, modules: OpenModules): Promise<EtcdStore> {
+export async function openEtcd(settings: EtcdSettings, modules: OpenModules): Promise<EtcdStore> {
   return new EtcdStore(await etcdOptionsOf(settings, modules), modules)
 }
 
 export async function etcdOptionsOf(
-  settings: DatastoreSettings,
+  settings: EtcdSettings,
   modules: Pick<OpenModules, 'readFile'>,
 ): Promise<EtcdOptions> {
   const { endpoints, prefix } = settings
@@ -27,7 +57,7 @@ export async function etcdOptionsOf(
   return { endpoints, prefix, ...(tls ? { tls } : {}), ...(auth ? { auth } : {}) }
 }
 
-async function tlsOf({ tls }: DatastoreSettings, modules: Pick<OpenModules, 'readFile'>) {
+async function tlsOf({ tls }: EtcdSettings, modules: Pick<OpenModules, 'readFile'>) {
   if (tls === undefined) return null
   if ((tls.cert === undefined) !== (tls.key === undefined))
     throw refuse(
@@ -43,7 +73,7 @@ async function tlsOf({ tls }: DatastoreSettings, modules: Pick<OpenModules, 'rea
   }
 }
 
-async function authOf(settings: DatastoreSettings, modules: Pick<OpenModules, 'readFile'>) {
+async function authOf(settings: EtcdSettings, modules: Pick<OpenModules, 'readFile'>) {
   const { username, passwordFile } = settings
   if (username === undefined && passwordFile === undefined) return null
   if (username === undefined || passwordFile === undefined)

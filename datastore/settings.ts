@@ -20,4 +20,16 @@ export const etcdDatastore = z.strictObject({
   passwordFile: absolutePath.optional(),
 })
 
-export type DatastoreSettings = z.infer<typeof etcdDatastore>
+/** In the daemon itself, below its state folder. */
+export const embeddedDatastore = z.strictObject({ type: z.literal('embedded') })
+
+export const datastoreSettings = z.discriminatedUnion('type', [etcdDatastore, embeddedDatastore])
+
+export type EtcdSettings = z.infer<typeof etcdDatastore>
+export type DatastoreSettings = z.infer<typeof datastoreSettings>
+
+/** Before validation: nothing said is the embedded one; anything said without a type is about etcd. */
+export function withDatastoreType(written: unknown): unknown {
+  if (written === undefined || written === null) return { type: 'embedded' }
+  return typeof written === 'object' && !('type' in written) ? { type: 'etcd', ...written } : written
+}

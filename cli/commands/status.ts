@@ -12,6 +12,7 @@ import { readPools } from '../pools.ts'
 import { renderJson } from '../render/documents.ts'
 import { type Answer, type DatastoreSummary, renderStatus } from '../render/status.ts'
 import type { Session } from '../session.ts'
+import type { Settings } from '../settings.ts'
 
 const parseCluster = recordParser(clusterRecord)
 
@@ -33,6 +34,9 @@ async function answerOf<T>(question: Promise<T>): Promise<Answer<T>> {
   }
 }
 
+const endpointsOf = ({ datastore, socket }: Settings) =>
+  datastore.type === 'etcd' ? datastore.endpoints : [`embedded in the daemon at ${socket}`]
+
 const plain = (answer: Answer<Status | DatastoreSummary>) =>
   answer.ok ? { ...answer.value, error: null } : { error: answer.reason }
 
@@ -44,7 +48,7 @@ async function summarise(session: Session): Promise<DatastoreSummary> {
   const nodes = await readNodes([], store, warn)
   const pools = await readPools(store, warn)
   return {
-    endpoints: session.settings.datastore?.endpoints ?? [],
+    endpoints: endpointsOf(session.settings),
     clusterUid: entry === null ? null : parseCluster(entry.value, entry.key).uid,
     nodes: nodes.map(node => ({ name: node.name, state: stateOf(node) })),
     pools: pools.map(({ resource, state }) => ({

@@ -1,5 +1,7 @@
 /** The local API (types.ts) over a Unix socket; metrics also over TCP when an address is configured. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { STORE_PATH } from '../../datastore/embedded/protocol.ts'
+import type { StoreService } from '../../datastore/embedded/service.ts'
 import { listenPrivately } from '../attach/server.ts'
 import type { Status } from './types.ts'
 
@@ -7,6 +9,8 @@ export interface ApiModules {
   readonly status: () => Status
   /** Prometheus text. */
   readonly metrics: () => Promise<string>
+  /** Of the embedded datastore; null: it is another one. */
+  readonly store?: StoreService | null
 }
 
 interface Reply {
@@ -32,7 +36,7 @@ export class ApiServer {
   }
 
   async listen(): Promise<void> {
-    const local = this.#serve(path => this.#route(path))
+    const local = this.#serve(path => this.#route(path), this.#modules.store ?? null)
     await listenPrivately(local, this.#options.socketPath)
     if (this.#options.metricsAddress === null) return
     const remote = this.#serve(path => (path === '/metrics' ? this.#metrics() : notFound(path)))
@@ -48,9 +52,9 @@ export class ApiServer {
     )
   }
 
-  #serve(route: (path: string) => Promise<Reply>): Server {
+  #serve(route: (path: string) => Promise<Reply>, store: StoreService | null = null): Server {
     const server = createServer((request, response) => {
-      answer(request, response, route).catch(() => response.destroy())
+      answer(request, response, route, store).catch(() => response.destroy())
     })
     this.#servers.push(server)
     return server
@@ -80,10 +84,15 @@ async function answer(
   request: IncomingMessage,
   response: ServerResponse,
   route: (path: string) => Promise<Reply>,
+  store: StoreService | null,
 ): Promise<void> {
-  const reply =
-    request.method === 'GET'
-      ? await route(new URL(request.url ?? '/', 'http://local').pathname)
+  const path = new URL(request.url ?? '/', 'http://local').pathname
+  const forStore = path.startsWith(STORE_PATH)
+  if (forStore && store !== null) return await store.handle(path, request, response)
+  const reply = forStore
+    ? await notFound(path)
+    : request.method === 'GET'
+      ? await route(path)
       : json(405, { error: 'expected GET' })
   response.writeHead(reply.status, { 'content-type': reply.type }).end(reply.body)
 }

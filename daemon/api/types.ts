@@ -6,6 +6,7 @@
  *   GET /v1/ready    200 when ADD can be served and the first reconcile is through, else 503 with {reasons}
  *   GET /v1/status   Status
  *   GET /v1/metrics  Prometheus text
+ *   POST /v1/store/  the embedded datastore, where there is one (datastore/embedded/protocol.ts)
  */
 import type { Family } from '../../lib/address.ts'
 

@@ -6,6 +6,7 @@ import type { IRequestOp, IResponseHeader, IResponseOp, ITxnRequest, ITxnRespons
 import { CompareResult, CompareTarget } from 'etcd3'
 import type { Clock } from '../../lib/clock.ts'
 import { isTwillError, type TwillError } from '../../lib/errors.ts'
+import type { Health } from '../health.ts'
 import type { Commit, CommitOutcome, KeyValue } from '../store.ts'
 import type { Connection, Link } from './connection.ts'
 import {
@@ -17,7 +18,6 @@ import {
   unavailable,
 } from './failure.ts'
 import type { Guard } from './guard.ts'
-import type { Health } from './health.ts'
 import { decode, prefixEnd } from './keys.ts'
 import type { ResolvedEtcdOptions } from './options.ts'
 

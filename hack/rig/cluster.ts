@@ -27,7 +27,8 @@ export interface UpOptions {
   /** Default 2. */
   nodes?: number
   mode?: 'vxlan'
-  store?: 'etcd'
+  /** Default etcd. Embedded: one node, no etcd. */
+  store?: 'etcd' | 'embedded'
   /** false: machines and etcd only. */
   daemons?: boolean
   /** Keys of daemon/config.ts for every node. */
@@ -44,6 +45,8 @@ interface NodeRecord {
 interface RigRecord {
   nodes: Record<string, NodeRecord>
   config: Record<string, unknown>
+  /** Absent: etcd. */
+  store?: UpOptions['store']
 }
 
 /** The node with a firewall, as Docker and distributions leave them. */
@@ -100,7 +103,11 @@ export class Cluster {
     const step = stepTimer(options.onStep)
     const record = this.#read()
     record.config = options.config ?? record.config
-    for (const name of nodeNames(options.nodes ?? 2)) record.nodes[name] ??= { generation: 0 }
+    record.store = options.store ?? record.store ?? 'etcd'
+    const embedded = record.store === 'embedded'
+    const wanted = options.nodes ?? (embedded ? 1 : 2)
+    if (embedded && wanted > 1) throw new Error('an embedded store is of one node: expected --nodes 1')
+    for (const name of nodeNames(wanted)) record.nodes[name] ??= { generation: 0 }
     this.#write(record)
     await step('underlay: bridge, gateway, outside', async () => {
       if (await readyOrDown(this.underlay)) return
@@ -108,7 +115,7 @@ export class Cluster {
       await layUnderlay(this.underlay)
       markReady(this.underlay)
     })
-    const etcd = step('etcd', () => startEtcd(this.underlay))
+    const etcd = embedded ? Promise.resolve() : step('etcd', () => startEtcd(this.underlay))
     for (const name of this.nodes) await step(`${name}: a machine of its own`, () => this.#machineUp(name))
     await etcd
     if (options.daemons === false) return
@@ -119,11 +126,11 @@ export class Cluster {
     const machine = this.node(name)
     if (await readyOrDown(machine)) return
     await unplugNode(this.underlay, nodeLayout(name))
-    const { nodes, config } = this.#read()
+    const { nodes, config, store } = this.#read()
     await machine.up()
     const network = { cluster: this.name, node: nodeLayout(name), generation: nodes[name]!.generation }
     await connectNode(this.underlay, machine, { ...network, firewalled: name === FIREWALLED })
-    writeDaemonConfig(machine, config)
+    writeDaemonConfig(machine, store === 'embedded' ? { datastore: { type: 'embedded' }, ...config } : config)
     await installPlugins(machine)
     markReady(machine)
   }

@@ -2,7 +2,8 @@
 import { parseArgs } from 'node:util'
 
 export const USAGE = `usage: hack/cluster COMMAND          (TWILL_CLUSTER names the rig, default "twill")
-  up [--nodes N] [--mode vxlan] [--store etcd]   etcd, N nodes (default 2), a ready twilld on each
+  up [--nodes N] [--mode vxlan] [--store etcd|embedded]
+                                               etcd, N nodes (default 2), a ready twilld on each; embedded: no etcd, one node
      [--machines-only]                           the same without twilld
   down                                           remove everything, say what
   status                                         nodes, daemons, pods, what the underlay dropped
@@ -40,7 +41,9 @@ export type Verb = keyof typeof NAMES
 export interface Invocation {
   verb: Verb
   names: string[]
-  nodes: number
+  /** undefined: as many as the store has by default. */
+  nodes: number | undefined
+  store: 'etcd' | 'embedded' | undefined
   machinesOnly: boolean
   namespace: string | undefined
   labels: Record<string, string>
@@ -64,13 +67,13 @@ export function parse(argv: readonly string[]): Invocation {
   const command = split === -1 ? [] : argv.slice(split + 1)
   const { values, positionals } = read(split === -1 ? argv : argv.slice(0, split))
   only('--mode', values.mode, 'vxlan')
-  only('--store', values.store, 'etcd')
   const [verb, names] = verbOf(positionals)
   if (verb === 'exec' && command.length === 0) throw new UsageError('exec NAME -- COMMAND...')
   return {
     verb,
     names,
     nodes: count(values.nodes),
+    store: storeOf(values.store),
     machinesOnly: values['machines-only'] === true,
     namespace: values.namespace,
     labels: labels(values.label),
@@ -97,8 +100,14 @@ function verbOf(words: string[]): [Verb, string[]] {
   return [verb, names]
 }
 
-function count(text: string | undefined): number {
-  const number = Number(text ?? 2)
+function storeOf(text: string | undefined): Invocation['store'] {
+  if (text === undefined || text === 'etcd' || text === 'embedded') return text
+  throw new UsageError(`--store ${text}: expected etcd or embedded`)
+}
+
+function count(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined
+  const number = Number(text)
   if (!Number.isInteger(number) || number < 1 || number > 99)
     throw new UsageError(`--nodes ${text}: expected 1 to 99`)
   return number

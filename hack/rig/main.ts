@@ -10,10 +10,11 @@ const done = async (work: Promise<unknown>): Promise<number> => {
   return 0
 }
 
-async function up(cluster: Cluster, { nodes, machinesOnly }: Invocation): Promise<number> {
+async function up(cluster: Cluster, { nodes, store, machinesOnly }: Invocation): Promise<number> {
   const onStep = (what: string, ms: number) =>
     console.log(`${what.padEnd(44)} ${ms.toFixed(0).padStart(6)} ms`)
-  await cluster.up({ nodes, daemons: !machinesOnly, onStep })
+  const size = nodes === undefined ? {} : { nodes }
+  await cluster.up({ ...size, ...(store && { store }), daemons: !machinesOnly, onStep })
   return 0
 }
 

@@ -4,8 +4,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { suite, type Test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { ApiServer } from '../../daemon/api/server.ts'
+import type { Status } from '../../daemon/api/types.ts'
 import { bindCluster } from '../../datastore/cluster.ts'
 import { EmbeddedDatabase } from '../../datastore/embedded/database.ts'
+import { StoreService } from '../../datastore/embedded/service.ts'
+import { SocketStore } from '../../datastore/embedded/socket-store.ts'
 import { EmbeddedStore } from '../../datastore/embedded/store.ts'
 import { EtcdStore } from '../../datastore/etcd/store.ts'
 import { CLUSTER_KEY } from '../../datastore/keys.ts'
@@ -53,6 +57,43 @@ async function embeddedBackend(): Promise<Backend> {
     },
     async close() {
       for (const database of databases.values()) await database.close()
+      await files.rm(folder, { recursive: true })
+    },
+  }
+}
+
+/** One client has the store, the other reaches it by the socket of the first one's daemon. */
+async function socketBackend(): Promise<Backend> {
+  const folder = await files.mkdtemp(join(tmpdir(), `twill-socket-${process.pid}-`))
+  const opened = new Map<number, Awaited<ReturnType<typeof serve>>>()
+  const serve = async (space: number) => {
+    const socketPath = join(folder, `${space}.sock`)
+    const database = await EmbeddedDatabase.open(
+      { path: join(folder, String(space)) },
+      { files, log: silentLog },
+    )
+    const store = new StoreService({ database, clock: systemClock })
+    const server = new ApiServer(
+      { socketPath, metricsAddress: null },
+      { status: () => ({}) as Status, metrics: async () => '', store },
+    )
+    await server.listen()
+    return { server, database, socketPath }
+  }
+  return {
+    name: 'embedded, over its socket',
+    async open(space) {
+      const known = opened.get(space)
+      if (known !== undefined) return new EmbeddedStore({ database: known.database, clock: systemClock })
+      const served = await serve(space)
+      opened.set(space, served)
+      return new SocketStore({ socketPath: served.socketPath }, { clock: systemClock, log: silentLog })
+    },
+    async close() {
+      for (const { server, database } of opened.values()) {
+        await server.close()
+        await database.close()
+      }
       await files.rm(folder, { recursive: true })
     },
   }
@@ -262,7 +303,12 @@ async function rejects(promise: Promise<unknown>): Promise<void> {
   assert.ok(isTwillError(error, 'store.foreign-cluster'), `expected store.foreign-cluster, got ${error}`)
 }
 
-for (const backend of [memoryBackend(), await embeddedBackend(), await etcdBackend()]) {
+for (const backend of [
+  memoryBackend(),
+  await embeddedBackend(),
+  await socketBackend(),
+  await etcdBackend(),
+]) {
   const test = describe(backend)
   addCommitTests(test)
   addListTests(test)

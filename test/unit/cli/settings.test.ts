@@ -2,6 +2,7 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { readSettings } from '../../../cli/settings.ts'
+import type { EtcdSettings } from '../../../datastore/settings.ts'
 import { messageOf } from '../../../lib/errors.ts'
 import { Twillctl } from '../../fixtures/twillctl.ts'
 
@@ -28,6 +29,12 @@ const settings = (
   files: Record<string, string> = { '/etc/twill/twilld.yaml': CONFIG },
 ) => readSettings({ ...NONE, ...flags }, { env, readFile: reader(files) })
 
+async function etcdOf(...args: Parameters<typeof settings>): Promise<EtcdSettings> {
+  const { datastore } = await settings(...args)
+  if (datastore.type !== 'etcd') throw new Error('embedded')
+  return datastore
+}
+
 async function refusal(...args: Parameters<typeof settings>): Promise<string> {
   return settings(...args).then(
     () => 'accepted',
@@ -36,15 +43,15 @@ async function refusal(...args: Parameters<typeof settings>): Promise<string> {
 }
 
 test('on a node: the configuration file says both', async () => {
-  const { datastore, socket } = await settings({})
-  assert.equal(datastore?.endpoints, ['http://10.0.0.1:2379'])
-  assert.equal([datastore?.username, datastore?.prefix], ['twill', '/twill/v1/'])
-  assert.is(socket, '/run/other/api.sock')
+  const datastore = await etcdOf({})
+  assert.equal(datastore.endpoints, ['http://10.0.0.1:2379'])
+  assert.equal([datastore.username, datastore.prefix], ['twill', '/twill/v1/'])
+  assert.is((await settings({})).socket, '/run/other/api.sock')
 })
 
-test('without a file: nothing is known but the usual socket', async () => {
+test('without a file: the daemon behind the usual socket has the datastore', async () => {
   assert.equal(await settings({}, {}, {}), {
-    datastore: null,
+    datastore: { type: 'embedded' },
     socket: '/run/twill/api.sock',
     configFile: '/etc/twill/twilld.yaml',
   })
@@ -56,13 +63,22 @@ test('the environment wins over the file, flags over the environment', async () 
     TWILL_DATASTORE_PREFIX: '/x/',
     TWILL_RUN_DIR: '/run/env',
   }
-  const fromEnv = await settings({}, env)
-  assert.equal(fromEnv.datastore?.endpoints, ['http://a:1', 'http://b:2'])
-  assert.equal([fromEnv.datastore?.prefix, fromEnv.datastore?.username], ['/x/', 'twill'])
-  assert.is(fromEnv.socket, '/run/env/api.sock')
-  const flagged = await settings({ etcdEndpoints: ['http://c:3'], socket: '/s' }, env)
-  assert.equal(flagged.datastore?.endpoints, ['http://c:3'])
-  assert.is(flagged.socket, '/s')
+  const fromEnv = await etcdOf({}, env)
+  assert.equal(fromEnv.endpoints, ['http://a:1', 'http://b:2'])
+  assert.equal([fromEnv.prefix, fromEnv.username], ['/x/', 'twill'])
+  assert.is((await settings({}, env)).socket, '/run/env/api.sock')
+  const flags = { etcdEndpoints: ['http://c:3'], socket: '/s' }
+  assert.equal((await etcdOf(flags, env)).endpoints, ['http://c:3'])
+  assert.is((await settings(flags, env)).socket, '/s')
+})
+
+test('a file without a datastore, or with the embedded one; endpoints that are named win', async () => {
+  for (const text of ['nodeName: a', 'datastore:', 'datastore: {type: embedded}', '']) {
+    const files = { '/etc/twill/twilld.yaml': text }
+    assert.equal((await settings({}, {}, files)).datastore, { type: 'embedded' }, text)
+    const { endpoints } = await etcdOf({ etcdEndpoints: ['http://c:3'] }, {}, files)
+    assert.equal(endpoints, ['http://c:3'])
+  }
 })
 
 test('another file by flag or variable; one that was named must be there', async () => {
@@ -113,13 +129,21 @@ test('the command uses them: endpoints to the store, socket to the daemon', asyn
   assert.equal(cli.sockets, ['/s'])
 })
 
-test('nothing says where the datastore is: the line names all three places', async () => {
+test('nothing says where the datastore is: the daemon is asked for it', async () => {
+  const cli = new Twillctl()
+  cli.env = {}
+  cli.embedded = true
+  assert.is((await cli.run('get', 'nodes', '--socket', '/s')).code, 0)
+  assert.equal([cli.sockets, cli.opened, cli.closed], [['/s'], [], 1])
+})
+
+test('nor is there a daemon: the line names the socket, and all three places for an etcd', async () => {
   const cli = new Twillctl()
   cli.env = {}
   assert.equal(await cli.run('get', 'nodes'), {
     code: 1,
     out: '',
-    err: 'error: datastore: no endpoints: expected --etcd-endpoints, TWILL_DATASTORE_ENDPOINTS or datastore.endpoints in /etc/twill/twilld.yaml\n',
+    err: 'error: daemon at /run/twill/api.sock: no such socket: is twilld running?; for a datastore in etcd: --etcd-endpoints, TWILL_DATASTORE_ENDPOINTS or datastore.endpoints in /etc/twill/twilld.yaml\n',
   })
 })
 

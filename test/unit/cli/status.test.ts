@@ -129,7 +129,7 @@ test('JSON carries both answers, or why there is none', async () => {
   assert.is(neither.code, 1)
   const { daemon, datastore } = JSON.parse(neither.out)
   assert.match(daemon.error, 'no such socket')
-  assert.match(datastore.error, 'datastore: no endpoints')
+  assert.match(datastore.error, 'for a datastore in etcd: --etcd-endpoints')
 })
 
 test.run()

@@ -1,6 +1,7 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { type ConfigSources, loadConfig } from '../../../daemon/config-load.ts'
+import type { EtcdSettings } from '../../../datastore/settings.ts'
 import { isTwillError } from '../../../lib/errors.ts'
 
 const sources = (text: string, more: Partial<ConfigSources> = {}): ConfigSources => ({
@@ -29,7 +30,7 @@ test('defaults: the node is the host, in lower case; durations become millisecon
   assert.is(config.offlineAllowance, 3_600_000)
   assert.is(config.coolDown, 60_000)
   assert.equal(config.vxlan, { vni: 84, port: 4789 })
-  assert.is(config.datastore.prefix, '/twill/v1/')
+  assert.is((config.datastore as EtcdSettings).prefix, '/twill/v1/')
   assert.is(config.metricsAddress, null)
 })
 
@@ -44,7 +45,8 @@ test('flags win over the environment, which wins over the file', () => {
 
 test('lists in the environment are separated by commas', () => {
   const environment = { TWILL_DATASTORE_ENDPOINTS: 'http://a:1, http://b:2' }
-  assert.equal(loadConfig(sources('', { environment })).datastore.endpoints, ['http://a:1', 'http://b:2'])
+  const { datastore } = loadConfig(sources('', { environment }))
+  assert.equal((datastore as EtcdSettings).endpoints, ['http://a:1', 'http://b:2'])
 })
 
 test('a wrong key is named with its file', () => {
@@ -92,8 +94,16 @@ test('no YAML, and no table', () => {
   assert.match(refusal(sources('- a')), 'expected a table')
 })
 
-test('without any datastore: the error names the field', () => {
-  assert.match(refusal(sources('', { file: null })), 'datastore')
+test('without any datastore it is the embedded one; whatever is said of one without a type is about etcd', () => {
+  assert.equal(loadConfig(sources('', { file: null })).datastore, { type: 'embedded' })
+  assert.equal(loadConfig(sources('datastore: {type: embedded}')).datastore, { type: 'embedded' })
+  assert.match(refusal(sources('datastore: {prefix: /x/}')), /datastore.endpoints: missing/)
+  assert.match(refusal(sources('datastore: {}')), /datastore.endpoints: missing/)
+  assert.match(
+    refusal(sources('datastore: {type: embedded, endpoints: ["http://a:1"]}')),
+    /datastore.endpoints: .*unknown field/,
+  )
+  assert.match(refusal(sources('datastore: {type: sqlite}')), /datastore.type: "sqlite": expected .*etcd/)
 })
 
 test.run()

@@ -1,6 +1,6 @@
 /** What `status()` tells, gathered from every answer and failure. */
-import { messageOf } from '../../lib/errors.ts'
-import type { StoreStatus } from '../store.ts'
+import { messageOf } from '../lib/errors.ts'
+import type { StoreStatus } from './store.ts'
 
 export class Health {
   commits = 0

@@ -1,0 +1,230 @@
+/**
+ * The embedded store of this node for another process (twillctl): the Store over the API socket of the daemon that
+ * has it (protocol.ts). A watch whose connection was lost begins again with a snapshot.
+ */
+import { type ClientRequest, type IncomingMessage, request } from 'node:http'
+import { text } from 'node:stream/consumers'
+import type { Clock } from '../../lib/clock.ts'
+import { messageOf, TwillError } from '../../lib/errors.ts'
+import type { Log } from '../../lib/log.ts'
+import { Health } from '../health.ts'
+import type { Commit, CommitOutcome, KeyValue, Store, StoreStatus, Watch, WatchMessage } from '../store.ts'
+import { STORE_PATH, type StoreCall, storeFailure } from './protocol.ts'
+
+export interface SocketStoreOptions {
+  readonly socketPath: string
+  /** What is added where no daemon with such a store answers: how another datastore is named. */
+  readonly hint?: string
+  /** A daemon that says nothing for this long does not answer. Default 10000. */
+  readonly timeoutMs?: number
+}
+
+const RECONNECT_MS = 200
+
+/** Nothing was sent. */
+const NOBODY: Readonly<Record<string, string>> = {
+  ENOENT: 'no such socket: is twilld running?',
+  ECONNREFUSED: 'nobody listens: twilld has stopped',
+  EACCES: 'permission denied: expected root',
+}
+
+export class SocketStore implements Store {
+  readonly #options: SocketStoreOptions
+  readonly #modules: { readonly clock: Clock; readonly log: Log }
+  readonly #health = new Health()
+  readonly #watches = new Set<SocketWatch>()
+  #cluster: string | null = null
+  #closed = false
+
+  /** Connects at each call. */
+  constructor(options: SocketStoreOptions, modules: { clock: Clock; log: Log }) {
+    this.#options = options
+    this.#modules = modules
+  }
+
+  async get(key: string): Promise<{ entry: KeyValue | null; revision: number }> {
+    return this.#call('get', { key })
+  }
+
+  async list(prefix: string): Promise<{ entries: KeyValue[]; revision: number }> {
+    return this.#call('list', { prefix })
+  }
+
+  async commit(commit: Commit): Promise<CommitOutcome> {
+    this.#health.commits++
+    return this.#call('commit', { commit })
+  }
+
+  watch(prefix: string, listener: (message: WatchMessage) => void): Watch {
+    this.#checkOpen()
+    const watch = new SocketWatch(
+      { open: () => this.#open('watch', { prefix }), saw: revision => this.#health.answered(revision) },
+      this.#modules,
+      listener,
+    )
+    this.#watches.add(watch)
+    return {
+      close: async () => {
+        this.#watches.delete(watch)
+        await watch.close()
+      },
+    }
+  }
+
+  expectCluster(uid: string): void {
+    this.#cluster = uid
+  }
+
+  status(): StoreStatus {
+    const status = this.#health.status()
+    return this.#closed ? { ...status, connected: false, reason: 'closed' } : status
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+    await Promise.all([...this.#watches].map(watch => watch.close()))
+  }
+
+  async #call<T extends { revision: number }>(call: StoreCall, body: object): Promise<T> {
+    this.#checkOpen()
+    try {
+      const answer = await this.#open(call, body)
+      const result = JSON.parse(await text(answer)) as T
+      this.#health.answered(result.revision)
+      return result
+    } catch (error) {
+      const failure = error instanceof TwillError ? error : this.#lost(call, body, error)
+      this.#health.lost(failure)
+      throw failure
+    }
+  }
+
+  /** Resolves when an answer of status 200 begins. */
+  async #open(call: StoreCall, body: object): Promise<IncomingMessage> {
+    const answer = await this.#send(call, JSON.stringify({ cluster: this.#cluster, ...body }))
+    if (answer.statusCode === 200) return answer
+    throw this.#refusal(answer.statusCode ?? 0, await text(answer))
+  }
+
+  #send(call: StoreCall, body: string): Promise<IncomingMessage> {
+    const { socketPath, timeoutMs = 10_000 } = this.#options
+    return new Promise((resolve, reject) => {
+      const sent: ClientRequest = request(
+        { socketPath, path: `${STORE_PATH}${call}`, method: 'POST', host: 'localhost', agent: false },
+        answer => {
+          sent.setTimeout(0)
+          resolve(answer)
+        },
+      )
+      sent.setTimeout(timeoutMs, () => sent.destroy(new Error(`no answer for ${timeoutMs / 1000} s`)))
+      sent.on('error', reject)
+      sent.end(body)
+    })
+  }
+
+  #refusal(status: number, body: string): TwillError {
+    const failure = status === 503 ? storeFailure.safeParse(JSON.parse(body)) : null
+    if (failure?.success) {
+      const { code, message, data, retryable } = failure.data
+      return new TwillError(code, message, data, { retryable })
+    }
+    if (status === 404) return this.#away('it has no datastore of its own', false)
+    return this.#away(`answered ${status}: ${body.trim()}`, false)
+  }
+
+  /** The connection broke, or never was. */
+  #lost(call: StoreCall, body: object, cause: unknown): TwillError {
+    const nobody = NOBODY[(cause as NodeJS.ErrnoException).code ?? '']
+    if (nobody !== undefined) return this.#away(nobody, true)
+    if (call !== 'commit') return this.#away(messageOf(cause), true)
+    const { key } = (body as { commit: Commit }).commit
+    return new TwillError(
+      'store.in-doubt',
+      `daemon at ${this.#options.socketPath}: commit of ${key} sent, outcome not known: ${messageOf(cause)}`,
+      { key },
+      { retryable: true, cause },
+    )
+  }
+
+  #away(why: string, retryable: boolean): TwillError {
+    const { socketPath, hint } = this.#options
+    const message = `daemon at ${socketPath}: ${why}${hint === undefined ? '' : `; ${hint}`}`
+    return new TwillError('store.unavailable', message, { socketPath }, { retryable })
+  }
+
+  #checkOpen(): void {
+    if (this.#closed) throw new TwillError('store.unavailable', 'the store is closed')
+  }
+}
+
+interface WatchOptions {
+  readonly open: () => Promise<IncomingMessage>
+  readonly saw: (revision: number) => void
+}
+
+class SocketWatch implements Watch {
+  readonly #options: WatchOptions
+  readonly #modules: { readonly clock: Clock; readonly log: Log }
+  readonly #listener: (message: WatchMessage) => void
+  readonly #closing = new AbortController()
+  readonly #done: Promise<void>
+  #answer: IncomingMessage | null = null
+  /** null: nothing said yet. */
+  #connected: boolean | null = null
+
+  constructor(
+    options: WatchOptions,
+    modules: { clock: Clock; log: Log },
+    listener: (message: WatchMessage) => void,
+  ) {
+    this.#options = options
+    this.#modules = modules
+    this.#listener = listener
+    this.#done = this.#run()
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort()
+    this.#answer?.destroy()
+    await this.#done
+  }
+
+  async #run(): Promise<void> {
+    // The caller has its Watch before the first message.
+    await Promise.resolve()
+    const { signal } = this.#closing
+    while (!signal.aborted) {
+      const reason = await this.#follow().then(
+        () => 'the daemon closed the watch',
+        error => messageOf(error),
+      )
+      this.#tell({ type: 'connection', connected: false, reason })
+      await this.#modules.clock.sleep(RECONNECT_MS, signal)
+    }
+  }
+
+  async #follow(): Promise<void> {
+    const answer = await this.#options.open()
+    this.#answer = answer
+    if (this.#closing.signal.aborted) answer.destroy()
+    let rest = ''
+    // Not by readline, which waits for ever when its input is cut off.
+    for await (const chunk of answer.setEncoding('utf8')) {
+      const lines = `${rest}${chunk}`.split('\n')
+      rest = lines.pop() as string
+      for (const line of lines) this.#tell(JSON.parse(line) as WatchMessage)
+    }
+  }
+
+  #tell(message: WatchMessage): void {
+    if (this.#closing.signal.aborted) return
+    if (message.type !== 'connection') this.#options.saw(message.revision)
+    else if (message.connected === this.#connected) return
+    else this.#connected = message.connected
+    try {
+      this.#listener(message)
+    } catch (error) {
+      this.#modules.log.error({ err: messageOf(error) }, 'listener of a watch threw')
+    }
+  }
+}
