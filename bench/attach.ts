@@ -1,9 +1,8 @@
 /**
  * `npm run bench attach`: what attaching costs, side by side with the reference plugins in one run, and what the daemon
- * and the overlay cost. Goals are printed, never enforced. --quick only shows that all of it works.
+ * and the overlay cost.
  */
 import { execFileSync } from 'node:child_process'
-import { cpus } from 'node:os'
 import { join } from 'node:path'
 import {
   measureBursts,
@@ -23,14 +22,13 @@ import {
   TWILL,
   TWILL_V4,
 } from './competitors.ts'
-import { type Extent, FULL, QUICK } from './extent.ts'
+import type { Extent } from './extent.ts'
 import { measureGrowth } from './growing.ts'
 import type { KernelFloor } from './kernel-floor.ts'
-import { measureOverlay } from './overlay.ts'
-import { pause, Stage } from './stage.ts'
-import { isMet, type Row, summary, tableOf } from './statistics.ts'
-
-const say = (text: string) => console.log(text)
+import { measureOverlay, overlayRows } from './overlay.ts'
+import { report, say, step } from './report.ts'
+import { pause, type Stage } from './stage.ts'
+import { type Row, summary } from './statistics.ts'
 
 function references(extent: Extent): Competitor[] {
   const debian = [reference('bridge'), reference('ptp')].map(competitor)
@@ -53,13 +51,6 @@ function kernelFloor(pods: number): KernelFloor {
     encoding: 'utf8',
   })
   return JSON.parse(output) as KernelFloor
-}
-
-async function step<T>(what: string, work: () => Promise<T>): Promise<T> {
-  const begin = performance.now()
-  const value = await work()
-  say(`${what}: ${((performance.now() - begin) / 1000).toFixed(1)} s`)
-  return value
 }
 
 const FIGURES = [
@@ -161,27 +152,6 @@ async function versionRows(stage: Stage, extent: Extent): Promise<Row[]> {
   ]
 }
 
-async function overlayRows(stage: Stage, extent: Extent): Promise<Row[]> {
-  const { gbits, roundTripUs } = await measureOverlay(stage, extent)
-  const against = (measured: readonly number[]) => ({ name: 'host routes', measured: summary(measured) })
-  return [
-    {
-      figure: 'VXLAN, TCP throughput',
-      unit: 'Gbit/s',
-      measured: summary(gbits.vxlan),
-      against: against(gbits.plain),
-      goal: { atLeast: 0.9 },
-    },
-    {
-      figure: 'VXLAN, request and response',
-      unit: 'us',
-      measured: summary(roundTripUs.vxlan),
-      against: against(roundTripUs.plain),
-      goal: { atMost: 1.35 },
-    },
-  ]
-}
-
 async function measure(stage: Stage, extent: Extent): Promise<Row[]> {
   const others = references(extent)
   const ours = [TWILL, TWILL_V4, OFFLINE].map(competitor)
@@ -195,25 +165,8 @@ async function measure(stage: Stage, extent: Extent): Promise<Row[]> {
   const shares = await step("the daemon's share", () => shareRows(stage, extent))
   await step('bursts', () => measureBursts(stage, all, extent, times))
   await step('churn', () => measureChurn(stage, all, extent, times))
-  const overlay = await step('VXLAN', () => overlayRows(stage, extent))
+  const overlay = overlayRows(await step('VXLAN', () => measureOverlay(stage, extent)))
   return [...comparisons(times, ours, others), ...versions, ...shares, ...growth, ...idle, ...overlay]
 }
 
-async function main(): Promise<void> {
-  const extent = process.argv.includes('--quick') ? QUICK : FULL
-  const stage = new Stage()
-  const end = () => stage.down().finally(() => process.exit(1))
-  process.once('SIGINT', end)
-  process.once('SIGTERM', end)
-  try {
-    const rows = await measure(stage, extent)
-    say(`\n${cpus().length} × ${cpus()[0]?.model ?? 'processor'}, Node ${process.version}\n`)
-    say(tableOf(rows))
-    const judged = rows.filter(row => isMet(row) !== null)
-    say(`\n${judged.filter(isMet).length} of ${judged.length} goals are met`)
-  } finally {
-    await stage.down()
-  }
-}
-
-await main()
+await report(measure)

@@ -4,8 +4,9 @@
  *
  * Invariant: the chains depend on the VTEP, on our own addresses and on nothing else; pods, pools, nodes and
  * peers are elements of sets, so that their changes leave every rule (and its counter) where it is. Packet and
- * conntrack marks are read, never written. Trap: nft 1.0.6 refuses `} }` on one line and declared types for
- * raw payload; `typeof` it is.
+ * conntrack marks are read, never written. Whatever the node sends or forwards meets these chains, so what a
+ * comparison can tell (device, protocol, port) comes before what is searched in a set.
+ * Trap: nft 1.0.6 refuses `} }` on one line and declared types for raw payload; `typeof` it is.
  */
 import type { Ruleset } from '../../kernel/kernel.ts'
 import { POD_LINK_PREFIX } from '../../kernel/ownership.ts'
@@ -76,14 +77,18 @@ function vtepSets(): string[] {
   )
 }
 
-/** Before conntrack: what is dropped here leaves no trace in its table, what is not to be tracked says so here. */
+/**
+ * Before conntrack: what is dropped here leaves no trace in its table, what is not to be tracked says so here.
+ * Whom an encapsulated packet comes from is judged in `vxlan`, so no set of sources is searched for it here.
+ */
 function prerouting(vtep: Vtep | null): string {
-  const trusted = ['lo', ...(vtep?.devices ?? [])].map(name => `"${name}"`).join(', ')
   return block('chain prerouting', [
     'type filter hook prerouting priority raw; policy accept;',
     `iifname ${PODS} goto from_pod`,
-    ...(vtep === null ? [] : [`udp dport ${vtep.port} fib daddr type local notrack`]),
-    ...each(family => `iifname != { ${trusted} } ${IP[family]} saddr @${SETS.overlay(family)} counter drop`),
+    ...(vtep?.devices ?? []).map(name => `iifname "${name}" accept`),
+    'iifname "lo" accept',
+    ...(vtep === null ? [] : [`udp dport ${vtep.port} fib daddr type local notrack accept`]),
+    ...each(family => `${IP[family]} saddr @${SETS.overlay(family)} counter drop`),
   ])
 }
 
@@ -105,16 +110,14 @@ function fromPod(): string {
 }
 
 function vtepChains(vtep: Vtep): string[] {
-  const toNodes = (family: Family) => `${IP[family]} daddr @${SETS.nodes(family)} udp dport ${vtep.port}`
+  const vxlan = `udp dport ${vtep.port}`
+  const toNodes = (family: Family) => `${IP[family]} daddr @${SETS.nodes(family)}`
   return [
     block('chain output', [
       'type filter hook output priority raw; policy accept;',
-      ...each(family => `${toNodes(family)} notrack`),
+      ...each(family => `${vxlan} ${toNodes(family)} notrack`),
     ]),
-    block('chain input', [
-      'type filter hook input priority filter; policy accept;',
-      `udp dport ${vtep.port} goto vxlan`,
-    ]),
+    block('chain input', ['type filter hook input priority filter; policy accept;', `${vxlan} goto vxlan`]),
     block('chain vxlan', [
       ...FAMILIES.flatMap(outer =>
         FAMILIES.map(inner => {
@@ -126,7 +129,9 @@ function vtepChains(vtep: Vtep): string[] {
     ]),
     block('chain forward', [
       'type filter hook forward priority filter; policy accept;',
-      ...each(family => `${IP[family]} saddr @${SETS.pools(family)} ${toNodes(family)} counter drop`),
+      ...each(
+        family => `${vxlan} ${IP[family]} saddr @${SETS.pools(family)} ${toNodes(family)} counter drop`,
+      ),
     ]),
   ]
 }
@@ -190,12 +195,16 @@ function toTunnel(input: RulesInput): string {
   return block('chain to_tunnel', rules)
 }
 
-/** After all source NAT: what still bears a pod's address here was not masqueraded although it had to be. */
+/**
+ * After all source NAT: what still bears a pod's address here was not masqueraded although it had to be. `foreign`
+ * concerns sources in pools only.
+ */
 function postroutingLeak(input: RulesInput): string {
-  const allowed = [PODS, '"lo"', ...(input.vtep === null ? [] : [tunnelDevices(input)])].join(', ')
+  const allowed = [PODS, ...(input.vtep?.devices ?? []).map(name => `"${name}"`), '"lo"']
   return block('chain postrouting_leak', [
     'type filter hook postrouting priority srcnat + 200; policy accept;',
-    `oifname { ${allowed} } accept`,
+    ...allowed.map(device => `oifname ${device} accept`),
+    ...each(family => `${IP[family]} saddr != @${SETS.pools(family)} accept`),
     ...leftAlone('accept'),
     ...FAMILIES.flatMap(foreign).map(match => `${match} goto leak`),
   ])

@@ -144,7 +144,7 @@ test("a pod's router advertisements are dropped", () => {
   writeFileSync(`/proc/sys/net/ipv6/conf/${POD.a.device}/accept_ra`, '0')
 })
 
-const LATE_DROP = `udp dport ${PORT} counter drop`
+const LATE_DROP = `udp dport ${PORT} ip saddr @pools4 ip daddr @nodes4 counter drop`
 const REMOTE_PORT = (port: number) => (mark: Buffer) => udp(1234, port, mark)
 
 scenario("pods cannot send to nodes' VXLAN port", {

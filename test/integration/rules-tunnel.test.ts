@@ -30,6 +30,11 @@ scenario('VXLAN comes from known nodes only', {
   stop: fromTunnel('192.168.77.9', PEER.pod4, POD.a.v4),
   without: NOT_KNOWN,
 })
+scenario('VXLAN does not come from an address of the overlay itself', {
+  pass: fromTunnel(PEER.v4, PEER.pod4, POD.a.v4),
+  stop: fromTunnel(PEER.tunnel4, PEER.pod4, POD.a.v4),
+  without: NOT_KNOWN,
+})
 scenario('VXLAN carries only inner sources that live at the sender', {
   pass: fromTunnel(PEER.v4, PEER.tunnel4, POD.a.v4),
   stop: fromTunnel(PEER.v4, OTHER.pod4, POD.a.v4),
@@ -100,7 +105,7 @@ test('outer packets are not tracked, either way', () => {
   run('conntrack', '-F')
   bothWays()
   assert.not.ok(tracked())
-  for (const way of ['fib daddr type local notrack', `@nodes4 udp dport ${PORT} notrack`]) {
+  for (const way of ['fib daddr type local notrack', `udp dport ${PORT} ip daddr @nodes4 notrack`]) {
     lab.apply(INPUT, [way])
     bothWays()
     assert.ok(tracked(), `without ${way} they are`)

@@ -1,0 +1,32 @@
+/** The frame of every bench: a stage that goes down again whatever happens, and the table with its goals. */
+import { cpus } from 'node:os'
+import { type Extent, FULL, QUICK } from './extent.ts'
+import { Stage } from './stage.ts'
+import { isMet, type Row, tableOf } from './statistics.ts'
+
+export const say = (text: string) => console.log(text)
+
+export async function step<T>(what: string, work: () => Promise<T>): Promise<T> {
+  const begin = performance.now()
+  const value = await work()
+  say(`${what}: ${((performance.now() - begin) / 1000).toFixed(1)} s`)
+  return value
+}
+
+/** Goals are printed, never enforced. --quick only shows that all of it works. */
+export async function report(measure: (stage: Stage, extent: Extent) => Promise<Row[]>): Promise<void> {
+  const extent = process.argv.includes('--quick') ? QUICK : FULL
+  const stage = new Stage()
+  const end = () => stage.down().finally(() => process.exit(1))
+  process.once('SIGINT', end)
+  process.once('SIGTERM', end)
+  try {
+    const rows = await measure(stage, extent)
+    say(`\n${cpus().length} × ${cpus()[0]?.model ?? 'processor'}, Node ${process.version}\n`)
+    say(tableOf(rows))
+    const judged = rows.filter(row => isMet(row) !== null)
+    say(`\n${judged.filter(isMet).length} of ${judged.length} goals are met`)
+  } finally {
+    await stage.down()
+  }
+}
