@@ -27,9 +27,9 @@ export const FULL: Extent = {
   versions: 200,
   pods: 200,
   growthSamples: 25,
-  transferSeconds: 2,
-  transferRounds: 4,
-  roundTrips: 4_000,
+  transferSeconds: 1,
+  transferRounds: 12,
+  roundTrips: 2_000,
   idleMs: 10_000,
   newer: true,
 }

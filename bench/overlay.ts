@@ -41,12 +41,15 @@ export async function measureOverlay(stage: Stage, extent: Extent): Promise<Over
   const samples = (): Samples => ({ vxlan: [], plain: [], bare: [] })
   const times: OverlayTimes = { gbits: samples(), roundTripUs: samples() }
   for (let round = 0; round < extent.transferRounds; round++)
-    for (const path of PATHS) {
+    for (const path of turned(round)) {
       times.gbits[path].push(await throughput(stage, targets[path], extent.transferSeconds))
       times.roundTripUs[path].push(...(await roundTrips(stage, program, targets[path], extent.roundTrips)))
     }
   return times
 }
+
+/** Each path comes first, second and last as often. */
+const turned = (round: number) => PATHS.map((_, turn) => PATHS[(turn + round) % PATHS.length] as Path)
 
 /** The goals are for our overlay; the bare device is printed beside it. */
 export function overlayRows({ gbits, roundTripUs }: OverlayTimes): Row[] {
