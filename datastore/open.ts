@@ -8,6 +8,7 @@ import type { Files } from './embedded/log.ts'
 import { EmbeddedStore } from './embedded/store.ts'
 import type { EtcdOptions } from './etcd/options.ts'
 import { EtcdStore } from './etcd/store.ts'
+import { tlsMistake } from './etcd/tls.ts'
 import type { DatastoreSettings, EtcdSettings } from './settings.ts'
 import type { Store } from './store.ts'
 
@@ -65,12 +66,18 @@ async function tlsOf({ tls }: EtcdSettings, modules: Pick<OpenModules, 'readFile
       'missing: expected both cert and key, or neither',
     )
   const ca = await read('tls.ca', tls.ca, modules)
-  if (tls.cert === undefined || tls.key === undefined) return { ca }
-  return {
-    ca,
-    cert: await read('tls.cert', tls.cert, modules),
-    key: await read('tls.key', tls.key, modules),
-  }
+  const pair =
+    tls.cert === undefined || tls.key === undefined
+      ? {}
+      : {
+          cert: await read('tls.cert', tls.cert, modules),
+          key: await read('tls.key', tls.key, modules),
+        }
+  const material = { ca, ...pair }
+  const mistake = tlsMistake(material)
+  if (mistake !== null)
+    throw refuse(`tls.${mistake.field}`, `${JSON.stringify(tls[mistake.field])}: ${mistake.message}`)
+  return material
 }
 
 async function authOf(settings: EtcdSettings, modules: Pick<OpenModules, 'readFile'>) {

@@ -11,6 +11,7 @@ import type { Commit, CommitOutcome, KeyValue } from '../store.ts'
 import type { Connection, Link } from './connection.ts'
 import {
   commitFailure,
+  isDenied,
   isRevisionGone,
   isServersAnswer,
   isTooLarge,
@@ -175,7 +176,7 @@ export class Calls {
         committing === undefined
           ? readFailure(error, link.endpoint)
           : commitFailure(error, link.endpoint, committing),
-        isServersAnswer(error),
+        isServersAnswer(error) && !isDenied(error),
       )
     }
   }

@@ -11,11 +11,14 @@ import { ConnectionPool } from 'etcd3/lib/connection-pool.js'
 import type { Clock } from '../../lib/clock.ts'
 import { readFailure, unavailable } from './failure.ts'
 import type { ResolvedEtcdOptions } from './options.ts'
+import { connectionReason } from './tls.ts'
 
 /** grpc.connectivityState */
 const READY = 2
 const TRANSIENT_FAILURE = 3
 const SHUTDOWN = 4
+
+type GrpcClient = Parameters<Parameters<ConnectionPool['withConnection']>[1]>[0]['client']
 
 export interface Link {
   readonly endpoint: string
@@ -92,6 +95,10 @@ export class Connection {
     return link
   }
 
+  #reasonOf(text: string): string {
+    return connectionReason(text, this.#options.tls, this.#clock.realtimeMs())
+  }
+
   async #connect(link: Link, deadline: number): Promise<void> {
     const pool = link.pools[0] as ConnectionPool
     await pool.withConnection('KV', async ({ client }) => {
@@ -99,7 +106,10 @@ export class Connection {
       let state = channel.getConnectivityState(true)
       while (state !== READY) {
         if (state === TRANSIENT_FAILURE || state === SHUTDOWN)
-          throw unavailable('no connection', link.endpoint)
+          throw unavailable(
+            `no connection: ${this.#reasonOf(await lastErrorOf(client, deadline))}`,
+            link.endpoint,
+          )
         const before = state
         await new Promise<void>((resolve, reject) => {
           channel.watchConnectivityState(before, deadline, error =>
@@ -110,6 +120,20 @@ export class Connection {
       }
     })
   }
+}
+
+/** The channel keeps to itself why it has no connection; a call that it cannot send is told. */
+function lastErrorOf(client: GrpcClient, deadline: number): Promise<string> {
+  return new Promise(resolve => {
+    client.makeUnaryRequest(
+      '/etcdserverpb.KV/Range',
+      () => Buffer.alloc(0),
+      () => null,
+      {},
+      { deadline },
+      error => resolve(error?.message ?? 'it came and went'),
+    )
+  })
 }
 
 function close(link: Link): void {

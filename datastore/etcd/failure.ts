@@ -21,12 +21,8 @@ const NEVER_SENT = [
   'Name resolution failed',
 ]
 
-const REFUSED = [
-  EtcdPermissionDeniedError,
-  EtcdAuthenticationFailedError,
-  EtcdInvalidAuthTokenError,
-  GRPCInvalidArgumentError,
-]
+const DENIED = [EtcdPermissionDeniedError, EtcdAuthenticationFailedError, EtcdInvalidAuthTokenError]
+const REFUSED = [...DENIED, GRPCInvalidArgumentError]
 
 /** grpc-go's words for a request over its limit; grpc-js says "Received …" of an answer, which tells nothing. */
 const REQUEST_TOO_LARGE = 'RESOURCE_EXHAUSTED: grpc: received message larger than max'
@@ -71,6 +67,11 @@ export function commitFailure(error: unknown, endpoint: string, key: string): Tw
 /** The server answered, and would answer so at any other endpoint too. */
 export function isServersAnswer(error: unknown): boolean {
   return isRefused(error) || error instanceof GRPCOutOfRangeError || isTooLarge(error)
+}
+
+/** The server lets us do nothing, or not this: to be told as a loss of the store, although it answered. */
+export function isDenied(error: unknown): boolean {
+  return DENIED.some(kind => error instanceof kind)
 }
 
 /** A page holds more than this side accepts. */
