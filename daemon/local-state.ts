@@ -94,7 +94,7 @@ export class LocalState {
 
   /** @throws journal.write-failed */
   async append(record: JournalRecord): Promise<void> {
-    await this.#journal.append(record)
+    this.#journal.append(record)
     if (record.t === 'ipam') this.#ipam.push(record.record)
     else if (record.t === 'node') this.#becomeNode(record)
     else if (record.t === 'tunnel') this.#tunnel = { addresses: record.addresses, since: record.since }
@@ -114,13 +114,12 @@ export class LocalState {
   #compactWhenLong(): void {
     if (this.#journal.length < Math.max(COMPACT_BYTES, 4 * this.#compactedLength)) return
     this.#compactedLength = Number.POSITIVE_INFINITY
-    // Not in this turn: others whose records went out in the same write have not been taken over here yet.
-    setImmediate(() => this.#compact())
+    this.#compact()
   }
 
   #compact(): void {
     this.#journal
-      .compact(() => this.#snapshot())
+      .compact(this.#snapshot())
       .catch(error =>
         this.#modules.log.warn(
           { error: messageOf(error) },

@@ -35,15 +35,13 @@ const records = Array.from({ length: 400 }, (_, n) => ({ n, text: 'x'.repeat(100
 test('a rewriting for which there is room in part leaves the old journal in use', async () => {
   const journal = await Journal.create(path, records)
   fillUpTo(16_384)
-  const error = await journal
-    .compact(() => records)
-    .then(
-      () => null,
-      (reason: Error & { code: string }) => reason,
-    )
+  const error = await journal.compact(records).then(
+    () => null,
+    (reason: Error & { code: string }) => reason,
+  )
   assert.is(error?.code, 'journal.write-failed')
   assert.equal(readdirSync(stateDir), ['ballast', 'journal'])
-  await journal.append({ after: 1 })
+  journal.append({ after: 1 })
   await journal.close()
   assert.equal(await readJournal(path), { records: [...records, { after: 1 }], damaged: [] })
 })
