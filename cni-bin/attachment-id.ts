@@ -8,3 +8,10 @@ import { createHash } from 'node:crypto'
 export function attachmentId(network: string, containerId: string, ifName: string): string {
   return createHash('sha256').update(`${network}\0${containerId}\0${ifName}`).digest('hex').slice(0, 32)
 }
+
+/**
+ * The same attachment as twill-ipam knows it: another name, since what it holds is addresses alone, and `twill` may be
+ * asked about the same identifiers.
+ */
+export const leaseId = (network: string, containerId: string, ifName: string): string =>
+  `ipam-${attachmentId(network, containerId, ifName)}`

@@ -33,10 +33,18 @@ export interface Wishes {
 export function parseWishes(config: JsonObject, cniArgs: CniArgs): Wishes {
   const runtime = objectAt(config, 'runtimeConfig', 'runtimeConfig')
   refuseWhatIsNotOurs(runtime)
+  const mac = runtimeMac(runtime) ?? cniArgs.mac
+  return { ...parseAddressWishes(config, cniArgs), mac }
+}
+
+/** Those of twill-ipam; the others are for the plugin that makes the interface. @throws CniError 7 */
+export function parseAddressWishes(config: JsonObject, cniArgs: CniArgs): Wishes {
+  const runtime = objectAt(config, 'runtimeConfig', 'runtimeConfig')
+  refuseRanges(runtime)
   const args = argsCni(config)
   return {
     addresses: unique([...(args.ips.length > 0 ? args.ips : optional(cniArgs.ip)), ...runtimeIps(runtime)]),
-    mac: runtimeMac(runtime) ?? cniArgs.mac,
+    mac: null,
     dns: runtimeDns(runtime),
     labels: args.labels,
   }
@@ -59,12 +67,15 @@ function refuseWhatIsNotOurs(runtime: JsonObject): void {
   const bandwidth = objectAt(runtime, 'bandwidth', 'runtimeConfig.bandwidth')
   if (['ingressRate', 'egressRate'].some(key => (memberOf(bandwidth, key) ?? 0) !== 0))
     throw refuse('runtimeConfig.bandwidth', bandwidth, 'none: chain the plugin "bandwidth" after twill')
-  for (const [i, range] of listAt(runtime, 'ipRanges', 'runtimeConfig.ipRanges').entries())
-    throw refuse(`runtimeConfig.ipRanges[${i}]`, range, 'none: addresses come from IPPools')
   for (const key of ['infinibandGUID', 'deviceID']) {
     const value = memberOf(runtime, key) ?? ''
     if (value !== '') throw refuse(`runtimeConfig.${key}`, value, 'none: twill creates the interface itself')
   }
+}
+
+function refuseRanges(runtime: JsonObject): void {
+  for (const [i, range] of listAt(runtime, 'ipRanges', 'runtimeConfig.ipRanges').entries())
+    throw refuse(`runtimeConfig.ipRanges[${i}]`, range, 'none: addresses come from IPPools')
 }
 
 function runtimeIps(runtime: JsonObject): readonly string[] {

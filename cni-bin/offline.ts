@@ -1,9 +1,9 @@
 /**
  * What the executable does by itself while the daemon does not answer. ADD and CHECK: code 11. DEL: the pod's
- * interface goes now, its addresses are released by the daemon from the spool. GC waits there altogether. STATUS: 0 for a while, since a
- * restart of the daemon must not make kubelet take the node down (CNI-171).
+ * interface goes now (of twill-ipam none is ours), its addresses are released by the daemon from the spool. GC waits
+ * there altogether. STATUS: 0 for a while, since a restart of the daemon must not make kubelet take the node down (CNI-171).
  */
-import { attachmentId } from './attachment-id.ts'
+import { attachmentId, leaseId } from './attachment-id.ts'
 import { CNI_CODE, CniError, quote } from './cni-error.ts'
 import { internalError, type Verbs } from './dispatch.ts'
 import type { Answer, Request } from './frame.ts'
@@ -50,16 +50,22 @@ function unavailable(request: AddRequest | CheckRequest | GcRequest, reason: 'aw
 }
 
 function detach(raw: Request, request: DelRequest, modules: OfflineModules): void {
-  const id = attachmentId(request.network, request.containerId, request.ifName)
+  const { plugin, network, containerId, ifName } = request
+  // The interface of another plugin is that plugin's.
+  if (plugin === 'twill') removeLinks(attachmentId(network, containerId, ifName), modules)
+  const id = (plugin === 'twill' ? attachmentId : leaseId)(network, containerId, ifName)
+  const entry = spoolOrRefuse(id, raw, modules)
+  // Between our first try and the entry the daemon may have drained the spool and opened its socket.
+  if (modules.askAgain()?.status === 0) modules.unspool(entry)
+}
+
+function removeLinks(id: string, modules: OfflineModules): void {
   try {
     modules.removePodLinks(id)
   } catch (error) {
     // The daemon removes it when it takes the entry (CNI-134).
     modules.warn(`twill: ${internalError(error).message}`)
   }
-  const entry = spoolOrRefuse(id, raw, modules)
-  // Between our first try and the entry the daemon may have drained the spool and opened its socket.
-  if (modules.askAgain()?.status === 0) modules.unspool(entry)
 }
 
 /**
@@ -69,7 +75,8 @@ function detach(raw: Request, request: DelRequest, modules: OfflineModules): voi
 function fileGc(raw: Request, request: GcRequest, reason: 'away' | 'silent', modules: OfflineModules): void {
   if (request.validAttachments === null) return
   if (reason === 'silent') throw unavailable(request, reason)
-  const entry = spoolOrRefuse(`gc-${attachmentId(request.network, '', '')}`, raw, modules)
+  const network = (request.plugin === 'twill' ? attachmentId : leaseId)(request.network, '', '')
+  const entry = spoolOrRefuse(`gc-${network}`, raw, modules)
   if (modules.askAgain()?.status === 0) modules.unspool(entry)
 }
 

@@ -6,8 +6,7 @@
  * Trap: DEL must work from what was recorded (CNI-049, CNI-139), also when the configuration has changed or an
  * optional part of it cannot be read: everything optional is null or empty there instead of an error.
  */
-import type { Family } from '../lib/address.ts'
-import { parseWishes, type Wishes } from './capabilities.ts'
+import { parseAddressWishes, parseWishes, type Wishes } from './capabilities.ts'
 import { CNI_CODE, CniError, quote } from './cni-error.ts'
 import {
   type CniArgs,
@@ -22,16 +21,22 @@ import {
   integerAt,
   isObject,
   type JsonObject,
-  listAt,
   memberOf,
   objectAt,
   objectsAt,
   parseJsonObject,
   refuse,
   textAt,
-  textsAt,
 } from './json.ts'
-import { type CniResult, type Dns, parseDns, parseResult } from './result.ts'
+import { type CniResult, type Dns, NO_DNS, parseDns, parseResult, type ResultRoute } from './result.ts'
+import {
+  checkOwnership,
+  type Plugin,
+  parseIpamSection,
+  parseTwillSection,
+  pluginOf,
+  type TwillSection,
+} from './sections.ts'
 import { type CniVersion, negotiateVersion, versionInUse } from './version.ts'
 
 export interface RequestContext {
@@ -57,6 +62,8 @@ export interface OpenedNetns {
 }
 
 interface Common {
+  /** As which of the two the executable was called. */
+  readonly plugin: Plugin
   readonly cniVersion: CniVersion
   /** Name of the network. */
   readonly network: string
@@ -67,20 +74,14 @@ export interface Attachment {
   readonly ifName: string
 }
 
-/** Our own part of the configuration: `twill: {pools, families}`. */
-export interface TwillSection {
-  /** Names of IPPools to take addresses from, in order; [] means every enabled one. */
-  readonly pools: readonly string[]
-  /** One address of each; [] means every family that has a pool. */
-  readonly families: readonly Family[]
-}
-
 interface AttachmentRequest extends Common, Attachment {
   /** null: not a Kubernetes pod, or the runtime does not say (CNI-225). */
   readonly pod: PodIdentity | null
   readonly wishes: Wishes
   readonly twill: TwillSection
-  /** Bytes; null when the configuration does not say. */
+  /** For the result of twill-ipam; [] of twill. */
+  readonly routes: readonly ResultRoute[]
+  /** Bytes; null when the configuration does not say, and always of twill-ipam. */
   readonly mtu: number | null
   /** For the result: runtimeConfig.dns, else the configuration's. */
   readonly dns: Dns
@@ -116,6 +117,7 @@ export interface GcRequest extends Common {
 
 export interface StatusRequest extends Common {
   readonly command: 'STATUS'
+  readonly twill: TwillSection
 }
 
 export interface VersionRequest {
@@ -141,7 +143,8 @@ export function parseRequest(request: Request, context: RequestContext): CniRequ
       `expected one JSON object in UTF-8, found ${request.stdin.length} bytes that are not`,
     )
   const network = networkName(config)
-  const common: Common = { network, cniVersion: negotiateVersion(config, command) }
+  const plugin = pluginOf(request.program)
+  const common: Common = { plugin, network, cniVersion: negotiateVersion(config, command) }
   switch (command) {
     case 'ADD':
       return parseAdd(request, context, config, { ...common, ...parseAttachment(request, config, cniArgs) })
@@ -152,9 +155,7 @@ export function parseRequest(request: Request, context: RequestContext): CniRequ
     case 'GC':
       return { command, ...common, validAttachments: validAttachments(config) }
     case 'STATUS':
-      checkOwnership(config)
-      parseTwillSection(config)
-      return { command, ...common }
+      return { command, ...common, ...parseSection(plugin, config) }
   }
 }
 
@@ -176,7 +177,8 @@ function parseAdd(
   config: JsonObject,
   attachment: AttachmentRequest,
 ): AddRequest {
-  const prevResult = parsePrevResult(config)
+  // Of the plugin before the one that called: it merges its own result.
+  const prevResult = attachment.plugin === 'twill' ? parsePrevResult(config) : null
   return { command: 'ADD', ...attachment, prevResult, netns: openedNetns(request, context) }
 }
 
@@ -224,18 +226,39 @@ function parseAttachment(
   config: JsonObject,
   cniArgs: CniArgs,
 ): Omit<AttachmentRequest, keyof Common> {
-  checkOwnership(config)
+  const plugin = pluginOf(request.program)
+  const common = {
+    ...attachmentOf(request.environment),
+    pod: podIdentity(cniArgs),
+    ...parseSection(plugin, config),
+  }
+  if (plugin === 'twill-ipam') {
+    // All else in the configuration is the caller's (CNI-241).
+    const wishes = parseAddressWishes(config, cniArgs)
+    return { ...common, wishes, mtu: null, dns: wishes.dns ?? NO_DNS }
+  }
   const wishes = parseWishes(config, cniArgs)
   const dns = parseDns(objectAt(config, 'dns', 'dns'), 'dns')
   return {
-    ...attachmentOf(request.environment),
-    pod: podIdentity(cniArgs),
+    ...common,
     wishes,
-    twill: parseTwillSection(config),
     // 0 is Go's way to say that it is not set. The rest is what a veth takes (ETH_MIN_MTU, ETH_MAX_MTU).
     mtu: memberOf(config, 'mtu') === 0 ? null : integerAt(config, 'mtu', 'mtu', [68, 65535]),
     dns: wishes.dns ?? dns,
   }
+}
+
+/** @throws CniError 2, 7 */
+function parseSection(
+  plugin: Plugin,
+  config: JsonObject,
+): { twill: TwillSection; routes: readonly ResultRoute[] } {
+  if (plugin === 'twill') {
+    checkOwnership(config)
+    return { twill: parseTwillSection(config), routes: [] }
+  }
+  const { routes, ...twill } = parseIpamSection(config)
+  return { twill, routes }
 }
 
 function attachmentOf(environment: Environment): Attachment {
@@ -248,52 +271,6 @@ function attachmentOf(environment: Environment): Attachment {
 function podIdentity(args: CniArgs): PodIdentity | null {
   if (args.podNamespace === null || args.podName === null) return null
   return { namespace: args.podNamespace, name: args.podName, uid: args.podUid ?? '' }
-}
-
-/** `type` is a plain name (CNI-042), and the addresses are ours to give. @throws CniError 2, 7 */
-function checkOwnership(config: JsonObject): void {
-  const type = textAt(config, 'type', 'type')
-  if (type?.includes('/')) throw refuse('type', type, 'a file name without "/"')
-  const ipam = objectAt(config, 'ipam', 'ipam')
-  const ipamType = textAt(ipam, 'type', 'ipam.type')
-  if (ipamType !== null && ipamType !== OWN_IPAM)
-    throw new CniError(
-      CNI_CODE.invalidNetworkConfig,
-      `ipam type ${quote(ipamType)} cannot be used with twill`,
-      `ipam.type is ${quote(ipamType)}, expected no ipam or ${quote(OWN_IPAM)}: twill gives addresses from its own pools`,
-    )
-  if (ipamType === OWN_IPAM) refuseUnknownKeys(ipam, 'ipam', ['type'])
-}
-
-const OWN_IPAM = 'twill-ipam'
-const FAMILIES: ReadonlyMap<unknown, Family> = new Map([
-  ['IPv4', 4],
-  ['IPv6', 6],
-])
-
-/** Unknown keys are refused only here, in what is ours (CNI-046). @throws CniError 2, 7 */
-function parseTwillSection(config: JsonObject): TwillSection {
-  const section = objectAt(config, 'twill', 'twill')
-  refuseUnknownKeys(section, 'twill', ['pools', 'families'])
-  return {
-    pools: textsAt(section, 'pools', 'twill.pools'),
-    families: listAt(section, 'families', 'twill.families').map((value, i) => {
-      const family = FAMILIES.get(value)
-      if (family === undefined) throw refuse(`twill.families[${i}]`, value, '"IPv4" or "IPv6"')
-      return family
-    }),
-  }
-}
-
-/** CNI-093: the message has key and value. */
-function refuseUnknownKeys(section: JsonObject, path: string, known: readonly string[]): void {
-  for (const [key, value] of Object.entries(section))
-    if (!known.includes(key.toLowerCase()))
-      throw new CniError(
-        CNI_CODE.unsupportedField,
-        `unsupported field ${path}.${key}: ${quote(value)}`,
-        `${path} has the keys ${known.join(', ')}`,
-      )
 }
 
 function parsePrevResult(config: JsonObject): CniResult | null {

@@ -124,7 +124,8 @@ function parseAddress(json: JsonObject, path: string, interfaces: number): Resul
   }
 }
 
-function parseRoute(json: JsonObject, path: string): ResultRoute {
+/** @throws CniError 7 */
+export function parseRoute(json: JsonObject, path: string): ResultRoute {
   const number = (key: string) => integerAt(json, key, `${path}.${key}`, UINT32)
   const dst = textAt(json, 'dst', `${path}.dst`)
   if (dst === null || splitAddress(dst)?.prefix == null)

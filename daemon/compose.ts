@@ -27,12 +27,14 @@ import { adoptable } from './attach/adopt.ts'
 import { Attachments } from './attach/attachments.ts'
 import { notReady } from './attach/cni-errors.ts'
 import { createFront } from './attach/front.ts'
+import { Leases } from './attach/leases.ts'
 import { Registry } from './attach/registry.ts'
 import { servableBy } from './attach/servable.ts'
 import { Spool } from './attach/spool.ts'
 import { createVerbs } from './attach/verbs.ts'
 import type { Base } from './base.ts'
 import type { Config } from './config.ts'
+import type { Lease } from './journal/records.ts'
 import { LocalState, lockNode } from './local-state.ts'
 import { LOOP, Loop } from './loop.ts'
 import { createMetrics } from './metrics.ts'
@@ -166,7 +168,7 @@ async function startNode(
       journaled: local.ipamState(),
       journalIntact: local.intact,
       onLost: ({ holders }) => {
-        for (const id of holders) if (!tunnel.lose(id)) attachments.cutOff(id).catch(fail)
+        for (const id of holders) if (!tunnel.lose(id) && !leases.lose(id)) attachments.cutOff(id).catch(fail)
       },
     },
     {
@@ -215,6 +217,10 @@ async function startNode(
       gate: () => untilRulesStand(loop),
       over: () => loop.lookSoon('facts'),
     },
+  )
+  const leases: Leases = new Leases(
+    { boot, leases: local.found.leases },
+    { kernel, ipam, journal: local, clock: systemClock, log },
   )
   const loop: Loop = new Loop(
     { ...LOOP, resyncMs: config.resyncInterval },
@@ -265,20 +271,25 @@ async function startNode(
   const forgetful = !local.intact || local.found.node === null
   if (forgetful && !identified.fresh) {
     waiting('the journal lost records: waiting for the ledgers to say who lives here')
-    await adoptSurvivors(base, ipam, registry, tunnel)
+    await adoptSurvivors(base, { ipam, registry, tunnel, leases })
   }
   remember()
-  const recovered = await attachments.recover()
-  if (identified.fresh) for (const { id } of registry.all()) await attachments.cutOff(id)
+  const recovered = { ...(await attachments.recover()), leases: await leases.recover() }
+  if (identified.fresh) {
+    for (const { id } of registry.all()) await attachments.cutOff(id)
+    for (const { id } of leases.all()) leases.lose(id)
+  }
   log.info({ ...recovered, damaged: !local.intact }, 'attachments of the journal are taken over')
   const spool = new Spool(
     { folder: join(config.stateDir, 'spool'), boot },
-    { attachments, registry, clock: systemClock, log },
+    { attachments, registry, leases, clock: systemClock, log },
   )
   await spool.start()
   const verbs = createVerbs({
     attachments,
     registry,
+    leases,
+    ipam,
     kernel,
     clock: systemClock,
     log,
@@ -286,7 +297,7 @@ async function startNode(
   })
   const cni = await createFront(
     { path: join(config.runDir, 'cni.sock') },
-    { verbs, attachments, metrics, log },
+    { verbs, attachments, leases, metrics, log },
   )
   await cni.listen()
   const alive = await signOfLife(join(config.runDir, 'alive'), systemClock)
@@ -324,6 +335,7 @@ async function startNode(
       cluster,
       vxlan: config.vxlan,
       attachments: registry.all(),
+      leases: leases.all(),
       ownParts: ipam.ownParts(),
       room: ipam.room(),
       loop: loop.report(),
@@ -364,6 +376,7 @@ async function startNode(
       tunnel.stop()
       await heartbeat.stop()
       await attachments.settled()
+      await leases.settled()
       await ipam.stop()
       await snapshot.stop()
       await cluster.close()
@@ -385,13 +398,18 @@ async function untilRulesStand(loop: Loop): Promise<void> {
 /** Before anything is deleted: pods that the journal has forgotten, as kernel and ledgers know them. */
 async function adoptSurvivors(
   { kernel, boot, log }: Base,
-  ipam: NodeIpam,
-  registry: Registry,
-  tunnel: TunnelAddresses,
+  {
+    ipam,
+    registry,
+    tunnel,
+    leases,
+  }: { ipam: NodeIpam; registry: Registry; tunnel: TunnelAddresses; leases: Leases },
 ): Promise<void> {
   await ipam.ready()
   const own = ipam.holders().filter(({ holder }) => holder.kind === 'tunnel')
   await tunnel.adopt(own.flatMap(({ addresses }) => addresses))
+  for (const { holder, addresses } of ipam.holders())
+    if (holder.kind === 'ipam') await leases.adopt(holder, addresses)
   const [links, neighbours] = await Promise.all([kernel.readLinks(), kernel.readNeighbours()])
   const known = new Map(registry.all().map(attachment => [attachment.id, attachment]))
   for (const attachment of adoptable(known, { holders: ipam.holders(), links, neighbours, boot })) {
@@ -404,18 +422,21 @@ async function adoptSurvivors(
 }
 
 function heldByJournal(local: LocalState): Parameters<NodeIpam['restore']>[0] {
-  const pods = [...local.found.attachments.values()].map(
-    ({ id, network, containerId, ifName, pod, since, addresses }) => ({
-      holder: { id, kind: 'pod' as const, network, containerId, ifName, pod, since },
-      addresses,
-    }),
-  )
+  const heldAs = (
+    kind: 'pod' | 'ipam',
+    { id, network, containerId, ifName, pod, since, addresses }: Lease,
+  ) => ({
+    holder: { id, kind, network, containerId, ifName, pod, since },
+    addresses,
+  })
+  const pods = [...local.found.attachments.values()].map(each => heldAs('pod', each))
+  const lent = [...local.found.leases.values()].map(each => heldAs('ipam', each))
   const { tunnel } = local
   const tunnels = (tunnel?.addresses ?? []).map(address => ({
     holder: tunnelHolder(address.family, tunnel?.since ?? 0),
     addresses: [address],
   }))
-  return [...pods, ...tunnels]
+  return [...pods, ...lent, ...tunnels]
 }
 
 /** From the configuration, only if the store has no pool at all. */

@@ -14,9 +14,11 @@ import {
   type Attachment,
   type JournalRecord,
   type JournalState,
+  type Lease,
   type NodeIdentity,
   replayAttachment,
   replayJournal,
+  replayLease,
 } from './journal/records.ts'
 
 /** The journal is written anew when it is this long, and four times as long as what it says. */
@@ -39,6 +41,7 @@ export class LocalState {
   /** 0: not since the start, so that many starts do not let it grow. */
   #compactedLength = 0
   readonly #attachments: Map<string, Attachment>
+  readonly #leases: Map<string, Lease>
   /** As read at start. */
   readonly found: JournalState
   readonly intact: boolean
@@ -59,6 +62,7 @@ export class LocalState {
     this.#node = found.node
     this.#tunnel = found.tunnel
     this.#attachments = new Map(found.attachments)
+    this.#leases = new Map(found.leases)
   }
 
   /** @throws journal.damaged, journal.write-failed */
@@ -98,6 +102,7 @@ export class LocalState {
     if (record.t === 'ipam') this.#ipam.push(record.record)
     else if (record.t === 'node') this.#becomeNode(record)
     else if (record.t === 'tunnel') this.#tunnel = { addresses: record.addresses, since: record.since }
+    else if (record.t === 'lease' || record.t === 'lease-ended') replayLease(this.#leases, record)
     else replayAttachment(this.#attachments, record)
     this.#compactWhenLong()
   }
@@ -145,6 +150,7 @@ export class LocalState {
         : [{ t: 'tunnel' as const, addresses: this.#tunnel.addresses, since: this.#tunnel.since }]),
       ...this.#ipam.map(record => ({ t: 'ipam' as const, record })),
       ...[...this.#attachments.values()].map(attachment => ({ t: 'attach' as const, attachment })),
+      ...[...this.#leases.values()].map(lease => ({ t: 'lease' as const, lease })),
     ]
   }
 

@@ -60,6 +60,11 @@ export function createMetrics(modules: { status: () => Status }): Metrics {
     ['state'],
   )
   gauge(
+    'twill_leases',
+    'Interfaces of other plugins that have their addresses from this node',
+    (status, it) => it.set(status.leases.length),
+  )
+  gauge(
     'twill_addresses_free',
     'Free addresses in the parts of this node',
     (status, it) => {

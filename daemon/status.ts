@@ -3,9 +3,9 @@
 import type { StoreStatus } from '../datastore/store.ts'
 import type { OwnPart } from '../ipam/ipam.ts'
 import { VXLAN_LINK } from '../kernel/ownership.ts'
-import type { PodStatus, Status } from './api/types.ts'
+import type { LeaseStatus, PodStatus, Status } from './api/types.ts'
 import type { Base } from './base.ts'
-import type { Attachment } from './journal/records.ts'
+import type { Attachment, Lease } from './journal/records.ts'
 import type { LoopReport } from './loop.ts'
 import type { Cluster } from './node/cluster.ts'
 import type { NodeFacts } from './node/facts.ts'
@@ -21,6 +21,7 @@ export interface StatusParts {
   readonly cluster: Cluster
   readonly vxlan: { readonly vni: number; readonly port: number }
   readonly attachments: readonly Attachment[]
+  readonly leases: readonly Lease[]
   readonly ownParts: readonly OwnPart[]
   readonly room: { ok: true } | { ok: false; reason: string }
   readonly loop: LoopReport
@@ -65,6 +66,7 @@ export function statusOf(parts: StatusParts): Status {
       usable,
     })),
     pods: parts.attachments.map(podStatus),
+    leases: parts.leases.map(leaseStatus),
     reconcile: { converged: parts.loop.converged, failing, repairs: parts.repairs },
     foreignFilters: parts.foreignFilters,
     conditions: [
@@ -111,6 +113,11 @@ function podStatus(attachment: Attachment): PodStatus {
   }
 }
 
+function leaseStatus({ id, network, containerId, ifName, pod, addresses, netns }: Lease): LeaseStatus {
+  const texts = addresses.map(({ address }) => address)
+  return { id, network, containerId, ifName, pod, addresses: texts, netns: netns.path }
+}
+
 export function nodeStatus({ config, boot, startedAt }: Base, uid: string): Status['node'] {
   return { name: config.nodeName, uid, incarnation: boot, version: VERSION, startedAt, pid: process.pid }
 }
@@ -127,6 +134,7 @@ export function startingStatus(base: Base, reason: string): Status {
     nodes: [],
     parts: [],
     pods: [],
+    leases: [],
     reconcile: { converged: false, failing: [], repairs: {} },
     foreignFilters: [],
     conditions: [],

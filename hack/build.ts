@@ -174,7 +174,7 @@ function sourcesOf(paths: string[]): string[] {
 }
 
 function buildCni(): boolean {
-  const outputs = ['twill', 'twill-offline'].map(name => join(OUT, 'bin', name))
+  const outputs = ['twill', 'twill-ipam', 'twill-offline'].map(name => join(OUT, 'bin', name))
   if (isCurrent('cni', outputs)) return false
   const inputs = sourcesOf(CNI_SOURCES)
   const digest = digestOf(inputs)
@@ -201,5 +201,5 @@ for (const { entry, name, program } of BUNDLES) {
   if (program) placeLauncher(name)
   built.push(await step(`dist/lib/${name}.mjs`, () => bundle(entry, name)))
 }
-built.push(await step('dist/bin/twill, dist/bin/twill-offline', buildCni))
+built.push(await step('dist/bin/twill, dist/bin/twill-ipam, dist/bin/twill-offline', buildCni))
 process.exit(built.every(Boolean) ? 0 : 1)

@@ -60,6 +60,12 @@ export interface RoomRequest {
 
 export type Room = { readonly ok: true } | { readonly ok: false; readonly reason: string }
 
+export interface Subnet {
+  /** Length in bits. */
+  readonly prefix: number
+  readonly gateway: string | null
+}
+
 export interface Ipam {
   /** Before `start`: what the journal says is held, of this boot. */
   restore(holders: readonly { holder: Holder; addresses: readonly HeldAddress[] }[]): void
@@ -83,6 +89,9 @@ export interface Ipam {
    * that can be claimed. For STATUS.
    */
   room(wanted?: RoomRequest): Room
+
+  /** What hosts of a pool for ipam are told of their subnet; null: no such pool. */
+  subnetOf(poolUid: string): Subnet | null
 
   ownParts(): OwnPart[]
   heldBy(holderId: string): readonly HeldAddress[]

@@ -8,7 +8,7 @@
 
 import type { Use } from '../datastore/resources/ippool.ts'
 import type { Store } from '../datastore/store.ts'
-import { contains, type Family, formatCidr, hostCidr, parseIp } from '../lib/address.ts'
+import { contains, type Family, formatCidr, formatIp, hostCidr, parseIp } from '../lib/address.ts'
 import type { Clock, Random } from '../lib/clock.ts'
 import { isTwillError, messageOf, TwillError } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
@@ -16,7 +16,16 @@ import { Allocator } from './allocator.ts'
 import { chooseSlots } from './choose-slot.ts'
 import { Fences } from './fences.ts'
 import { Gifts } from './gifts.ts'
-import type { AllocationRequest, HeldAddress, Holder, Ipam, OwnPart, Room, RoomRequest } from './ipam.ts'
+import type {
+  AllocationRequest,
+  HeldAddress,
+  Holder,
+  Ipam,
+  OwnPart,
+  Room,
+  RoomRequest,
+  Subnet,
+} from './ipam.ts'
 import { type IpamJournal, type IpamJournalState, slotId } from './journal-records.ts'
 import { Ledgers } from './ledger.ts'
 import { type OwnedPart, type OwnSlot, partOf, slotFromJournal } from './own-slots.ts'
@@ -400,6 +409,12 @@ export class NodeIpam implements Ipam {
     return (
       this.#modules.store.status().connected && !chooseSlots(pool, this.#options.nodeUid, slots).next().done
     )
+  }
+
+  subnetOf(poolUid: string): Subnet | null {
+    const pool = this.#started().pools.pools.find(({ uid }) => uid === poolUid)
+    if (pool === undefined) return null
+    return { prefix: pool.cidr.prefix, gateway: pool.gateway === null ? null : formatIp(pool.gateway) }
   }
 
   ownParts(): OwnPart[] {

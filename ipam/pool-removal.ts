@@ -111,7 +111,7 @@ async function changeSpace(store: Store, step: (pools: PoolEntry[]) => PoolEntry
   return changed.wrote
 }
 
-/** Living pods in the pool's ledgers: entries of generations that slots no longer show count for nothing. */
+/** Living pods, of other plugins too, in the pool's ledgers: entries of generations that slots no longer show count for nothing. */
 async function countPods(store: Store, uid: string): Promise<number> {
   const current = await ownedGenerations(store, uid)
   const { entries } = await store.list(`${PREFIX.ledgers}${uid}/`)
@@ -120,7 +120,7 @@ async function countPods(store: Store, uid: string): Promise<number> {
     const ledger = parseLedger(entry.value, entry.key)
     for (const [generation, holders] of Object.entries(ledger.generations))
       if (current.has(`${ledger.owner} ${generation}`))
-        pods += Object.values(holders).filter(holder => holder.kind === 'pod').length
+        pods += Object.values(holders).filter(holder => holder.kind !== 'tunnel').length
   }
   return pods
 }

@@ -35,6 +35,7 @@ export const FAULT_POINTS = {
     'del.gone-written',
     'del.address-released',
   ],
+  lease: ['lease.received', 'lease.address-taken', 'lease.written', 'lease.answered', 'lease.ended-written'],
   ledger: ['ledger.before-commit', 'ledger.after-commit'],
   store: [
     'store.before-write',

@@ -58,6 +58,8 @@ export interface Status {
     readonly usable: boolean
   }[]
   readonly pods: readonly PodStatus[]
+  /** Addresses given to interfaces of other plugins, through twill-ipam. */
+  readonly leases: readonly LeaseStatus[]
   readonly reconcile: {
     /** A pass over everything, with the cluster's facts known, has ended with nothing failed or waiting. */
     readonly converged: boolean
@@ -86,5 +88,11 @@ export interface PodStatus {
   readonly hostInterface: string
   readonly mac: string | null
   readonly state: 'attaching' | 'attached' | 'detaching'
+  readonly netns: string
+}
+
+export interface LeaseStatus
+  extends Pick<PodStatus, 'id' | 'network' | 'containerId' | 'ifName' | 'pod' | 'addresses'> {
+  /** '' when it is not known any more. */
   readonly netns: string
 }

@@ -362,7 +362,8 @@ function holderOf(id: string, request: AttachRequest, since: number): Holder {
   return { id, kind: 'pod', network, containerId, ifName, pod, since }
 }
 
-function refuseWhenGone(gone: Gone): void {
+/** @throws cancelled (retryable) */
+export function refuseWhenGone(gone: Gone): void {
   if (gone.aborted)
     throw new TwillError(
       'cancelled',

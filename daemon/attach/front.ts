@@ -2,36 +2,44 @@
 import { stat } from 'node:fs/promises'
 import { dispatch } from '../../cni-bin/dispatch.ts'
 import type { Answer, Request } from '../../cni-bin/frame.ts'
-import { parseRequest, type RequestContext } from '../../cni-bin/request.ts'
+import { type AddRequest, parseRequest, type RequestContext } from '../../cni-bin/request.ts'
+import { pluginOf } from '../../cni-bin/sections.ts'
 import { faultPoint } from '../../lib/fault.ts'
 import type { Log } from '../../lib/log.ts'
 import type { Metrics } from '../metrics.ts'
 import type { Attachments } from './attachments.ts'
+import type { Leases } from './leases.ts'
 import { CniServer } from './server.ts'
 import type { DaemonVerbs } from './verbs.ts'
 
 export interface FrontModules {
   readonly verbs: DaemonVerbs
   readonly attachments: Attachments
+  readonly leases: Leases
   readonly metrics: Pick<Metrics, 'cniCall'>
   readonly log: Log
 }
 
 export async function createFront(options: { path: string }, modules: FrontModules): Promise<CniServer> {
-  const { verbs, attachments, metrics, log } = modules
+  const { verbs, metrics, log } = modules
   const context = await requestContext()
+  const repeats = new WeakSet<Request>()
   return new CniServer(options, {
     log,
     async serve(request, gone) {
       const begun = process.hrtime.bigint()
-      const answer = await dispatch(request, context, { ...verbs, add: each => verbs.add(each, gone) })
+      const repeated = () => repeats.add(request)
+      const add = (each: AddRequest) => verbs.add(each, gone, repeated)
+      const answer = await dispatch(request, context, { ...verbs, add })
       const seconds = Number(process.hrtime.bigint() - begun) / 1e9
       metrics.cniCall(request.environment.get('CNI_COMMAND') ?? '', codeOf(answer), seconds)
       logCall(log, request, answer, seconds)
       return answer
     },
     delivered: answered,
-    undelivered: request => undo(request, context, attachments, log),
+    async undelivered(request) {
+      if (!repeats.has(request)) await undo(request, context, modules)
+    },
   })
 }
 
@@ -44,8 +52,7 @@ async function requestContext(): Promise<RequestContext> {
 async function undo(
   request: Request,
   context: RequestContext,
-  attachments: Attachments,
-  log: Log,
+  { attachments, leases, log }: FrontModules,
 ): Promise<void> {
   const parsed = parseRequest(request, context)
   if (parsed.command !== 'ADD') return
@@ -53,7 +60,7 @@ async function undo(
     { containerId: parsed.containerId, ifName: parsed.ifName },
     'the client went away before the answer to ADD: undone',
   )
-  await attachments.del(parsed)
+  await (parsed.plugin === 'twill-ipam' ? leases : attachments).del(parsed)
 }
 
 function codeOf(answer: Answer): number {
@@ -73,8 +80,8 @@ function logCall(log: Log, request: Request, answer: Answer, seconds: number): v
   else log.warn({ ...data, answer: answer.stdout.trim() }, 'CNI call failed')
 }
 
-function answered({ environment }: Request): void {
+function answered({ program, environment }: Request): void {
   const command = environment.get('CNI_COMMAND')
-  if (command === 'ADD') faultPoint('add.answered')
+  if (command === 'ADD') faultPoint(pluginOf(program) === 'twill' ? 'add.answered' : 'lease.answered')
   if (command === 'DEL') faultPoint('del.answered')
 }

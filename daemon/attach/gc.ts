@@ -9,16 +9,22 @@ import type { GcRequest } from '../../cni-bin/request.ts'
 import type { Log } from '../../lib/log.ts'
 import type { Attachment } from '../journal/records.ts'
 import type { Attachments } from './attachments.ts'
+import type { Leases } from './leases.ts'
 import type { Registry } from './registry.ts'
 
 export interface GcModules {
   readonly attachments: Pick<Attachments, 'busy' | 'del'>
   readonly registry: Pick<Registry, 'all'>
+  readonly leases: Pick<Leases, 'all' | 'busy' | 'del'>
   readonly log: Log
 }
 
+/** An attachment of ours, or a lease of another plugin's. */
+type Held = Pick<Attachment, 'id' | 'network' | 'containerId' | 'ifName'>
+type Request = Pick<GcRequest, 'plugin' | 'network' | 'validAttachments'>
+
 export interface NotReclaimed {
-  readonly attachment: Attachment
+  readonly attachment: Held
   readonly error: unknown
 }
 
@@ -27,13 +33,16 @@ export interface NotReclaimed {
  * @returns what could not be taken down; it is tried again by itself
  */
 export async function collectGarbage(
-  request: Pick<GcRequest, 'network' | 'validAttachments'>,
+  request: Request,
   atBoottimeMs: number,
-  { attachments, registry, log }: GcModules,
+  { attachments, registry, leases, log }: GcModules,
 ): Promise<NotReclaimed[]> {
-  const busy = attachments.busy()
-  const stale = staleAttachments(request, registry.all()).filter(({ id }) => !busy.has(id))
-  const outcomes = await Promise.allSettled(stale.map(each => attachments.del(each, atBoottimeMs)))
+  const isIpam = request.plugin === 'twill-ipam'
+  const holders = isIpam ? leases : attachments
+  const known: readonly Held[] = (isIpam ? leases : registry).all()
+  const busy = holders.busy()
+  const stale = staleAttachments(request, known).filter(({ id }) => !busy.has(id))
+  const outcomes = await Promise.allSettled(stale.map(each => holders.del(each, atBoottimeMs)))
   const failed = stale.flatMap((attachment, i) => {
     const outcome = outcomes[i] as PromiseSettledResult<void>
     return outcome.status === 'rejected' ? [{ attachment, error: outcome.reason as unknown }] : []
@@ -47,10 +56,10 @@ export async function collectGarbage(
 }
 
 /** Pure. */
-export function staleAttachments(
+export function staleAttachments<T extends Held>(
   { network, validAttachments }: Pick<GcRequest, 'network' | 'validAttachments'>,
-  known: readonly Attachment[],
-): Attachment[] {
+  known: readonly T[],
+): T[] {
   if (validAttachments === null) return []
   // Neither a container id nor an interface name has a slash.
   const valid = new Set(validAttachments.map(({ containerId, ifName }) => `${containerId}/${ifName}`))

@@ -87,7 +87,8 @@ export class Spool {
     const filedMs = sameBoot ? spooled.boottimeMs : 0
     if (request.command === 'GC') await this.#collect(request, filedMs)
     if (request.command !== 'DEL') return
-    await this.#modules.attachments.del(request, filedMs)
+    const { attachments, leases } = this.#modules
+    await (request.plugin === 'twill-ipam' ? leases : attachments).del(request, filedMs)
     this.#modules.log.info(
       { containerId: request.containerId, ifName: request.ifName },
       'a DEL that was filed while this daemon was away is done',

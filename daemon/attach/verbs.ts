@@ -13,17 +13,18 @@ import type { Attachments } from './attachments.ts'
 import { checkAttachment } from './check.ts'
 import { OWN_CODE, toCniError } from './cni-errors.ts'
 import { collectGarbage } from './gc.ts'
+import { addLease, checkLease, type LeaseVerbsModules, leaseStatus } from './lease-verbs.ts'
 import type { Registry } from './registry.ts'
 import { addResult } from './result.ts'
 import type { Servable } from './servable.ts'
 import type { Gone } from './server.ts'
 
-export interface VerbsModules {
+export interface VerbsModules extends LeaseVerbsModules {
   readonly attachments: Attachments
   readonly registry: Registry
   readonly kernel: Pick<
     Kernel,
-    'inspectPod' | 'readLinks' | 'readRoutes' | 'readNeighbours' | 'rulesetIntact'
+    'inspectPod' | 'netnsCookie' | 'readLinks' | 'readRoutes' | 'readNeighbours' | 'rulesetIntact'
   >
   readonly clock: Clock
   readonly log: Log
@@ -36,16 +37,25 @@ const CHECK_ATTEMPTS = 3
 const CHECK_PAUSE_MS = 150
 
 export interface DaemonVerbs extends Omit<Verbs, 'add'> {
-  add(request: AddRequest, gone: Gone): Promise<CniResult>
+  /** @param repeated called when the answer is what an earlier ADD was given: it is not to be undone */
+  add(request: AddRequest, gone: Gone, repeated: () => void): Promise<CniResult>
 }
+
+const isIpam = ({ plugin }: Pick<AddRequest, 'plugin'>): boolean => plugin === 'twill-ipam'
 
 export function createVerbs(modules: VerbsModules): DaemonVerbs {
   return {
-    add: (request, gone) => add(modules, request, gone),
-    check: request => check(modules, request),
-    del: request => modules.attachments.del(keyOf(request)),
+    add: async (request, gone, repeated) => {
+      if (!isIpam(request)) return add(modules, request, gone)
+      const { result, isNew } = await addLease(modules, request, gone)
+      if (!isNew) repeated()
+      return result
+    },
+    check: request => (isIpam(request) ? checkLease : check)(modules, request),
+    del: request => (isIpam(request) ? modules.leases : modules.attachments).del(keyOf(request)),
     gc: request => gc(modules, request),
-    status: async () => {
+    status: async request => {
+      if (isIpam(request)) return leaseStatus(modules, request)
       const servable = modules.servable()
       if (!servable.ok) throw new CniError(servable.code, 'twill cannot serve ADD', servable.reason)
     },

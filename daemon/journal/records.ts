@@ -1,6 +1,7 @@
 /**
  * What stands in the journal, and the state that a replay of it yields. An attachment goes
- * attach (intent, before kernel work) → attached → detach → gone; a restart finishes or undoes the rest.
+ * attach (intent, before kernel work) → attached → detach → gone; a restart finishes or undoes the rest. A lease has no
+ * kernel part: it stands from the one record to the other.
  */
 import { z } from 'zod'
 import { type IpamJournalRecord, ipamJournalRecord } from '../../ipam/journal-records.ts'
@@ -38,12 +39,35 @@ export const attachment = z.object({
 
 export type Attachment = z.infer<typeof attachment>
 
+/** Addresses given to an interface that another plugin makes (twill-ipam): held while the record stands. */
+export const lease = z.object({
+  /** leaseId(network, containerId, ifName). */
+  id: z.string(),
+  network: z.string(),
+  containerId: z.string(),
+  ifName: z.string(),
+  netns: z.object({ path: z.string(), dev: z.string().nullable(), ino: z.string().nullable() }),
+  /** null: the journal had lost it, the ledger had it. */
+  netnsCookie: z.string().nullable(),
+  addresses: z.array(heldAddress),
+  pod: z.object({ namespace: z.string(), name: z.string(), uid: z.string() }).nullable(),
+  /** Boot it was made in, as an attachment's. */
+  boot: z.string(),
+  /** CLOCK_BOOTTIME: a spooled DEL touches only leases begun before it. */
+  begunBoottimeMs: z.number(),
+  since: z.number().int(),
+})
+
+export type Lease = z.infer<typeof lease>
+
 export const journalRecord = z.discriminatedUnion('t', [
   z.object({ t: z.literal('node'), uid: z.string(), name: z.string(), clusterUid: z.string() }),
   z.object({ t: z.literal('attach'), attachment }),
   z.object({ t: z.literal('attached'), id: z.string(), podMac: z.string(), netnsCookie: z.string() }),
   z.object({ t: z.literal('detach'), id: z.string() }),
   z.object({ t: z.literal('gone'), id: z.string() }),
+  z.object({ t: z.literal('lease'), lease }),
+  z.object({ t: z.literal('lease-ended'), id: z.string() }),
   z.object({ t: z.literal('tunnel'), addresses: z.array(heldAddress), since: z.number().int() }),
   z.object({ t: z.literal('ipam'), record: ipamJournalRecord }),
 ])
@@ -59,6 +83,7 @@ export interface NodeIdentity {
 export interface JournalState {
   readonly node: NodeIdentity | null
   readonly attachments: ReadonlyMap<string, Attachment>
+  readonly leases: ReadonlyMap<string, Lease>
   readonly tunnel: { readonly addresses: Attachment['addresses']; readonly since: number } | null
   readonly ipam: readonly IpamJournalRecord[]
   /** Records that no known shape fits, with why. */
@@ -68,6 +93,7 @@ export interface JournalState {
 /** Pure. A record of unknown shape (a newer version's) is reported, and what it said is not guessed. */
 export function replayJournal(records: readonly unknown[]): JournalState {
   const attachments = new Map<string, Attachment>()
+  const leases = new Map<string, Lease>()
   const ipam: IpamJournalRecord[] = []
   const refused: string[] = []
   let node: NodeIdentity | null = null
@@ -90,9 +116,18 @@ export function replayJournal(records: readonly unknown[]): JournalState {
       node = { uid: record.uid, name: record.name, clusterUid: record.clusterUid }
     } else if (record.t === 'tunnel') tunnel = { addresses: record.addresses, since: record.since }
     else if (record.t === 'ipam') ipam.push(record.record)
+    else if (record.t === 'lease' || record.t === 'lease-ended') replayLease(leases, record)
     else replayAttachment(attachments, record)
   }
-  return { node, attachments, tunnel, ipam, refused }
+  return { node, attachments, leases, tunnel, ipam, refused }
+}
+
+type LeaseRecord = Extract<JournalRecord, { t: 'lease' | 'lease-ended' }>
+
+/** Takes one record over into the map. */
+export function replayLease(leases: Map<string, Lease>, record: LeaseRecord): void {
+  if (record.t === 'lease') leases.set(record.lease.id, record.lease)
+  else leases.delete(record.id)
 }
 
 type AttachmentRecord = Extract<JournalRecord, { t: 'attach' | 'attached' | 'detach' | 'gone' }>

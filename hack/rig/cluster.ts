@@ -274,7 +274,8 @@ async function installPlugins(machine: Machine): Promise<void> {
     ? readdirSync('/usr/lib/cni').map(name => `/usr/lib/cni/${name}`)
     : []
   const built = join(ROOT, 'dist/bin')
-  const ours = ['twill', 'twill-offline'].map(name => join(built, name)).filter(path => existsSync(path))
+  const names = ['twill', 'twill-ipam', 'twill-offline']
+  const ours = names.map(name => join(built, name)).filter(path => existsSync(path))
   const links = [...reference, ...ours].map(path => `ln -sfn '${path}' /opt/cni/bin/`)
   await machine.script(links.join('\n'))
 }

@@ -34,6 +34,7 @@ const STATUS: Status = {
     { name: 'node2', uid: 'uid-node2', underlay: ['192.168.77.2'], tunnel: ['10.244.0.64'], self: false },
   ],
   parts: [{ pool: 'default', cidr: '10.244.0.0/26', free: 62, held: 2, usable: true }],
+  leases: [],
   pods: [
     {
       id: 'a1',

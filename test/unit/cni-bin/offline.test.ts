@@ -5,9 +5,9 @@ import { dispatch } from '../../../cni-bin/dispatch.ts'
 import type { Answer, Request } from '../../../cni-bin/frame.ts'
 import { type OfflineModules, offlineVerbs } from '../../../cni-bin/offline.ts'
 
-function requestOf(command: string, config: object): Request {
+function requestOf(command: string, config: object, program: string): Request {
   return {
-    program: 'twill',
+    program,
     environment: new Map([
       ['CNI_COMMAND', command],
       ['CNI_CONTAINERID', 'c1'],
@@ -27,6 +27,7 @@ async function run(
   changes: Partial<OfflineModules> = {},
   reason: 'away' | 'silent' = 'away',
   config: object = {},
+  program = 'twill',
 ) {
   const deeds: string[] = []
   const modules: OfflineModules = {
@@ -47,7 +48,7 @@ async function run(
     warn: message => deeds.push(`warn ${message}`),
     ...changes,
   }
-  const request = requestOf(command, config)
+  const request = requestOf(command, config, program)
   const context = { ownNetns: null, stdinFailure: null }
   const answer = await dispatch(request, context, offlineVerbs(request, reason, modules))
   return { answer, deeds, code: answer.status === 0 ? 0 : JSON.parse(answer.stdout).code }
@@ -68,6 +69,12 @@ test('DEL: link, spool, one more try, in this order', async () => {
   const { answer, deeds } = await run('DEL')
   assert.equal(answer, { status: 0, stdout: '' })
   assert.equal(deeds, [`remove ${id}`, `spool ${id}`, 'ask'])
+})
+
+test('CNI-242 DEL as twill-ipam: filed under a name of its own, and no link is touched', async () => {
+  const { answer, deeds } = await run('DEL', {}, 'away', {}, 'twill-ipam')
+  assert.is(answer.status, 0)
+  assert.equal(deeds, [`spool ipam-${id}`, 'ask'])
 })
 
 test('DEL: the entry goes only when the daemon has done it', async () => {

@@ -15,12 +15,12 @@ const variables = {
 function parse(
   environment: Record<string, string>,
   config: object,
-  changes: { ino?: string | null; context?: RequestContext } = {},
+  changes: { ino?: string | null; context?: RequestContext; program?: string } = {},
 ): CniRequest {
   const ino = changes.ino === undefined ? '99' : changes.ino
   return parseRequest(
     {
-      program: 'twill',
+      program: changes.program ?? 'twill',
       environment: new Map(Object.entries({ ...variables, ...environment })),
       stdin: Buffer.from(JSON.stringify({ cniVersion: '1.1.0', name: 'net', ...config })),
       netnsDev: ino === null ? null : '4',
@@ -196,6 +196,82 @@ test('keys of JSON that mean something to JavaScript are data', () => {
     netnsIno: '99',
   }
   assert.is(parseRequest(request, context).command, 'ADD')
+})
+
+// ---------------------------------------------------------------- called as twill-ipam
+
+const program = 'twill-ipam'
+const ipam = { type: 'twill-ipam' }
+
+test('CNI-240: which plugin is meant is the name that it is called by', () => {
+  assert.is(as(parse({}, {}), 'ADD').plugin, 'twill')
+  assert.is(as(parse({}, { ipam }, { program: 'copy-of-twill' }), 'ADD').plugin, 'twill')
+  assert.is(as(parse({}, { ipam }, { program }), 'ADD').plugin, 'twill-ipam')
+})
+
+test('CNI-241: its own section is read, and what is for the plugin that called it is not', () => {
+  const add = as(
+    parse(
+      { CNI_ARGS: 'IP=10.50.0.7' },
+      {
+        type: 'bridge',
+        mtu: 'x',
+        dns: 7,
+        twill: 9,
+        ipMasq: 'y',
+        runtimeConfig: {
+          portMappings: [{ hostPort: 80 }],
+          bandwidth: { ingressRate: 1 },
+          deviceID: '0000:00:1f.6',
+          mac: 'zz',
+          dns: { servers: ['10.0.0.1'] },
+        },
+        ipam: {
+          ...ipam,
+          pools: ['lan'],
+          families: ['IPv4'],
+          routes: [{ dst: '0.0.0.0/0' }, { dst: '10.9.0.0/16', gw: '10.50.0.2', priority: 7 }],
+        },
+        prevResult: { ips: 'x' },
+      },
+      { program },
+    ),
+    'ADD',
+  )
+  assert.equal(add.twill, { pools: ['lan'], families: [4] })
+  assert.equal(
+    add.routes.map(({ dst, gw, priority }) => [dst, gw, priority]),
+    [
+      ['0.0.0.0/0', null, null],
+      ['10.9.0.0/16', '10.50.0.2', 7],
+    ],
+  )
+  assert.equal([add.mtu, add.wishes.mac, add.wishes.addresses], [null, null, ['10.50.0.7']])
+  assert.equal([add.dns.nameservers, add.prevResult], [['10.0.0.1'], null])
+})
+
+test('CNI-241: a missing ipam, one of another type and one with a range of its own are refused, but not by DEL', () => {
+  for (const command of ['ADD', 'CHECK', 'STATUS']) {
+    const codeFor = (config: object) =>
+      codeOf(() => parse({ CNI_COMMAND: command }, { prevResult: {}, ...config }, { program }))
+    assert.is(codeFor({}), 7)
+    assert.is(codeFor({ ipam: { type: 'host-local' } }), 7)
+    assert.is(codeFor({ ipam: { ...ipam, subnet: '10.1.0.0/16' } }), 2)
+    assert.is(codeFor({ ipam: { ...ipam, families: [4] } }), 7)
+    assert.is(codeFor({ ipam: { ...ipam, routes: [{ gw: '10.0.0.1' }] } }), 7)
+    if (command !== 'STATUS')
+      assert.is(codeFor({ ipam, runtimeConfig: { ipRanges: [[{ subnet: '10.1.0.0/16' }]] } }), 7)
+  }
+  for (const config of [{}, { ipam: 7 }, { ipam: { type: 'host-local', subnet: 'x' } }])
+    assert.is(as(parse({ CNI_COMMAND: 'DEL' }, config, { program }), 'DEL').plugin, 'twill-ipam')
+})
+
+test('CNI-243: STATUS knows which pools it is asked about', () => {
+  const status = as(
+    parse({ CNI_COMMAND: 'STATUS' }, { ipam: { ...ipam, pools: ['lan'] } }, { program }),
+    'STATUS',
+  )
+  assert.equal(status.twill.pools, ['lan'])
 })
 
 test.run()

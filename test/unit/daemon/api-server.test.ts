@@ -27,6 +27,7 @@ const status: Status = {
   overlay: { device: null, vni: 84, port: 4789, tunnel: [], podMtu: 1450 },
   nodes: [],
   parts: [],
+  leases: [],
   pods: [],
   reconcile: { converged: false, failing: [], repairs: {} },
   foreignFilters: [],

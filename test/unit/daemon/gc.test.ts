@@ -4,14 +4,14 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { attachmentId } from '../../../cni-bin/attachment-id.ts'
+import { attachmentId, leaseId } from '../../../cni-bin/attachment-id.ts'
 import { CniError } from '../../../cni-bin/cni-error.ts'
 import { writeSpooled } from '../../../cni-bin/spool.ts'
 import type { AttachmentKey } from '../../../daemon/attach/attachments.ts'
 import { collectGarbage } from '../../../daemon/attach/gc.ts'
 import { Spool } from '../../../daemon/attach/spool.ts'
 import { createVerbs } from '../../../daemon/attach/verbs.ts'
-import type { Attachment } from '../../../daemon/journal/records.ts'
+import type { Attachment, Lease } from '../../../daemon/journal/records.ts'
 import { systemClock } from '../../../lib/clock.ts'
 import { TwillError } from '../../../lib/errors.ts'
 import { silentLog } from '../../../lib/log.ts'
@@ -47,35 +47,49 @@ function bed(known: Attachment[], busy: Attachment[] = [], failing: Record<strin
         if (failing[containerId]) throw failing[containerId]
       },
     },
+    leases: {
+      all: () => [],
+      busy: () => new Set<string>(),
+      async del({ network, containerId, ifName }: AttachmentKey, begunBefore?: number) {
+        deeds.push(`lease ${network}/${containerId}/${ifName} ${begunBefore}`)
+      },
+    },
     log: silentLog,
     clock: { ...systemClock, boottimeMs: () => 500 },
   }
   return { deeds, modules }
 }
 
+const lease = (containerId: string, network = 'twill') => ({
+  id: leaseId(network, containerId, 'eth0'),
+  network,
+  containerId,
+  ifName: 'eth0',
+})
+
 const valid = (...ids: string[]) => ids.map(containerId => ({ containerId, ifName: 'eth0' }))
 
 test('CNI-161: what is not listed goes, by container and by interface', async () => {
   const { deeds, modules } = bed([attached('a'), attached('b'), attached('a', 'eth1')])
-  await collectGarbage({ network: 'twill', validAttachments: valid('a') }, 500, modules)
+  await collectGarbage({ plugin: 'twill', network: 'twill', validAttachments: valid('a') }, 500, modules)
   assert.equal(deeds, ['twill/b/eth0 500', 'twill/a/eth1 500'])
 })
 
 test('CNI-161: never of another network', async () => {
   const { deeds, modules } = bed([attached('a', 'eth0', 'other'), attached('b')])
-  await collectGarbage({ network: 'twill', validAttachments: [] }, 500, modules)
+  await collectGarbage({ plugin: 'twill', network: 'twill', validAttachments: [] }, 500, modules)
   assert.equal(deeds, ['twill/b/eth0 500'])
 })
 
 test('CNI-164: no list is no reason', async () => {
   const { deeds, modules } = bed([attached('a')])
-  await collectGarbage({ network: 'twill', validAttachments: null }, 500, modules)
+  await collectGarbage({ plugin: 'twill', network: 'twill', validAttachments: null }, 500, modules)
   assert.equal(deeds, [])
 })
 
 test('CNI-167: an ADD under way is let alone', async () => {
   const { deeds, modules } = bed([attached('a'), attached('b')], [attached('a')])
-  await collectGarbage({ network: 'twill', validAttachments: [] }, 500, modules)
+  await collectGarbage({ plugin: 'twill', network: 'twill', validAttachments: [] }, 500, modules)
   assert.equal(deeds, ['twill/b/eth0 500'])
 })
 
@@ -86,6 +100,7 @@ function gcVerb(failing: Record<string, Error>) {
   >[0])
   const request = {
     command: 'GC',
+    plugin: 'twill',
     cniVersion: '1.1.0',
     network: 'twill',
     validAttachments: valid('c'),
@@ -114,6 +129,18 @@ test('CNI-161: 11 only when each failure may be over at the next try', async () 
   assert.is((await gcVerb({ a: retryable, b: retryable }).answer)?.code, 11)
   assert.is((await gcVerb({ a: retryable, b: new TwillError('kernel.failed', 'no') }).answer)?.code, 999)
   assert.is(await gcVerb({}).answer, null)
+})
+
+test('CNI-161, CNI-243: called as twill-ipam it goes through leases, and touches no attachment of ours', async () => {
+  const { deeds, modules } = bed([attached('a'), attached('b')])
+  const all = () => [lease('a'), lease('b'), lease('c', 'other'), lease('young')] as Lease[]
+  const busy = () => new Set([lease('young').id])
+  const leases = { ...modules.leases, all, busy }
+  const request = { plugin: 'twill-ipam', network: 'twill', validAttachments: valid('a') } as const
+  await collectGarbage(request, 500, { ...modules, leases })
+  assert.equal(deeds, ['lease twill/b/eth0 500'])
+  await collectGarbage({ ...request, plugin: 'twill' }, 500, { ...modules, leases })
+  assert.equal(deeds.slice(1), ['twill/b/eth0 500'])
 })
 
 async function drained(boot: string): Promise<{ deeds: string[]; left: string[] }> {

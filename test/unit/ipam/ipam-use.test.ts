@@ -2,6 +2,7 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import type { SlotRecord } from '../../../datastore/records/slot.ts'
+import { deletePool } from '../../../ipam/pool-removal.ts'
 import { createPool } from '../../../ipam/pools.ts'
 import { isTwillError } from '../../../lib/errors.ts'
 import { settle } from '../../fixtures/manual-clock.ts'
@@ -116,6 +117,19 @@ test('CNI-171: there is room when a part has some, or when one could be claimed'
   }
   assert.is(room(), false)
   assert.is(node.ipam!.room().ok, false)
+})
+
+test('a pool whose addresses are lent is not deleted', async () => {
+  const { rig, node } = await started()
+  await allocate(node, 'a')
+  node.ipam!.recorded('a')
+  await rig.clock.advance(5000)
+  assert.is(await refusal(deletePool('lan', { drain: false }, rig.modules)), 'resource.in-use')
+  node.ipam!.release('a')
+  await rig.clock.advance(5000)
+  const deleted = deletePool('lan', { drain: false }, rig.modules)
+  await rig.clock.advance(5000)
+  assert.is(await refusal(deleted), 'granted')
 })
 
 test.run()
