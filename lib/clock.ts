@@ -5,9 +5,9 @@
  * on but may be set. Terms (ADDRESSES.md rule 7) use whichever says that more time has passed.
  */
 export interface Clock {
-  /** CLOCK_REALTIME in milliseconds since the epoch. */
+  /** CLOCK_REALTIME in whole milliseconds since the epoch. */
   realtimeMs(): number
-  /** CLOCK_BOOTTIME in milliseconds since boot. */
+  /** CLOCK_BOOTTIME in whole milliseconds since boot. */
   boottimeMs(): number
   /** Resolves after `ms`; rejects never; the timer does not keep the process alive when `unref` is set. */
   sleep(ms: number, signal?: AbortSignal): Promise<void>

@@ -3,7 +3,8 @@
  * and removed by name, commits are lost, land, or land late. After every step the invariants of ADDRESSES.md; at
  * the end, when all is well again, nothing may be lost.
  *
- * A failure prints its seed and path: TWILL_MODEL_SEED and TWILL_MODEL_PATH repeat it, TWILL_MODEL_RUNS widens.
+ * The seed is fixed, so that nobody's change fails by the luck of the draw; TWILL_MODEL_SEED draws others, and what
+ * fails there is written down below by name. TWILL_MODEL_PATH repeats a failure, TWILL_MODEL_RUNS widens.
  */
 import * as fc from 'fast-check'
 import { test } from 'uvu'
@@ -216,9 +217,18 @@ test('no address is held twice, none leaves its pool, none is lost', async () =>
   const path = fromEnvironment('TWILL_MODEL_PATH')
   await fc.assert(fc.asyncProperty(fc.nat(), fc.array(step, { minLength: 5, maxLength: 40 }), history), {
     numRuns: Number(fromEnvironment('TWILL_MODEL_RUNS') ?? 25),
-    ...(seed === undefined ? {} : { seed: Number(seed) }),
+    seed: Number(seed ?? 1),
     ...(path === undefined ? {} : { path }),
   })
 })
+
+test('a node whose ledger names past holders reads it after a reboot', () =>
+  history(0, [
+    { t: 'time', ms: 26 * MINUTE },
+    { t: 'add', node: 0, pod: 10 },
+    { t: 'del', node: 0, pod: 10 },
+    { t: 'oust', node: 1, heir: 0 },
+    { t: 'reboot', node: 0 },
+  ]))
 
 test.run()
