@@ -56,6 +56,8 @@ export interface IpamOptions {
   readonly lowWater?: number
   /** How often ownership is confirmed. Default a tenth of the allowance. */
   readonly confirmEveryMs?: number
+  /** How soon what failed is tried again. Default 1 s. */
+  readonly retryMs?: number
   /** How often parts of removed nodes are looked for. Default 10 s. */
   readonly sweepEveryMs?: number
   readonly journaled: IpamJournalState
@@ -117,6 +119,7 @@ export class NodeIpam implements Ipam {
       lingerMs: 200,
       lowWater: 16,
       confirmEveryMs: offlineAllowanceMs / 10,
+      retryMs: 1000,
       sweepEveryMs: 10_000,
       onLost: () => {},
       ...options,

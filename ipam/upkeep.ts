@@ -32,6 +32,8 @@ export interface UpkeepOptions {
   readonly offlineAllowanceMs: number
   readonly marginMs: number
   readonly confirmEveryMs: number
+  /** After a step that failed. */
+  readonly retryMs: number
   readonly lowWater: number
   readonly journalIntact: boolean
 }
@@ -51,7 +53,6 @@ export interface UpkeepModules {
   readonly ledgers: Ledgers
 }
 
-const RETRY_MS = 1000
 const parseLedger = recordParser(ledgerRecord)
 
 export class Upkeep {
@@ -111,7 +112,7 @@ export class Upkeep {
   /** Something failed that the next pass will see to. */
   soon(): void {
     this.#soon = true
-    if (this.#pass === null && !this.#stopped) this.#schedule(RETRY_MS)
+    if (this.#pass === null && !this.#stopped) this.#schedule(this.#options.retryMs)
   }
 
   async stop(): Promise<void> {
@@ -196,7 +197,7 @@ export class Upkeep {
       this.#isReady = true
       this.#resolveReady()
     }
-    if (!this.#stopped) this.#schedule(failed || this.#soon ? RETRY_MS : this.#nextDueMs())
+    if (!this.#stopped) this.#schedule(failed || this.#soon ? this.#options.retryMs : this.#nextDueMs())
   }
 
   /** What the store shows as ours has been taken in, with who holds what. */

@@ -9,23 +9,32 @@
 import * as fc from 'fast-check'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { ADDRESS_SPACE_KEY } from '../../../datastore/keys.ts'
+import type { AddressSpaceRecord } from '../../../datastore/records/address-space.ts'
 import type { LedgerRecord } from '../../../datastore/records/ledger.ts'
 import type { SlotRecord } from '../../../datastore/records/slot.ts'
+import { deletePool } from '../../../ipam/pool-removal.ts'
+import { createPool, updatePool } from '../../../ipam/pools.ts'
 import { checkSlot, parseSlotKey } from '../../../ipam/slot.ts'
-import { contains, parseCidr, parseIp, sizeOf } from '../../../lib/address.ts'
+import { addressAt, contains, formatIp, parseCidr, parseIp, sizeOf } from '../../../lib/address.ts'
 import { settle } from '../../fixtures/manual-clock.ts'
-import { Rig, type RigNode } from './rig.ts'
+import { pool, Rig, type RigNode } from './rig.ts'
 
 const MINUTE = 60_000
 const POOL = '10.0.0.0/27'
+/** Comes and goes. */
+const SECOND_POOL = '10.0.1.0/29'
 const OPTIONS = {
   offlineAllowanceMs: 10 * MINUTE,
   marginMs: MINUTE,
   sweepEveryMs: 2 * MINUTE,
   confirmEveryMs: 3 * MINUTE,
+  retryMs: 20_000,
   lowWater: 2,
   lingerMs: 200,
 }
+
+const CIDRS = [POOL, SECOND_POOL].map(parseCidr)
 
 const node = fc.nat(3)
 const pod = fc.nat(14)
@@ -43,7 +52,33 @@ const step = fc.oneof(
   { weight: 2, arbitrary: fc.record({ t: fc.constant('disk' as const), node, full: fc.boolean() }) },
   {
     weight: 2,
-    arbitrary: fc.record({ t: fc.constant('pause' as const), ms: fc.constantFrom(-3_600_000, 700_000) }),
+    arbitrary: fc.record({
+      t: fc.constant('clock' as const),
+      node,
+      ms: fc.constantFrom(-3_600_000, 700_000, 7 * MINUTE),
+    }),
+  },
+  // The machine stands still.
+  { weight: 2, arbitrary: fc.record({ t: fc.constant('halt' as const), node }) },
+  { weight: 2, arbitrary: fc.record({ t: fc.constant('resume' as const), node }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({ t: fc.constant('slow' as const), node, ms: fc.constantFrom(0, 40, 2500) }),
+  },
+  { weight: 3, arbitrary: fc.record({ t: fc.constant('ask' as const), node, wanted: fc.nat(31) }) },
+  { weight: 1, arbitrary: fc.record({ t: fc.constant('retire' as const), node }) },
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      t: fc.constant('pool' as const),
+      change: fc.constantFrom(
+        'create' as const,
+        'create' as const,
+        'disable' as const,
+        'delete' as const,
+        'drain' as const,
+      ),
+    }),
   },
   {
     weight: 5,
@@ -67,23 +102,65 @@ type Step = typeof step extends fc.Arbitrary<infer T> ? T : never
 
 async function play(rig: Rig, step: Step): Promise<void> {
   if (step.t === 'time') return rig.clock.advance(step.ms)
-  if (step.t === 'pause') return rig.clock.jumpRealtime(step.ms)
+  if (step.t === 'pool') return changePool(rig, step.change)
   if (step.t === 'land')
     return rig.nodes.forEach(node => {
       node.landLate()
     })
   const node = rig.nodes[step.node] as RigNode
+  if (step.t === 'resume') return node.resume()
+  // On a machine that stands still nothing else happens; but its power may fail.
+  if (node.clock.isPaused && step.t !== 'reboot') return
   if (step.t === 'oust') return oust(rig, node, rig.nodes[step.heir] as RigNode)
   if (step.t === 'add') add(node, `${node.name}-${step.pod}`)
   else if (step.t === 'burst') for (let i = 0; i < 12; i++) add(node, `${node.name}-b${i}`)
   else if (step.t === 'del') node.del(`${node.name}-${step.pod}`)
   else if (step.t === 'kill') node.kill()
+  else if (step.t === 'halt') halt(node)
+  else if (step.t === 'clock') setClock(node, step.ms)
+  else if (step.t === 'slow') node.setDelay(step.ms)
+  else if (step.t === 'ask') ask(node, step.wanted)
+  else if (step.t === 'retire') return retire(rig, node)
   else if (step.t === 'reboot') node.reboot()
   else if (step.t === 'start') begin(rig, node)
   else if (step.t === 'cut') node.setUnavailable(step.cut)
   else if (step.t === 'disk') node.journalFails = step.full
   else if (step.t === 'doubt') node.store.doubtNext(step.doubt)
   else remove(rig, node)
+}
+
+/** A clock set back hides how long a machine stood still: no daemon can see both. So a machine has one or the other. */
+function halt(node: RigNode): void {
+  if (!node.wasSetBack) node.pause()
+}
+
+function setClock(node: RigNode, ms: number): void {
+  if (ms > 0 || !node.wasPaused) node.jumpRealtime(ms)
+}
+
+function ask({ ipam }: RigNode, wanted: number): void {
+  ipam?.requestAddress(formatIp(addressAt(parseCidr(POOL), wanted))).catch(() => {})
+}
+
+/** A clean leave, and the removal by name of whatever could not be given back. */
+async function retire(rig: Rig, node: RigNode): Promise<void> {
+  node.ipam?.leave().catch(() => {})
+  await rig.clock.advance(100)
+  node.kill()
+  remove(rig, node)
+}
+
+/** As the operator does; what is refused, or not finished, may be tried again. */
+async function changePool(rig: Rig, change: 'create' | 'disable' | 'delete' | 'drain'): Promise<void> {
+  const document = pool('second', SECOND_POOL, 31)
+  const work = {
+    create: () => createPool(document, rig.modules).catch(() => updatePool(document, rig.modules)),
+    disable: () => updatePool({ ...document, spec: { ...document.spec, disabled: true } }, rig.modules),
+    delete: () => deletePool('second', { drain: false, waitMs: 0 }, rig.modules),
+    drain: () => deletePool('second', { drain: true, waitMs: 0 }, rig.modules),
+  }
+  work[change]().catch(() => {})
+  await settle()
 }
 
 /** A refusal is an answer too. */
@@ -122,16 +199,21 @@ function checkAlways(rig: Rig): void {
     checkSlot(slot, parseSlotKey(key)?.slot ?? parseCidr(POOL))
   const believers = new Map<string, string>()
   for (const node of rig.nodes) {
+    if (node.clock.isPaused) continue
     const own = new Set<string>()
     for (const { holder, addresses } of node.attachments.values())
-      for (const { address, generation } of addresses) {
-        assert.ok(contains(parseCidr(POOL), parseIp(address)), `${address} is outside its pool`)
+      for (const { address, generation, poolUid } of addresses) {
+        const inPool = CIDRS.some(cidr => contains(cidr, parseIp(address)))
+        assert.ok(inPool, `${address} is outside its pool`)
         assert.not(own.has(address), `${address} twice on ${node.name}`)
         own.add(address)
         const parts = node.ipam?.ownParts() ?? []
         const believed = parts.some(
           part =>
-            part.usable && part.generation === generation && contains(parseCidr(part.cidr), parseIp(address)),
+            part.usable &&
+            part.poolUid === poolUid &&
+            part.generation === generation &&
+            contains(parseCidr(part.cidr), parseIp(address)),
         )
         if (!believed) continue
         assert.not(believers.has(address), `${address}: ${holder.id} and ${believers.get(address)}`)
@@ -143,6 +225,8 @@ function checkAlways(rig: Rig): void {
 /** Everything works again, long enough for all terms and fences to be over. */
 async function recover(rig: Rig): Promise<void> {
   for (const node of rig.nodes) {
+    node.resume()
+    node.setDelay(0)
     // A fresh life has no doubts waiting to happen.
     node.kill()
     node.landLate()
@@ -170,31 +254,56 @@ function checkNothingLost(rig: Rig): void {
     ),
   )
   assert.equal(entries.sort(), living.sort(), 'ledgers and living pods')
-  const free = rig
-    .under<SlotRecord>('slots/')
+  const space = rig.read<AddressSpaceRecord>(ADDRESS_SPACE_KEY)
+  for (const known of space?.pools ?? []) checkPoolWhole(rig, known)
+  const pools = new Set(space?.pools.map(({ uid }) => uid))
+  for (const node of rig.nodes)
+    for (const { addresses } of node.attachments.values())
+      assert.ok(
+        addresses.every(({ poolUid }) => pools.has(poolUid)),
+        'a pod has an address of a pool that has gone',
+      )
+}
+
+/** Every address of the pool is held, free, or in a part that has room. */
+function checkPoolWhole(rig: Rig, { uid, cidr, state }: AddressSpaceRecord['pools'][number]): void {
+  const slots = rig.under<SlotRecord>(`slots/${uid}/`)
+  const whole = Number(sizeOf(parseCidr(cidr)))
+  const slotSize = cidr === POOL ? 8 : 2
+  const free = slots
     .flatMap(([, slot]) => slot.parts)
     .filter(part => part.owner === null)
     .reduce((sum, part) => sum + Number(sizeOf(parseCidr(part.cidr))), 0)
-  const own = rig.nodes.flatMap(node => node.ipam?.ownParts() ?? [])
-  assert.ok(
-    own.every(part => part.usable),
-    'every part is usable again',
-  )
+  const own = rig.nodes.flatMap(node => node.ipam?.ownParts() ?? []).filter(part => part.poolUid === uid)
+  if (state === 'open')
+    assert.ok(
+      own.every(part => part.usable),
+      `every part of ${cidr} is usable again`,
+    )
   const room = own.reduce((sum, part) => sum + part.free, 0)
-  const untouched = (4 - rig.under('slots/').length) * 8
-  assert.is(free + room + living.length + untouched, 32, 'no address is lost')
+  const living = rig.nodes
+    .flatMap(node => [...node.attachments.values()].flatMap(({ addresses }) => addresses))
+    .filter(({ poolUid }) => poolUid === uid)
+  const untouched = whole / slotSize - slots.length
+  assert.is(free + room + living.length + untouched * slotSize, whole, `no address of ${cidr} is lost`)
 }
 
 function dropIfLost(node: RigNode, id: string): void {
   const { addresses } = node.attachments.get(id) ?? { addresses: [] }
   const parts = node.ipam?.ownParts() ?? []
-  const held = addresses.every(({ address, generation }) =>
-    parts.some(part => part.generation === generation && contains(parseCidr(part.cidr), parseIp(address))),
+  const held = addresses.every(({ address, generation, poolUid }) =>
+    parts.some(
+      part =>
+        part.poolUid === poolUid &&
+        part.generation === generation &&
+        contains(parseCidr(part.cidr), parseIp(address)),
+    ),
   )
   if (!held) node.del(id)
 }
 
 async function history(seed: number, steps: readonly Step[]): Promise<void> {
+  Error.stackTraceLimit = 0
   const rig = new Rig(seed)
   await rig.createPool('default', POOL, 29)
   for (const name of ['a', 'b', 'c', 'd']) rig.node(name, OPTIONS).start()

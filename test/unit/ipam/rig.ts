@@ -13,6 +13,7 @@ import { createIpam, type IpamOptions, type LostPart, type NodeIpam } from '../.
 import { createPool } from '../../../ipam/pools.ts'
 import type { Family } from '../../../lib/address.ts'
 import { silentLog } from '../../../lib/log.ts'
+import { MachineClock, type ProcessClock } from '../../fixtures/machine-clock.ts'
 import { ManualClock, SeededRandom } from '../../fixtures/manual-clock.ts'
 
 export function holder(id: string): Holder {
@@ -40,7 +41,7 @@ export function pool(name: string, cidr: string, blockSize?: number): IPPool {
 export class RigNode {
   readonly name: string
   readonly uid: string
-  readonly clock: ManualClock
+  readonly clock: MachineClock
   /** Of this life; a dead one's reaches nothing any more. */
   store: MemoryStore
   readonly records: IpamJournalRecord[] = []
@@ -49,11 +50,15 @@ export class RigNode {
   boot = 'boot-1'
   journalFails = false
   journalIntact = true
+  wasPaused = false
+  wasSetBack = false
   /** Null while the daemon is down. */
   ipam: NodeIpam | null = null
   readonly #cluster: MemoryCluster
   readonly #dead: MemoryStore[] = []
+  #process: ProcessClock
   #unavailable = false
+  #delayMs = 0
   readonly #random: SeededRandom
   readonly #options: Partial<IpamOptions>
   #lives = 0
@@ -67,11 +72,12 @@ export class RigNode {
   ) {
     this.name = name
     this.uid = `uid-${name}`
-    this.clock = clock
+    this.clock = new MachineClock(clock)
     this.#random = random
     this.#options = options
     this.#cluster = cluster
-    this.store = new MemoryStore({}, { cluster, clock })
+    this.#process = this.clock.begin()
+    this.store = new MemoryStore({}, { cluster, clock: this.#process })
   }
 
   start(options: Partial<IpamOptions> = {}): NodeIpam {
@@ -84,16 +90,18 @@ export class RigNode {
         lowWater: 0,
         journaled: replay(this.records),
         journalIntact: this.journalIntact,
-        onLost: lost => this.#cutOff(lost),
+        onLost: lost => {
+          if (life === this.#lives) this.#cutOff(lost)
+        },
         ...this.#options,
         ...options,
       },
       {
         store: this.store,
-        clock: this.clock,
+        clock: this.#process,
         random: this.#random,
         log: silentLog,
-        journal: { append: async record => this.#append(life, record) },
+        journal: { append: record => this.#append(life, record) },
       },
     )
     this.ipam = ipam
@@ -112,20 +120,52 @@ export class RigNode {
     }
   }
 
-  #append(life: number, record: IpamJournalRecord): void {
+  /** On a slow node the answer comes late: a process that ends meanwhile does not know whether it is written. */
+  async #append(life: number, record: IpamJournalRecord): Promise<void> {
+    const process = this.#process
+    const text = JSON.stringify(record)
+    if (this.#delayMs > 0) await process.sleep(this.#delayMs)
     if (life !== this.#lives) throw new Error('the process is dead')
     if (this.journalFails) throw new Error('disk full')
-    this.records.push(JSON.parse(JSON.stringify(record)))
+    this.records.push(JSON.parse(text))
+    if (this.#delayMs > 0) await process.sleep(this.#delayMs)
   }
 
   /** SIGKILL: whatever it had under way writes nothing any more. */
   kill(): void {
     this.#lives++
     this.ipam = null
-    this.store.setUnavailable(true)
+    this.#process.end()
+    void this.store.close()
     this.#dead.push(this.store)
-    this.store = new MemoryStore({}, { cluster: this.#cluster, clock: this.clock })
+    this.#process = this.clock.begin()
+    const options = { delayMs: this.#delayMs }
+    this.store = new MemoryStore(options, { cluster: this.#cluster, clock: this.#process })
     this.store.setUnavailable(this.#unavailable)
+  }
+
+  /** How long every call of the store takes, and half of what the journal does. */
+  setDelay(ms: number): void {
+    this.#delayMs = ms
+    this.store.setDelay(ms)
+  }
+
+  /** Somebody sets the machine's clock. */
+  jumpRealtime(ms: number): void {
+    if (ms < 0) this.wasSetBack = true
+    this.clock.jumpRealtime(ms)
+  }
+
+  /** The machine stands still, and everything on it. */
+  pause(): void {
+    this.wasPaused = true
+    this.clock.pause()
+    this.store.setDelay(Math.max(1, this.#delayMs))
+  }
+
+  resume(): void {
+    this.clock.resume()
+    this.store.setDelay(this.#delayMs)
   }
 
   /** Cut off from the store, over restarts too. */
@@ -146,6 +186,7 @@ export class RigNode {
   /** Kills every pod too. */
   reboot(): void {
     this.kill()
+    this.clock.reboot()
     this.boot = `${this.boot}+`
     this.attachments.clear()
   }
