@@ -22,9 +22,18 @@ interface Totals {
   broken: string[]
 }
 
-/** Files of test/unit and test/golden touch nothing outside their process: they may run side by side. */
+/** Most tests with machines wait most of the time: a second file costs the first little. */
+const MACHINES_AT_ONCE = 2
+
+/**
+ * Files of test/unit touch nothing outside their process, those of test/e2e and test/integration nothing outside
+ * machines, servers and folders named after their process: they run side by side. Contracts with the kernel run alone,
+ * since they make hostile loads on purpose.
+ */
 function parallelism(suite: Suite): number {
-  return /(^|\/)(unit|golden)(\/|$)/.test(suite.name) ? Math.max(1, availableParallelism()) : 1
+  const most = Math.max(1, availableParallelism())
+  if (/(^|\/)unit(\/|$)/.test(suite.name)) return most
+  return /(^|\/)(e2e|integration)(\/|$)/.test(suite.name) ? Math.min(MACHINES_AT_ONCE, most) : 1
 }
 
 function report(result: FileResult): void {
