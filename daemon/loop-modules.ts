@@ -23,9 +23,9 @@ export interface LoopOptions {
   readonly ownGatherMaxMs: number
   /** Everything is looked at anew this often, a tenth sooner or later. */
   readonly resyncMs: number
-  /** Switches under /proc/sys say nothing when they change: looked at this often. */
-  readonly sysctlMs: number
-  /** The same for accept chains (iptables-legacy reports nothing). */
+  /** Switches under /proc/sys and iptables-legacy say nothing when they change: glanced at this often. */
+  readonly silentMs: number
+  /** Accept chains are looked at whole this often: a glance at iptables-legacy does not tell everything. */
   readonly acceptMs: number
   /** After a foreign change of nftables they are looked at this much later: kube-proxy makes many, a look is dear. */
   readonly acceptGatherMs: number
@@ -37,7 +37,7 @@ export const LOOP: LoopOptions = {
   ownGatherMs: 200,
   ownGatherMaxMs: 1_000,
   resyncMs: 60_000,
-  sysctlMs: 500,
+  silentMs: 500,
   acceptMs: 15_000,
   acceptGatherMs: 400,
   pacing: PACING,

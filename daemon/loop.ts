@@ -47,6 +47,8 @@ export class Loop {
   readonly #reattaching = new Set<string>()
   /** As the last pass found them; null: where they are may have changed since. */
   #switches: ReadonlyMap<string, string | null> | null = null
+  /** As last glanced at; our own changes of them cost one look more. */
+  #legacyFilters = ''
   readonly #failing = new Map<string, string>()
   readonly #ownChanged = new Set<Domain>()
   /** When the first of them came, by BOOTTIME in milliseconds. */
@@ -72,7 +74,10 @@ export class Loop {
     this.#watch = this.#modules.kernel.watch(event => this.#heard(event))
     this.markDirty('all')
     this.#resyncLater()
-    this.#every('sysctl', this.#options.sysctlMs, () => void this.#lookAtSwitches())
+    this.#every('silent', this.#options.silentMs, () => {
+      void this.#lookAtSwitches()
+      void this.#glanceAtLegacyFilters()
+    })
     this.#every('accept', this.#options.acceptMs, () => this.markDirty('accept'))
   }
 
@@ -336,6 +341,14 @@ export class Loop {
     const last = this.#switches
     if (last !== null && (await this.#unchanged(last))) return
     this.markDirty('sysctl')
+  }
+
+  async #glanceAtLegacyFilters(): Promise<void> {
+    // A glance that fails is a look that comes later.
+    const glance = await this.#modules.kernel.glanceAtLegacyFilters().catch(() => this.#legacyFilters)
+    if (glance === this.#legacyFilters) return
+    this.#legacyFilters = glance
+    this.markDirty('accept')
   }
 
   async #unchanged(switches: ReadonlyMap<string, string | null>): Promise<boolean> {

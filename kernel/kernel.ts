@@ -306,6 +306,11 @@ export interface Kernel {
   ensureAcceptChains(chains: readonly AcceptChain[]): Promise<{ changed: string[] }>
   /** Base chains of others, on forward and input, that drop by policy or rule and that we do not reach: for status. */
   readForeignFilters(): Promise<{ table: string; chain: string; hook: string; reason: string }[]>
+  /**
+   * Tells most changes of iptables-legacy's filter tables, which report none: another text then. Cheap. '' where there is
+   * no such table.
+   */
+  glanceAtLegacyFilters(): Promise<string>
 
   watch(listener: (event: KernelEvent) => void): { close(): Promise<void> }
   close(): Promise<void>

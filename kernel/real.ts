@@ -129,6 +129,9 @@ class ThreadedKernel implements Kernel {
   readForeignFilters() {
     return this.#node.run('readForeignFilters')
   }
+  glanceAtLegacyFilters() {
+    return this.#node.run('glanceAtLegacyFilters')
+  }
 
   watch(listener: (event: KernelEvent) => void) {
     this.#listeners.add(listener)

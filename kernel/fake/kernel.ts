@@ -41,6 +41,8 @@ export class FakeKernel implements Kernel {
   readonly node: FakeNetwork
   /** What `readForeignFilters` answers. */
   foreignFilters: { table: string; chain: string; hook: string; reason: string }[] = []
+  /** What `glanceAtLegacyFilters` answers. */
+  legacyFilters = ''
   acceptChains: readonly AcceptChain[] = []
   /** Addresses whose flows were forgotten, in order. */
   readonly flushed: string[] = []
@@ -315,6 +317,11 @@ export class FakeKernel implements Kernel {
   async readForeignFilters() {
     this.#mayFail('readForeignFilters')
     return this.foreignFilters
+  }
+
+  async glanceAtLegacyFilters() {
+    this.#mayFail('glanceAtLegacyFilters')
+    return this.legacyFilters
   }
 
   watch(listener: (event: KernelEvent) => void) {

@@ -49,6 +49,7 @@ export interface NodeJobs {
   apply: Sync<Kernel['apply']>
   ensureAcceptChains: Sync<Kernel['ensureAcceptChains']>
   readForeignFilters: Sync<Kernel['readForeignFilters']>
+  glanceAtLegacyFilters: Sync<Kernel['glanceAtLegacyFilters']>
   reapLinks: Sync<Kernel['reapLinks']>
   /** Every pod's MAC is reported soon. */
   askPodMacs(): void

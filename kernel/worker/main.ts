@@ -7,6 +7,7 @@ import { parentPort, workerData } from 'node:worker_threads'
 import { systemClock } from '../../lib/clock.ts'
 import { TwillError } from '../../lib/errors.ts'
 import { AcceptChains } from '../iptables/accept-chains.ts'
+import { glanceAtLegacy } from '../iptables/legacy-glance.ts'
 import type { StepOutcome } from '../kernel.ts'
 import { Monitor } from '../monitor/monitor.ts'
 import { StepExecutor } from '../netlink/apply.ts'
@@ -68,6 +69,7 @@ function nodeJobs(libc: Libc, monitor: Monitor): NodeJobs {
     apply: steps => executor.apply(steps).map(withSentError),
     ensureAcceptChains: chains => acceptChains.ensure(chains),
     readForeignFilters: () => acceptChains.foreignFilters(),
+    glanceAtLegacyFilters: () => glanceAtLegacy(libc),
     reapLinks: addresses => reapPods({ route: socket, netfilter }, addresses),
     askPodMacs: () => monitor.askPodMacs(),
     watch: ports => {

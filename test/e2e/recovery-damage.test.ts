@@ -183,6 +183,27 @@ test('accept chains in a foreign firewall: jump, rule, chain, a whole flush', as
   await heals('iptables -D FORWARD -j TWILL-FORWARD; iptables -F TWILL-FORWARD; iptables -X TWILL-FORWARD')
 })
 
+test('accept chains in iptables-legacy, which reports nothing', async () => {
+  const chain = async () =>
+    (await lines('iptables-legacy -S')).filter(line => line.startsWith('-A TWILL-FORWARD')).length
+  // Each within less than the look by time, which comes every 15 s.
+  const becomes = (whole: boolean, what: string) =>
+    until(
+      async () => (await chain()) > 0 === whole,
+      BOUND_MS,
+      () => `not noticed: ${what}`,
+    )
+  await rig.node(NODE).script('iptables-legacy -A FORWARD -j DROP')
+  await becomes(true, 'a foreign rule that drops')
+  await rig.node(NODE).script('iptables-legacy -F TWILL-FORWARD')
+  await becomes(true, 'our chain emptied')
+  await rig.node(NODE).script('iptables-legacy -D FORWARD -j TWILL-FORWARD; iptables-legacy -F TWILL-FORWARD')
+  await becomes(true, 'our chain emptied and unhooked')
+  await traffic()
+  await rig.node(NODE).script('iptables-legacy -D FORWARD -j DROP')
+  await becomes(false, 'the foreign rule gone')
+})
+
 test('everything at once', async () => {
   const before = await repairs()
   await rig.node(NODE).script(`

@@ -4,6 +4,7 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { flushConntrack } from '../../kernel/conntrack/flush.ts'
 import { AcceptChains } from '../../kernel/iptables/accept-chains.ts'
+import { glanceAtLegacy } from '../../kernel/iptables/legacy-glance.ts'
 import type { AcceptChain } from '../../kernel/kernel.ts'
 import { loadLibc } from '../../kernel/netlink/libc.ts'
 import { NetlinkSocket } from '../../kernel/netlink/socket.ts'
@@ -13,7 +14,8 @@ import { run } from '../fixtures/netns-lab.ts'
 import { buildLab, encapsulated, fromPod, PEER, POD } from '../fixtures/rules-lab.ts'
 
 const lab = buildLab()
-const socket = new NetlinkSocket({ protocol: 12 }, { libc: loadLibc() })
+const libc = loadLibc()
+const socket = new NetlinkSocket({ protocol: 12 }, { libc })
 const open = () => new AcceptChains({}, { socket })
 
 const CHAINS: AcceptChain[] = [
@@ -55,6 +57,7 @@ const tunnelToPod = (waitMs: number) =>
 test('where nothing drops, nothing is made', () => {
   assert.equal(open().ensure(CHAINS), { changed: [] })
   assert.equal(open().foreignFilters(), [])
+  assert.is(glanceAtLegacy(libc), '')
   // Looking must not have hooked a legacy table in.
   assert.not.match(run('cat', '/proc/thread-self/net/ip_tables_names'), /filter/)
   assert.is(run('nft', 'list', 'tables').trim(), '')
@@ -90,7 +93,9 @@ for (const variant of ['legacy', 'nft'] as const) {
     test(`${variant}: ${what} is put right`, () => {
       const chains = open()
       chains.ensure(CHAINS)
+      const before = glanceAtLegacy(libc)
       run(iptables, ...damage)
+      if (variant === 'legacy') assert.is.not(glanceAtLegacy(libc), before, 'seen at a glance')
       assert.equal(chains.ensure(CHAINS), { changed: [`${iptables} FORWARD`] })
       assert.ok(podToPod(3000))
       assert.is(rules().filter(rule => rule === '-A FORWARD -j TWILL-FORWARD').length, 1)

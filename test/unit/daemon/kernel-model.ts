@@ -87,6 +87,8 @@ export class KernelModel {
   linkReads = 0
   intact = true
   accepted: readonly AcceptChain[] = []
+  /** What iptables-legacy looks like at a glance. */
+  legacyFilters = ''
   /** Every step executed, in order. */
   executed: KernelStep[] = []
   fail: (step: KernelStep) => string | null = () => null
@@ -251,6 +253,7 @@ export class KernelModel {
         this.accepted = chains
         return { changed }
       },
+      glanceAtLegacyFilters: async () => this.legacyFilters,
       watch: listener => {
         this.listener = listener
         return { close: async () => {} }

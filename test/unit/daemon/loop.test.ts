@@ -155,6 +155,18 @@ test('a switch that changes after a look at other kinds alone is a repair as wel
   await all.loop.stop()
 })
 
+test('accept chains that iptables-legacy lost are back before they are looked at by time', async () => {
+  const all = await converged()
+  all.kernel.legacyFilters = 'with our chain'
+  await all.clock.advance(1_000)
+  all.kernel.accepted = []
+  all.kernel.legacyFilters = 'without'
+  await all.clock.advance(700)
+  assert.not.equal(all.kernel.accepted, [])
+  assert.equal(all.repairs, ['accept different'])
+  await all.loop.stop()
+})
+
 test('an idle node is not looked through because switches are', async () => {
   const all = await converged()
   await all.clock.advance(1_000)
