@@ -6,6 +6,7 @@ import yargs, { type Argv } from 'yargs'
 import { KINDS, kindNamed, namesOf, type ResourceKind } from '../datastore/resources/kinds.ts'
 import { suggestion } from '../lib/validation.ts'
 import type { OutputFormat } from './commands/get.ts'
+import { type IpamCommand, withIpam } from './grammar-ipam.ts'
 import { type ConnectionFlags, DEFAULT_CONFIG, DEFAULT_RUN_DIR } from './settings.ts'
 
 export type Command =
@@ -24,6 +25,7 @@ export type Command =
     }
   | { readonly verb: 'delete-files'; readonly files: readonly string[]; readonly drain: boolean }
   | { readonly verb: 'status'; readonly format: 'table' | 'json' }
+  | IpamCommand
 
 export type Parsed =
   | { readonly type: 'command'; readonly command: Command; readonly flags: ConnectionFlags }
@@ -55,7 +57,7 @@ export function parseArguments(argv: readonly string[], columns: number | null):
   return { type: 'command', command, flags }
 }
 
-const VERBS = ['apply', 'get', 'delete', 'status']
+const VERBS = ['apply', 'get', 'delete', 'status', 'ipam']
 
 function mistake(message: string, argv: readonly string[]): Parsed {
   const [first] = argv.filter(word => !word.startsWith('-'))
@@ -93,7 +95,7 @@ function grammar(choose: Choose, columns: number | null): Argv {
       requiresArg: true,
       describe: `API socket of the daemon [TWILL_RUN_DIR/api.sock, ${DEFAULT_RUN_DIR}/api.sock]`,
     })
-    .demandCommand(1, 'expected a command: apply, get, delete or status')
+    .demandCommand(1, 'expected a command: apply, get, delete, status or ipam')
     .strict()
     .version(false)
     .help()
@@ -101,7 +103,11 @@ function grammar(choose: Choose, columns: number | null): Argv {
     .wrap(columns)
     .exitProcess(false)
     .showHelpOnFail(false)
-  return [withApply, withGet, withDelete, withStatus].reduce((each, add) => add(each, choose), parser as Argv)
+  const resources = [withApply, withGet, withDelete, withStatus].reduce(
+    (each, add) => add(each, choose),
+    parser as Argv,
+  )
+  return withIpam(resources, (command, args) => choose(command, flagsOf(args as Globals)))
 }
 
 interface Globals {

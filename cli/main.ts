@@ -7,7 +7,7 @@ import { openEtcd } from '../datastore/open.ts'
 import { systemClock } from '../lib/clock.ts'
 import { silentLog } from '../lib/log.ts'
 import { systemRandom } from '../lib/random.ts'
-import { readStatus } from './daemon-api.ts'
+import { readAudit, readStatus, repairNode } from './daemon-api.ts'
 import { run } from './run.ts'
 
 // A reader that has seen enough (`twillctl get nodes | head -1`) is no failure.
@@ -23,6 +23,8 @@ process.exitCode = await run(process.argv.slice(2), {
     }),
   openEmbedded: options => new SocketStore(options, { clock: systemClock, log: silentLog }),
   readStatus: socket => readStatus(socket),
+  readAudit: socket => readAudit(socket),
+  repairNode: (socket, dryRun) => repairNode(socket, dryRun),
   readFile: path => (path === '-' ? text(process.stdin) : readFile(path, 'utf8')),
   clock: systemClock,
   random: systemRandom,

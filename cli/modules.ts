@@ -1,5 +1,5 @@
 /** What twillctl touches of the world, so that the whole command runs in memory in tests. */
-import type { Status } from '../daemon/api/types.ts'
+import type { AuditReport, Status } from '../daemon/api/types.ts'
 import type { SocketStoreOptions } from '../datastore/embedded/socket-store.ts'
 import type { EtcdSettings } from '../datastore/settings.ts'
 import type { Store } from '../datastore/store.ts'
@@ -19,6 +19,10 @@ export interface CliModules {
   openEmbedded(options: SocketStoreOptions): Store
   /** GET /v1/status over the daemon's socket. Rejects when nobody answers there. */
   readStatus(socket: string): Promise<Status>
+  /** GET /v1/audit. Rejects when nobody answers there. */
+  readAudit(socket: string): Promise<AuditReport>
+  /** POST /v1/audit/repair. Rejects when nobody answers there. */
+  repairNode(socket: string, dryRun: boolean): Promise<AuditReport>
   /** Text of a file; '-' is standard input. */
   readFile(path: string): Promise<string>
   readonly clock: Clock

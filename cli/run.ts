@@ -7,6 +7,9 @@ import { messageOf } from '../lib/errors.ts'
 import { apply } from './commands/apply.ts'
 import { deleteFiles, deleteResources } from './commands/delete.ts'
 import { get } from './commands/get.ts'
+import { ipamCheck } from './commands/ipam-check.ts'
+import { ipamRepair } from './commands/ipam-repair.ts'
+import { ipamShow } from './commands/ipam-show.ts'
 import { status } from './commands/status.ts'
 import { type Command, parseArguments } from './grammar.ts'
 import type { CliModules } from './modules.ts'
@@ -52,6 +55,12 @@ function execute(command: Command, session: Session): Promise<number> {
       return deleteFiles(command.files, command, session)
     case 'status':
       return status(command.format, session)
+    case 'ipam-show':
+      return ipamShow(command.subject, command.format, session)
+    case 'ipam-check':
+      return ipamCheck(command.format, session)
+    case 'ipam-repair':
+      return ipamRepair(command, session)
   }
 }
 

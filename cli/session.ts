@@ -1,5 +1,5 @@
 /** One run of twillctl: its settings, and the store once a command asks for it. */
-import type { Status } from '../daemon/api/types.ts'
+import type { AuditReport, Status } from '../daemon/api/types.ts'
 import type { Store } from '../datastore/store.ts'
 import type { CliModules } from './modules.ts'
 import { type Colours, coloursFor } from './render/colours.ts'
@@ -27,6 +27,15 @@ export class Session {
 
   status(): Promise<Status> {
     return this.modules.readStatus(this.settings.socket)
+  }
+
+  /** What this node's daemon finds now. */
+  audit(): Promise<AuditReport> {
+    return this.modules.readAudit(this.settings.socket)
+  }
+
+  repair(dryRun: boolean): Promise<AuditReport> {
+    return this.modules.repairNode(this.settings.socket, dryRun)
   }
 
   print(line: string): void {

@@ -22,7 +22,7 @@ import type { Log } from '../lib/log.ts'
 import { systemRandom } from '../lib/random.ts'
 import { endpointElements } from '../routing/vxlan/elements.ts'
 import { ApiServer } from './api/server.ts'
-import type { Status } from './api/types.ts'
+import type { AuditReport, Status } from './api/types.ts'
 import { adoptable } from './attach/adopt.ts'
 import { Attachments } from './attach/attachments.ts'
 import { notReady } from './attach/cni-errors.ts'
@@ -32,6 +32,8 @@ import { Registry } from './attach/registry.ts'
 import { servableBy } from './attach/servable.ts'
 import { Spool } from './attach/spool.ts'
 import { createVerbs } from './attach/verbs.ts'
+import { Auditor } from './audit/auditor.ts'
+import { collectFacts } from './audit/collect.ts'
 import type { Base } from './base.ts'
 import type { Config } from './config.ts'
 import type { Lease } from './journal/records.ts'
@@ -46,6 +48,7 @@ import { Registration } from './node/registration.ts'
 import { recallWhenAway, SnapshotFile } from './node/snapshot-file.ts'
 import { TunnelAddresses, tunnelHolder } from './node/tunnel.ts'
 import { untilObserved, watchSelf } from './node/watch-self.ts'
+import { connectRuntime, runtimeSocket } from './runtime/cri.ts'
 import { announceWhenServing, signOfLife } from './signs.ts'
 import { nodeStatus, reasonsAgainstServing, recalledCondition, startingStatus, statusOf } from './status.ts'
 
@@ -95,13 +98,21 @@ export async function startDaemon(config: Config, modules: DaemonModules): Promi
   let node: RunningNode | null = null
   let waitingFor = 'starting'
   const status = () => node?.status() ?? startingStatus(base, waitingFor)
-  const metrics = createMetrics({ status })
+  const metrics = createMetrics({ status, audit: () => node?.audit.last() ?? null })
+  const auditor = async () => {
+    if (node === null) throw notReady(waitingFor)
+    return node.audit
+  }
   const api = new ApiServer(
     { socketPath: join(config.runDir, 'api.sock'), metricsAddress: config.metricsAddress },
     {
       status,
       metrics: metrics.text,
       store: database === null ? null : new StoreService({ database, clock: systemClock }),
+      audit: {
+        check: async () => (await auditor()).check(),
+        repair: async dryRun => (await auditor()).repair(dryRun),
+      },
     },
   )
   await api.listen()
@@ -125,6 +136,7 @@ export async function startDaemon(config: Config, modules: DaemonModules): Promi
 
 interface RunningNode {
   status(): Status
+  readonly audit: Auditor
   stop(): Promise<void>
 }
 
@@ -342,6 +354,7 @@ async function startNode(
       repairs,
       foreignFilters,
       conditions: [
+        ...auditConditions(audit.last()?.report),
         ...ipam
           .conditions()
           .map(({ pool, reason }) => ({ type: 'PoolRefused', message: `${pool}: ${reason}` })),
@@ -356,6 +369,8 @@ async function startNode(
             ]),
       ],
     })
+  const audit = createAuditor(base, identified.uid, { attachments, registry, ipam, cluster, metrics })
+  ipam.ready().then(() => audit.start())
   const serves = () =>
     reasonsAgainstServing({ loop: loop.report(), room: ipam.room(), cluster, store: store.status() })
       .length === 0
@@ -364,7 +379,9 @@ async function startNode(
   })
   return {
     status,
+    audit,
     async stop() {
+      await audit.stop()
       stopAnnouncing()
       clearInterval(foreignTimer)
       alive.stop()
@@ -391,6 +408,43 @@ async function untilRulesStand(loop: Loop): Promise<void> {
     if (systemClock.boottimeMs() > end) throw notReady('the rules that confine pods do not stand yet')
     await systemClock.sleep(20)
   }
+}
+
+/** As many as a person reads; all of them by `twillctl ipam check`. */
+const AUDIT_CONDITIONS = 10
+
+const auditConditions = (report: AuditReport | undefined): Status['conditions'] =>
+  (report?.findings ?? [])
+    .slice(0, AUDIT_CONDITIONS)
+    .map(({ kind, object, message }) => ({ type: 'Audit', message: `${kind} ${object}: ${message}` }))
+
+interface AuditedParts {
+  readonly attachments: Attachments
+  readonly registry: Registry
+  readonly ipam: NodeIpam
+  readonly cluster: Cluster
+  readonly metrics: ReturnType<typeof createMetrics>
+}
+
+function createAuditor({ config, kernel, store, log }: Base, uid: string, parts: AuditedParts): Auditor {
+  const { attachments, registry, ipam, cluster, metrics } = parts
+  const runtime = () => {
+    const socket = runtimeSocket(config.audit.runtime)
+    return socket === null ? null : { socket, connect: () => connectRuntime(socket, { clock: systemClock }) }
+  }
+  const pools = () => cluster.pools().map(({ spec }) => spec.cidr)
+  const facts = { attachments, registry, ipam, kernel, store, runtime, pools, clock: systemClock, log }
+  return new Auditor(
+    { node: config.nodeName, everyMs: config.audit.interval, graceMs: config.audit.grace },
+    {
+      collect: () => collectFacts(uid, facts),
+      attachments,
+      ipam,
+      clock: systemClock,
+      log,
+      metrics,
+    },
+  )
 }
 
 // ---------------------------------------------------------------- addresses

@@ -48,6 +48,19 @@ export const configSchema = z.strictObject({
   coolDown: duration.prefault('60s'),
   heartbeatInterval: duration.prefault('10s'),
   resyncInterval: duration.prefault('60s'),
+  audit: z
+    .strictObject({
+      /** How often this node compares its records, kernel and runtime. */
+      interval: duration.prefault('5m'),
+      /** How long a disagreement must stand before it is mended. */
+      grace: duration.prefault('5m'),
+      /** The runtime's CRI socket; none: it is not asked; null: the first known one that is there. */
+      runtime: z
+        .union([absolutePath, z.literal('none')])
+        .nullable()
+        .default(null),
+    })
+    .prefault({}),
   cni: z
     .strictObject({
       /** Written atomically once the daemon is ready; null: left to others. */

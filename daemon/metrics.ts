@@ -1,6 +1,6 @@
 /** What Prometheus sees of a node. Names are for ever; every one says its unit. */
 import { Counter, Gauge, Histogram, Registry } from 'prom-client'
-import type { Status } from './api/types.ts'
+import type { AuditReport, Status } from './api/types.ts'
 
 /** Bounds around what an attach takes: a millisecond to a runtime's patience. */
 const SECONDS = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10]
@@ -9,10 +9,18 @@ export interface Metrics {
   /** Ends one CNI call. */
   cniCall(command: string, code: number, seconds: number): void
   repair(kind: string): void
+  /** The audit mended a disagreement. */
+  mended(kind: string): void
   text(): Promise<string>
 }
 
-export function createMetrics(modules: { status: () => Status }): Metrics {
+export interface MetricsModules {
+  readonly status: () => Status
+  /** The last audit that came to its end; null: none yet. */
+  readonly audit: () => { readonly report: AuditReport; readonly ageMs: number } | null
+}
+
+export function createMetrics(modules: MetricsModules): Metrics {
   const registry = new Registry()
   const registers = [registry]
   const calls = new Histogram({
@@ -25,6 +33,12 @@ export function createMetrics(modules: { status: () => Status }): Metrics {
   const repairs = new Counter({
     name: 'twill_repairs_total',
     help: 'Objects of ours that somebody else removed or changed, put right',
+    labelNames: ['kind'],
+    registers,
+  })
+  const mended = new Counter({
+    name: 'twill_audit_mended_total',
+    help: 'Disagreements that the audit mended, by kind',
     labelNames: ['kind'],
     registers,
   })
@@ -83,10 +97,29 @@ export function createMetrics(modules: { status: () => Status }): Metrics {
   gauge('twill_nodes', 'Nodes of the cluster as this one knows them', (status, it) =>
     it.set(status.nodes.length),
   )
+  gauge(
+    'twill_audit_findings',
+    'Disagreements that the last audit of this node found, by kind',
+    (_, it) => {
+      for (const [kind, count] of countBy(modules.audit()?.report.findings ?? [], each => each.kind))
+        it.set({ kind }, count)
+    },
+    ['kind'],
+  )
+  gauge(
+    'twill_audit_age_seconds',
+    'Since the last audit came to its end; absent before the first',
+    (_, it) => {
+      const last = modules.audit()
+      if (last === null) it.remove()
+      else it.set(last.ageMs / 1000)
+    },
+  )
   gauge('twill_resident_bytes', 'Resident memory of the daemon', (_, it) => it.set(process.memoryUsage.rss()))
   return {
     cniCall: (command, code, seconds) => calls.observe({ command, code: String(code) }, seconds),
     repair: kind => repairs.inc({ kind }),
+    mended: kind => mended.inc({ kind }),
     text: () => registry.metrics(),
   }
 }

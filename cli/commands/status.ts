@@ -6,11 +6,11 @@ import type { Status } from '../../daemon/api/types.ts'
 import { CLUSTER_KEY } from '../../datastore/keys.ts'
 import { recordParser } from '../../datastore/record.ts'
 import { clusterRecord } from '../../datastore/records/cluster.ts'
-import { messageOf } from '../../lib/errors.ts'
+import { type Answer, answerOf } from '../answer.ts'
 import { readNodes, stateOf } from '../nodes.ts'
 import { readPools } from '../pools.ts'
 import { renderJson } from '../render/documents.ts'
-import { type Answer, type DatastoreSummary, renderStatus } from '../render/status.ts'
+import { type DatastoreSummary, renderStatus } from '../render/status.ts'
 import type { Session } from '../session.ts'
 import type { Settings } from '../settings.ts'
 
@@ -24,14 +24,6 @@ export async function status(format: 'table' | 'json', session: Session): Promis
       : renderStatus(daemon, datastore, session.colours),
   )
   return daemon.ok && daemon.value.ready && datastore.ok ? 0 : 1
-}
-
-async function answerOf<T>(question: Promise<T>): Promise<Answer<T>> {
-  try {
-    return { ok: true, value: await question }
-  } catch (error) {
-    return { ok: false, reason: messageOf(error) }
-  }
 }
 
 const endpointsOf = ({ datastore, socket }: Settings) =>

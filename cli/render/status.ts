@@ -1,12 +1,8 @@
 /** `twillctl status` for people: a summary, then nodes, parts and pods as tables. */
 import type { PodStatus, Status } from '../../daemon/api/types.ts'
+import type { Answer } from '../answer.ts'
 import type { Colours } from './colours.ts'
 import { renderTable } from './table.ts'
-
-/** What was asked, or why there is no answer. */
-export type Answer<T> =
-  | { readonly ok: true; readonly value: T }
-  | { readonly ok: false; readonly reason: string }
 
 export interface DatastoreSummary {
   readonly endpoints: readonly string[]

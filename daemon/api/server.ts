@@ -2,13 +2,19 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { STORE_PATH } from '../../datastore/embedded/protocol.ts'
 import type { StoreService } from '../../datastore/embedded/service.ts'
+import { messageOf } from '../../lib/errors.ts'
 import { listenPrivately } from '../attach/server.ts'
-import type { Status } from './types.ts'
+import type { AuditReport, Status } from './types.ts'
 
 export interface ApiModules {
   readonly status: () => Status
   /** Prometheus text. */
   readonly metrics: () => Promise<string>
+  /** Both reject while there is nothing to audit yet. */
+  readonly audit?: {
+    check(): Promise<AuditReport>
+    repair(dryRun: boolean): Promise<AuditReport>
+  }
   /** Of the embedded datastore; null: it is another one. */
   readonly store?: StoreService | null
 }
@@ -36,10 +42,18 @@ export class ApiServer {
   }
 
   async listen(): Promise<void> {
-    const local = this.#serve(path => this.#route(path), this.#modules.store ?? null)
+    const local = this.#serve({
+      get: path => this.#route(path),
+      post: url => this.#change(url),
+      store: this.#modules.store ?? null,
+    })
     await listenPrivately(local, this.#options.socketPath)
     if (this.#options.metricsAddress === null) return
-    const remote = this.#serve(path => (path === '/metrics' ? this.#metrics() : notFound(path)))
+    const remote = this.#serve({
+      get: path => (path === '/metrics' ? this.#metrics() : notFound(path)),
+      post: null,
+      store: null,
+    })
     await listenTcp(remote, this.#options.metricsAddress)
   }
 
@@ -52,9 +66,9 @@ export class ApiServer {
     )
   }
 
-  #serve(route: (path: string) => Promise<Reply>, store: StoreService | null = null): Server {
+  #serve(routes: Routes): Server {
     const server = createServer((request, response) => {
-      answer(request, response, route, store).catch(() => response.destroy())
+      answer(request, response, routes).catch(() => response.destroy())
     })
     this.#servers.push(server)
     return server
@@ -65,7 +79,16 @@ export class ApiServer {
     if (path === '/v1/ready') return this.#ready()
     if (path === '/v1/status') return json(200, this.#modules.status())
     if (path === '/v1/metrics') return this.#metrics()
+    const { audit } = this.#modules
+    if (path === '/v1/audit' && audit !== undefined) return reported(audit.check())
     return notFound(path)
+  }
+
+  async #change({ pathname, searchParams }: URL): Promise<Reply> {
+    const { audit } = this.#modules
+    if (pathname !== '/v1/audit/repair' || audit === undefined)
+      return json(405, { error: `${pathname}: expected GET` })
+    return reported(audit.repair(searchParams.has('dry-run')))
   }
 
   #ready(): Reply {
@@ -80,21 +103,34 @@ export class ApiServer {
 
 const notFound = async (path: string): Promise<Reply> => json(404, { error: `no such path: ${path}` })
 
-async function answer(
-  request: IncomingMessage,
-  response: ServerResponse,
-  route: (path: string) => Promise<Reply>,
-  store: StoreService | null,
-): Promise<void> {
-  const path = new URL(request.url ?? '/', 'http://local').pathname
-  const forStore = path.startsWith(STORE_PATH)
-  if (forStore && store !== null) return await store.handle(path, request, response)
-  const reply = forStore
-    ? await notFound(path)
-    : request.method === 'GET'
-      ? await route(path)
-      : json(405, { error: 'expected GET' })
+async function reported(report: Promise<AuditReport>): Promise<Reply> {
+  try {
+    return json(200, await report)
+  } catch (error) {
+    return json(503, { error: messageOf(error) })
+  }
+}
+
+interface Routes {
+  readonly get: (path: string) => Promise<Reply>
+  /** null: nothing can be changed here. */
+  readonly post: ((url: URL) => Promise<Reply>) | null
+  /** Answers whatever is below STORE_PATH; null: nothing is there. */
+  readonly store: StoreService | null
+}
+
+async function answer(request: IncomingMessage, response: ServerResponse, routes: Routes): Promise<void> {
+  const url = new URL(request.url ?? '/', 'http://local')
+  const forStore = url.pathname.startsWith(STORE_PATH)
+  if (forStore && routes.store !== null) return await routes.store.handle(url.pathname, request, response)
+  const reply = forStore ? await notFound(url.pathname) : await replyTo(request.method, url, routes)
   response.writeHead(reply.status, { 'content-type': reply.type }).end(reply.body)
+}
+
+async function replyTo(method: string | undefined, url: URL, { get, post }: Routes): Promise<Reply> {
+  if (method === 'GET') return get(url.pathname)
+  if (method === 'POST' && post !== null) return post(url)
+  return json(405, { error: 'expected GET' })
 }
 
 async function listenTcp(server: Server, address: string): Promise<void> {

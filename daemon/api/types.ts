@@ -7,7 +7,10 @@
  *   GET /v1/status   Status
  *   GET /v1/metrics  Prometheus text
  *   POST /v1/store/  the embedded datastore, where there is one (datastore/embedded/protocol.ts)
+ *   GET /v1/audit    AuditReport: what disagrees, looked at now; 503 while the node is not known yet
+ *   POST /v1/audit/repair[?dry-run]   AuditReport: and what of it was, or would be, mended
  */
+import type { FindingKind } from '../../ipam/audit/finding.ts'
 import type { Family } from '../../lib/address.ts'
 
 export interface Status {
@@ -95,4 +98,32 @@ export interface LeaseStatus
   extends Pick<PodStatus, 'id' | 'network' | 'containerId' | 'ifName' | 'pod' | 'addresses'> {
   /** '' when it is not known any more. */
   readonly netns: string
+}
+
+export interface ReportedFinding {
+  readonly kind: FindingKind
+  /** With the kind: the same disagreement at the next look. */
+  readonly object: string
+  readonly message: string
+  /** ISO 8601, when it was first seen or what the records say; null: nobody knows. */
+  readonly since: string | null
+  readonly mend: string
+  /** Would `repair` mend it: now, once the grace period is over, or not at all. */
+  readonly repair: 'yes' | 'later' | 'no'
+}
+
+export interface AuditReport {
+  readonly node: string
+  /** ISO 8601 */
+  readonly at: string
+  readonly compared: { readonly attachments: number; readonly addresses: number }
+  /** "none", the socket of the one that was asked, or why it did not answer. */
+  readonly runtime: string
+  readonly findings: readonly ReportedFinding[]
+  /** Of this call; `failure` null: done, or in a dry run to be done. */
+  readonly mended: readonly {
+    readonly kind: FindingKind
+    readonly object: string
+    readonly failure: string | null
+  }[]
 }

@@ -5,6 +5,7 @@
 import { readdirSync } from 'node:fs'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import type { AuditReport } from '../../daemon/api/types.ts'
 import { Cluster } from '../../hack/rig/cluster.ts'
 import { until } from '../../hack/rig/processes.ts'
 import type { CriClient } from '../fixtures/cri/client.ts'
@@ -20,7 +21,7 @@ let client: CriClient
 let clean = ''
 
 test.before(async () => {
-  await rig.up({ nodes: 2, config: { coolDown: '1s' } })
+  await rig.up({ nodes: 2, config: { coolDown: '1s', audit: { interval: '1h', grace: '1s' } } })
   await rig.addPod('node2', 'far')
   client = await installContainerd(rig.node(NODE))
   await until(
@@ -136,6 +137,37 @@ order('namespace gone before the sandbox is stopped (CNI-132)', async pod => {
   const [name] = (await machine.must(['ls', '/run/netns'])).trim().split('\n')
   await machine.must(['umount', '-l', `/run/netns/${name}`])
   await machine.must(['rm', '-f', `/run/netns/${name}`])
+  await client.stopSandbox(pod.sandbox)
+  await client.removeSandbox(pod.sandbox)
+})
+
+/** What the daemon's audit says of the node, asked now. */
+async function audit(method: 'GET' | 'POST', path: string): Promise<AuditReport> {
+  const curl = ['curl', '-s', '-X', method, '--unix-socket', '/run/twill/api.sock', `http://localhost${path}`]
+  return JSON.parse(await rig.node(NODE).must(curl)) as AuditReport
+}
+
+order('rule 17: an audit agrees with the runtime, and mends nothing that it still has', async pod => {
+  const { runtime, findings } = await audit('GET', '/v1/audit')
+  assert.equal([runtime, findings], ['/run/containerd/containerd.sock', []])
+  const machine = rig.node(NODE)
+  const { pid } = await client.sandboxStatus(pod.sandbox)
+  await machine.script('for ns in /run/netns/*; do umount -l $ns; rm -f $ns; done')
+  assert.equal(
+    (await audit('GET', '/v1/audit')).findings.map(({ kind, repair }) => `${kind} ${repair}`),
+    ['attachment.namespace-gone no'],
+  )
+  await client.stopContainer(pod.container)
+  await machine.must(['kill', '-KILL', String(pid)])
+  const dead = async () => (await audit('GET', '/v1/audit')).findings.map(({ kind }) => kind).join()
+  await until(
+    async () => (await dead()) === 'attachment.dead',
+    20_000,
+    () => 'its end is not seen',
+  )
+  await new Promise(resolve => setTimeout(resolve, 1500))
+  assert.equal((await audit('POST', '/v1/audit/repair')).mended, [])
+  assert.is(await dead(), 'attachment.dead', 'its DEL is awaited')
   await client.stopSandbox(pod.sandbox)
   await client.removeSandbox(pod.sandbox)
 })

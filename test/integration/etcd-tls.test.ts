@@ -161,6 +161,8 @@ test('twillctl takes all of it from the file of the daemon, and names a mistake 
       openStore: settings => openEtcd(settings, modules),
       openEmbedded: () => assert.unreachable() as never,
       readStatus: () => assert.unreachable() as never,
+      readAudit: () => assert.unreachable() as never,
+      repairNode: () => assert.unreachable() as never,
       readFile: path => readFile(path, 'utf8'),
       stdout: output,
       stderr: output,

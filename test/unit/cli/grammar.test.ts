@@ -5,9 +5,12 @@ import { parseArguments } from '../../../cli/grammar.ts'
 import { Twillctl } from '../../fixtures/twillctl.ts'
 
 const mistakes: [argv: string[], line: string][] = [
-  [[], 'expected a command: apply, get, delete or status (see twillctl --help)'],
+  [[], 'expected a command: apply, get, delete, status or ipam (see twillctl --help)'],
   [['aply', '-f', 'x'], '"aply": unknown command, did you mean apply? (see twillctl --help)'],
-  [['frob'], '"frob": unknown command, expected one of apply, get, delete, status (see twillctl --help)'],
+  [
+    ['frob'],
+    '"frob": unknown command, expected one of apply, get, delete, status, ipam (see twillctl --help)',
+  ],
   [['apply'], 'expected -f FILE, - for standard input (see twillctl apply --help)'],
   [['apply', '-f'], 'expected -f FILE, - for standard input (see twillctl apply --help)'],
   [['apply', 'x.yaml'], 'Unknown argument: x.yaml (see twillctl apply --help)'],
@@ -27,6 +30,16 @@ const mistakes: [argv: string[], line: string][] = [
   [
     ['delete', 'constructor', 'a'],
     'kind: "constructor": unknown kind, expected one of ippools, ippool, pool, pools, nodes, node, no (see twillctl delete --help)',
+  ],
+  [['ipam'], 'expected show, check or repair (see twillctl ipam --help)'],
+  [['ipam', 'shwo'], 'Unknown argument: shwo (see twillctl ipam --help)'],
+  [
+    ['ipam', 'show', '--ip', '10.0.0.1', '--node', 'a'],
+    'expected one of --blocks, --ip, --node, --pod, not --ip and --node (see twillctl ipam --help)',
+  ],
+  [
+    ['ipam', 'repair', '--grace', 'soon'],
+    'grace: "soon": expected a duration such as 30s or 5m (see twillctl ipam --help)',
   ],
   [['status', 'now'], 'Unknown argument: now (see twillctl status --help)'],
 ]
@@ -57,6 +70,10 @@ for (const argv of [
   ['get', '-h'],
   ['delete', '--help'],
   ['status', '--help'],
+  ['ipam', '--help'],
+  ['ipam', 'show', '--help'],
+  ['ipam', 'check', '--help'],
+  ['ipam', 'repair', '--help'],
 ])
   test(`help: twillctl ${argv.join(' ')}`, async () => {
     const { code, out, err } = await new Twillctl().run(...argv)

@@ -7,7 +7,8 @@ import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { ApiServer } from '../../../daemon/api/server.ts'
-import type { Status } from '../../../daemon/api/types.ts'
+import type { AuditReport, Status } from '../../../daemon/api/types.ts'
+import { TwillError } from '../../../lib/errors.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'twill-api-'))
 test.after(() => rmSync(folder, { recursive: true }))
@@ -38,15 +39,29 @@ let sockets = 0
 async function bed(metricsAddress: string | null = null) {
   const socketPath = join(folder, `${sockets++}.sock`)
   const state = { ready: false }
+  const audits: (boolean | null)[] = []
+  const report = async (dryRun: boolean | null): Promise<AuditReport> => {
+    if (!state.ready) throw new TwillError('ipam.not-confirmed', 'starting')
+    audits.push(dryRun)
+    return {
+      node: 'n',
+      at: '',
+      compared: { attachments: 0, addresses: 0 },
+      runtime: 'none',
+      findings: [],
+      mended: [],
+    }
+  }
   const server = new ApiServer(
     { socketPath, metricsAddress },
     {
       status: () => ({ ...status, ...state, reasons: state.ready ? [] : status.reasons }),
       metrics: async () => 'twill_ready 1\n',
+      audit: { check: () => report(null), repair: dryRun => report(dryRun) },
     },
   )
   await server.listen()
-  return { socketPath, server, state }
+  return { socketPath, server, state, audits }
 }
 
 type Where = { socketPath: string } | { host: string; port: number }
@@ -98,6 +113,19 @@ test('status is JSON; what is not there is 404, what is not read is 405', async 
   await server.close()
 })
 
+test('an audit is asked for by GET, its repair by POST; 503 while there is nothing to audit', async () => {
+  const { socketPath, server, state, audits } = await bed()
+  const early = await ask({ socketPath }, '/v1/audit')
+  assert.equal([early.status, JSON.parse(early.body)], [503, { error: 'starting' }])
+  state.ready = true
+  assert.is(JSON.parse((await ask({ socketPath }, '/v1/audit')).body).runtime, 'none')
+  assert.is((await ask({ socketPath }, '/v1/audit/repair', 'GET')).status, 404)
+  assert.is((await ask({ socketPath }, '/v1/audit/repair', 'POST')).status, 200)
+  assert.is((await ask({ socketPath }, '/v1/audit/repair?dry-run', 'POST')).status, 200)
+  assert.equal(audits, [null, false, true])
+  await server.close()
+})
+
 test('metrics are on the socket, and on an address only when one is configured, and there nothing else', async () => {
   const port = await freePort()
   const quiet = await bed()
@@ -108,6 +136,7 @@ test('metrics are on the socket, and on an address only when one is configured, 
   assert.is((await ask(remote, '/metrics')).body, 'twill_ready 1\n')
   for (const path of ['/v1/status', '/v1/metrics', '/'])
     assert.is((await ask(remote, path)).status, 404, path)
+  assert.is((await ask(remote, '/v1/audit/repair', 'POST')).status, 405)
   await server.close()
   await ask(remote, '/metrics').then(
     () => assert.unreachable('it still answers'),

@@ -1,0 +1,14 @@
+/** What was asked, or why there is no answer: for commands that go on with one of two sources away. */
+import { messageOf } from '../lib/errors.ts'
+
+export type Answer<T> =
+  | { readonly ok: true; readonly value: T }
+  | { readonly ok: false; readonly reason: string }
+
+export async function answerOf<T>(question: Promise<T>): Promise<Answer<T>> {
+  try {
+    return { ok: true, value: await question }
+  } catch (error) {
+    return { ok: false, reason: messageOf(error) }
+  }
+}
