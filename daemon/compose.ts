@@ -50,7 +50,14 @@ import { TunnelAddresses, tunnelHolder } from './node/tunnel.ts'
 import { untilObserved, watchSelf } from './node/watch-self.ts'
 import { connectRuntime, runtimeSocket } from './runtime/cri.ts'
 import { announceWhenServing, signOfLife } from './signs.ts'
-import { nodeStatus, reasonsAgainstServing, recalledCondition, startingStatus, statusOf } from './status.ts'
+import {
+  nodeStatus,
+  reasonsAgainstServing,
+  recalledCondition,
+  restoredCondition,
+  startingStatus,
+  statusOf,
+} from './status.ts'
 
 export interface DaemonModules {
   readonly log: Log
@@ -274,6 +281,7 @@ async function startNode(
       heartbeatMs: config.heartbeatInterval,
       allowanceMs: config.offlineAllowance,
       onTaken: fail,
+      onBehind: reason => ipam.suspectRestore(reason),
     },
     { store, clock: systemClock, log },
   )
@@ -359,6 +367,7 @@ async function startNode(
           .conditions()
           .map(({ pool, reason }) => ({ type: 'PoolRefused', message: `${pool}: ${reason}` })),
         ...recalledCondition(cluster.recalledFrom),
+        ...restoredCondition(ipam.restored()),
         ...(local.intact
           ? []
           : [

@@ -97,6 +97,13 @@ export function recalledCondition(savedAt: number | null): Status['conditions'] 
   return [{ type: 'OldFacts', message }]
 }
 
+/** @param reason of `NodeIpam.restored` */
+export function restoredCondition(reason: string | null): Status['conditions'] {
+  if (reason === null) return []
+  const message = `the datastore went back to an older state (${reason}): no further addresses are claimed for the longest offlineAllowance and a minute`
+  return [{ type: 'StoreRestored', message }]
+}
+
 function podStatus(attachment: Attachment): PodStatus {
   const { id, network, containerId, ifName, pod, hostInterface, podMac, state, netns } = attachment
   return {

@@ -9,6 +9,7 @@ import { isInDoubt, newPart, type OwnedPart, type OwnSlot } from './own-slots.ts
 import { alignParts, remainder } from './part-pieces.ts'
 import { partsOf } from './slot.ts'
 import { laterOf } from './term.ts'
+import { behindOf } from './went-back.ts'
 
 export interface Sight {
   readonly record: SlotRecord
@@ -23,22 +24,31 @@ interface Shown {
   readonly fenced: boolean
 }
 
+export interface Examined {
+  readonly lost: readonly OwnedPart[]
+  readonly unknown: readonly OwnedPart[]
+  /** The record is too old to show them (rule 16): they stay, and confirm nothing. */
+  readonly behind: readonly OwnedPart[]
+}
+
 /** Nothing is unknown while the slot is in doubt: what stands there may be what was asked for. */
 export function examine(
   slot: OwnSlot,
   { record, modRevision, at }: Sight,
   options: { readonly nodeUid: string; readonly nowMs: number },
-): { readonly lost: readonly OwnedPart[]; readonly unknown: readonly OwnedPart[] } {
+): Examined {
   slot.seen = { value: record, modRevision }
   const shown = partsOf(record, options.nodeUid).map(shownOf)
-  const { parts, lost } = alignParts(slot.parts, shown)
+  const { parts, lost: absent } = alignParts(slot.parts, shown)
+  const behind = behindOf(absent, record, options.nodeUid)
+  const lost = absent.filter(part => !behind.includes(part))
   const unknown = isInDoubt(slot) ? [] : unknownParts(slot, parts, shown, options.nowMs)
-  slot.parts = [...parts, ...unknown]
+  slot.parts = [...parts, ...behind, ...unknown]
   for (const part of slot.parts)
     part.fenced = shown.some(({ cidr, fenced }) => fenced && covers(cidr, part.cidr))
   if (unknown.length > 0) slot.ledgerUnread = true
-  if (at !== null) slot.confirmed = laterOf(slot.confirmed, at)
-  return { lost, unknown }
+  if (at !== null && behind.length === 0) slot.confirmed = laterOf(slot.confirmed, at)
+  return { lost, unknown, behind }
 }
 
 const shownOf = ({ cidr, generation, fence }: Part): Shown => ({

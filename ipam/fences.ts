@@ -15,6 +15,7 @@ import type { Clock, Random, Timer } from '../lib/clock.ts'
 import { messageOf } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
 import { changeRecord, KEEP } from './change-record.ts'
+import type { Restoration } from './restoration.ts'
 import { fenceParts, freeFenced, parseSlotKey, partsOf } from './slot.ts'
 import { parseSlot, type SlotIndex } from './slot-index.ts'
 
@@ -33,6 +34,7 @@ export interface FencesModules {
   readonly random: Random
   readonly log: Log
   readonly slots: SlotIndex
+  readonly restoration: Pick<Restoration, 'stands'>
 }
 
 const parseNode = recordParser(nodeRecord)
@@ -78,6 +80,8 @@ export class Fences {
   }
 
   async #sweep(): Promise<void> {
+    // Fences that were lifted may stand again, and nodes that came may be missing: all are given the time to come back.
+    if (this.#modules.restoration.stands) return this.#firstSeenMs.clear()
     await this.#fenceOrphans()
     for (const [key, ids] of this.#due()) await this.#free(key, ids)
   }

@@ -17,6 +17,7 @@ import { type Changed, KEEP } from './change-record.ts'
 import type { Instant } from './journal-records.ts'
 import { isInDoubt, mustSettle, type OwnedPart, type OwnSlot } from './own-slots.ts'
 import { largestEmptyPiece, type Piece, strike } from './part-pieces.ts'
+import type { Restoration } from './restoration.ts'
 import { type Gift, givePart, type Step } from './slot.ts'
 import { answerRequest, dropRequests, refuseRequest, type SlotRequest } from './slot-requests.ts'
 import type { SlotWork } from './slot-work.ts'
@@ -27,6 +28,7 @@ export interface GiftsOptions {
 
 export interface GiftsModules {
   readonly work: SlotWork
+  readonly restoration: Pick<Restoration, 'stands'>
   readonly store: Store
   readonly clock: Clock
   readonly log: Log
@@ -57,7 +59,8 @@ export class Gifts {
       const offset = Number(cidr.base - part.cidr.base)
       const size = Number(sizeOf(cidr))
       const empty = part.addresses.isEmpty(offset, size)
-      if (!empty || isInDoubt(slot) || !slot.parts.includes(part)) return false
+      if (!empty || isInDoubt(slot) || this.#modules.restoration.stands || !slot.parts.includes(part))
+        return false
       const struck = strike(slot, { part, cidr })
       await this.#give(slot, struck, free, () => {
         slot.parts = [...slot.parts, struck]
@@ -95,7 +98,8 @@ export class Gifts {
 
   async #answer(slot: OwnSlot, request: SlotRequest): Promise<void> {
     const { log } = this.#modules
-    if (mustSettle(slot) || slot.ledgerUnread) return
+    // While the store is restored a gift's generation could beat that of an owner who is not back yet.
+    if (mustSettle(slot) || slot.ledgerUnread || this.#modules.restoration.stands) return
     if (!(await this.#isMember(request.owner))) return this.#drop(slot, new Set([request.id]))
     const piece = this.#pieceFor(slot, request)
     if (piece === null) return this.#refuse(slot, request)

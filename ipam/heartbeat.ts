@@ -20,6 +20,8 @@ export interface HeartbeatOptions {
   readonly allowanceMs: number
   /** Name or UID belong to another machine now (rule 15). Called once; the heart has stopped. */
   readonly onTaken: (reason: TwillError) => void
+  /** The counter is lower than the store said it had written: it went back to an older state (rule 16). */
+  readonly onBehind?: (reason: string) => void
 }
 
 export interface HeartbeatModules {
@@ -36,6 +38,8 @@ export class Heartbeat {
   readonly #modules: HeartbeatModules
   /** Highest counter that we have sent, whether or not it arrived; null before the first. */
   #sent: number | null = null
+  /** Highest counter that the store said it has. */
+  #written = 0
   #timer: Timer | null = null
   #beating: Promise<void> | null = null
   #stopped = false
@@ -68,11 +72,12 @@ export class Heartbeat {
   async #beat(): Promise<void> {
     try {
       const nameIsOurs = await this.#nameIsOurs()
-      await changeRecord<LivenessRecord>(this.#modules.store, {
+      const { value } = await changeRecord<LivenessRecord>(this.#modules.store, {
         key: livenessKey(this.#options.uid),
         parse: parseLiveness,
         step: current => this.#next(current, nameIsOurs),
       })
+      this.#written = value?.heartbeat ?? 0
     } catch (error) {
       if (isTwillError(error, 'node.name-taken')) this.#taken(error)
       else this.#modules.log.debug({ err: messageOf(error) }, 'heartbeat not written')
@@ -102,6 +107,10 @@ export class Heartbeat {
     // Nobody else raises the counter, unless he is our exact copy.
     if (current !== null && this.#sent !== null && current.heartbeat > this.#sent)
       throw this.#lost(`another machine with the same hardware (${hardware}) runs as node ${name}`, uid)
+    if (current !== null && current.heartbeat < this.#written) {
+      this.#options.onBehind?.(`our heartbeat was ${this.#written} and is ${current.heartbeat}`)
+      this.#written = 0
+    }
     this.#sent = Math.max(current?.heartbeat ?? 0, this.#sent ?? 0) + 1
     const removed = current?.removed ?? null
     return {

@@ -131,6 +131,8 @@ export function compact(
     if (state.slots.has(id))
       records.push({ t: 'confirmed', ...at, revision: state.lastRevision, slots: [{ poolUid, slot }] })
   }
+  if (state.lastRevision > 0 && !records.some(({ t }) => t === 'confirmed'))
+    records.push({ t: 'confirmed', ...now, realtimeMs: 0, revision: state.lastRevision, slots: [] })
   for (const [id, at] of state.released) {
     const [poolUid, address] = split(id)
     if (at.boot !== now.boot || now.boottimeMs - at.boottimeMs < keepReleasedMs)

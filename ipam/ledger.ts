@@ -82,6 +82,14 @@ export class Ledgers {
     this.#touch(this.#page(slot, true))
   }
 
+  /** What the store has of it may be out of date: to be written again, equal or not. */
+  rewrite(slot: OwnSlot): void {
+    const page = this.#page(slot, true)
+    page.unsettled = true
+    page.known = undefined
+    this.#touch(page)
+  }
+
   /** Slots whose ledger is behind memory. */
   pending(): number {
     return [...this.#pages.values()].filter(page => page.dirty || page.running).length

@@ -7,6 +7,7 @@
  */
 
 import type { Use } from '../datastore/resources/ippool.ts'
+import { RevisionedStore } from '../datastore/revisions.ts'
 import type { Store } from '../datastore/store.ts'
 import { contains, type Family, formatCidr, formatIp, hostCidr, parseIp } from '../lib/address.ts'
 import type { Clock, Random } from '../lib/clock.ts'
@@ -32,6 +33,7 @@ import { type OwnedPart, type OwnSlot, partOf, slotFromJournal } from './own-slo
 import { Ownership } from './ownership.ts'
 import { type KnownPool, NOTHING_WITHHELD, type PoolCondition, PoolView } from './pool-view.ts'
 import { Requests } from './requests.ts'
+import { Restoration } from './restoration.ts'
 import { Serving } from './serving.ts'
 import { SlotIndex } from './slot-index.ts'
 import { SlotWork } from './slot-work.ts'
@@ -109,6 +111,7 @@ export class NodeIpam implements Ipam {
     requests: Requests
     upkeep: Upkeep
     fences: Fences
+    restoration: Restoration
   } | null = null
 
   constructor(options: IpamOptions, modules: IpamModules) {
@@ -125,7 +128,15 @@ export class NodeIpam implements Ipam {
       ...options,
       offlineAllowanceMs,
     }
-    this.#modules = modules
+    // Whoever asks hears nothing of a store that went back before this node has noticed.
+    const store = new RevisionedStore(
+      {
+        seen: options.journaled.lastRevision,
+        onWentBack: (from, to) => this.#running?.restoration.suspect(`its revision was ${from} and is ${to}`),
+      },
+      modules,
+    )
+    this.#modules = { ...modules, store }
     const { coolDownMs, nodeUid, boot, lingerMs } = this.#options
     const nowMs = () => modules.clock.boottimeMs()
     this.#allocator = new Allocator({
@@ -135,7 +146,7 @@ export class NodeIpam implements Ipam {
       nowMs,
     })
     const { holdings } = this.#allocator
-    this.#ledgers = new Ledgers({ nodeUid, boot, lingerMs, recentMax: 32 }, { ...modules, holdings })
+    this.#ledgers = new Ledgers({ nodeUid, boot, lingerMs, recentMax: 32 }, { ...modules, store, holdings })
     for (const slot of this.#slotsFromJournal()) this.#allocator.addSlot(slot)
   }
 
@@ -174,8 +185,13 @@ export class NodeIpam implements Ipam {
   start(): void {
     const { nodeUid, journaled, onLost } = this.#options
     const modules = this.#modules
+    const restoration = new Restoration({ ...this.#options, onBegin: () => upkeep.recheck() }, modules)
     const pools = new PoolView(
-      { journaled: journaled.pools, onChange: () => this.#running?.upkeep.wake() },
+      {
+        journaled: journaled.pools,
+        onChange: () => this.#running?.upkeep.wake(),
+        onSpace: space => restoration.see(space),
+      },
       modules,
     )
     const slots = new SlotIndex({ onChange: changes => upkeep.observe(changes) }, modules)
@@ -187,13 +203,20 @@ export class NodeIpam implements Ipam {
       onLost({ poolUid: slot.poolUid, slot: slot.text, cidr: text, generation, holders })
     }
     const allocator = this.#allocator
-    const work = new SlotWork({ ...this.#options, onLost: lost }, { ...modules, allocator })
-    const gifts = new Gifts(this.#options, { ...modules, work, allocator })
-    const ownership = new Ownership(this.#options, { ...modules, work, gifts, allocator, slots })
+    const work = new SlotWork({ ...this.#options, onLost: lost }, { ...modules, allocator, restoration })
+    const gifts = new Gifts(this.#options, { ...modules, work, allocator, restoration })
+    const ownership = new Ownership(this.#options, {
+      ...modules,
+      work,
+      gifts,
+      allocator,
+      slots,
+      restoration,
+    })
     const soon = () => this.#running?.upkeep.soon()
     const requests = new Requests(
       { patienceMs: REQUEST_PATIENCE_MS, onDoubt: soon },
-      { ...modules, work, allocator, ownership },
+      { ...modules, work, allocator, ownership, restoration },
     )
     const serving = new Serving(
       { nodeUid, staleAfterMs: REQUEST_STALE_MS, onFailure: soon },
@@ -209,9 +232,10 @@ export class NodeIpam implements Ipam {
       requests,
       serving,
       ledgers: this.#ledgers,
+      restoration,
     })
-    const fences = new Fences(this.#options, { ...modules, slots })
-    this.#running = { pools, slots, gifts, requests, upkeep, fences }
+    const fences = new Fences(this.#options, { ...modules, slots, restoration })
+    this.#running = { pools, slots, gifts, requests, upkeep, fences, restoration }
     upkeep.wake()
     void fences.start()
     void upkeep.ready().then(() => this.#reportNotOurs())
@@ -453,6 +477,16 @@ export class NodeIpam implements Ipam {
   /** Pools that are written down and cannot be used, with why. */
   conditions(): readonly PoolCondition[] {
     return this.#running?.pools.conditions() ?? []
+  }
+
+  /** Something else than the slots shows that the store went back to an older state (rule 16). */
+  suspectRestore(reason: string): void {
+    this.#started().restoration.suspect(reason)
+  }
+
+  /** Why nothing is claimed for a while, or null. */
+  restored(): string | null {
+    return this.#running?.restoration.reason ?? null
   }
 
   /**

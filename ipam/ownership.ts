@@ -25,11 +25,13 @@ import type { Sight } from './examine.ts'
 import type { Gifts } from './gifts.ts'
 import type { Instant } from './journal-records.ts'
 import { isInDoubt, mustSettle, newPart, newSlot, type OwnedPart, type OwnSlot } from './own-slots.ts'
+import type { Restoration } from './restoration.ts'
 import { claimedPart, claimPart, emptySlot, liftFences } from './slot.ts'
 import { parseSlot } from './slot-index.ts'
 import { withoutRequestsOf } from './slot-requests.ts'
 import type { SlotWork } from './slot-work.ts'
 import { laterOf } from './term.ts'
+import { behindOf, enterPart } from './went-back.ts'
 
 type ClaimResult = OwnedPart | 'taken' | 'closed'
 
@@ -48,6 +50,7 @@ export interface OwnershipModules {
   readonly gifts: Gifts
   readonly allocator: Allocator
   readonly slots: SlotView
+  readonly restoration: Restoration
 }
 
 const parseLiveness = recordParser(livenessRecord)
@@ -64,16 +67,20 @@ export class Ownership {
 
   /**
    * The best free part of the pool, adopted; null when the pool has none or is not open.
-   * @throws store.unavailable, store.in-doubt, journal.write-failed
+   * @throws store.unavailable, store.in-doubt, journal.write-failed; ipam.not-confirmed while the store is restored
    */
   async claim(pool: ClaimablePool): Promise<OwnedPart | null> {
-    const { allocator, slots } = this.#modules
+    const { allocator, slots, restoration } = this.#modules
+    restoration.refuseClaims()
     for (const candidate of chooseSlots(pool, this.#options.nodeUid, slots)) {
       const fresh = newSlot(pool.uid, candidate.slot)
       const slot = allocator.slots.get(fresh.id) ?? fresh
       if (isInDoubt(slot)) continue
       const result = await this.#claimOrSettle(slot, candidate)
-      if (result === 'closed') return null
+      if (result === 'closed') {
+        restoration.refuseClaims()
+        return null
+      }
       if (result !== 'taken') return result
     }
     return null
@@ -134,16 +141,18 @@ export class Ownership {
     await this.#modules.work.record(slot)
   }
 
-  /** The claim stands in the slot. Until its pool is read as open, it stays in doubt. */
+  /** The claim stands in the slot. Until its pool is read as open, and no restoration is marked, it stays in doubt. */
   async #adopt(slot: OwnSlot, sight: Sight & { readonly at: Instant }): Promise<OwnedPart | 'closed'> {
     // Older parts of ours that this very claim shows to be gone are lost first: their addresses may be in it.
-    await this.#modules.work.examine(slot, sight)
+    const { work, store, restoration } = this.#modules
+    await work.examine(slot, { ...sight, at: null })
     const claim = { owner: this.#options.nodeUid, claim: slot.claiming ?? '' }
     const claimed = claimedPart(sight.record, claim) as Part
-    const { entry } = await this.#modules.store.get(ADDRESS_SPACE_KEY)
+    const { entry } = await store.get(ADDRESS_SPACE_KEY)
     const space = entry === null ? null : parseSpace(entry.value, entry.key)
+    restoration.see(space)
     const part = this.#partFrom(slot, claimed)
-    if (!isOpen(space, slot.poolUid)) {
+    if (restoration.stands || !isOpen(space, slot.poolUid)) {
       await this.#modules.gifts.returnClaimed(slot, part)
       return 'closed'
     }
@@ -220,8 +229,33 @@ export class Ownership {
       const { entry } = await this.#modules.store.get(slot.key)
       const record = entry === null ? emptySlot(slot.slot) : parseSlot(entry.value, entry.key)
       await this.#modules.work.examine(slot, { record, modRevision: entry?.modRevision ?? 0, at })
+      if (behindOf(slot.parts, record, this.#options.nodeUid).length > 0) await this.#enterAgain(slot)
       if (slot.parts.some(part => part.fenced)) await this.#lift(slot)
     })
+  }
+
+  /** Rule 16: what the restored store has forgotten is written again. What cannot be is lost. */
+  async #enterAgain(slot: OwnSlot): Promise<void> {
+    if (mustSettle(slot)) return
+    const { work, log } = this.#modules
+    const { nodeUid } = this.#options
+    const at = work.now()
+    const inTerm = work.isInTerm(slot, at)
+    let refused: readonly OwnedPart[] = []
+    const changed = await work.change(slot.key, current => {
+      const before = current ?? emptySlot(slot.slot)
+      const behind = behindOf(slot.parts, before, nodeUid)
+      const after = behind.reduce(
+        (record, part) => enterPart(record, nodeUid, part, inTerm) ?? record,
+        before,
+      )
+      refused = behindOf(behind, after, nodeUid)
+      return after === before ? KEEP : after
+    })
+    log.warn({ slot: slot.text, wrote: changed.wrote }, 'parts entered again into a store that was restored')
+    await work.lose(slot, refused)
+    const record = changed.value ?? emptySlot(slot.slot)
+    await work.examine(slot, { record, modRevision: changed.modRevision, at: changed.wrote ? at : null })
   }
 
   /** The watch shows another state of a slot of ours. Confirms nothing; it may be older than what we know. */
@@ -245,8 +279,9 @@ export class Ownership {
 
   /** Rule 11. The commit that lifts is itself the confirmation. */
   async #lift(slot: OwnSlot): Promise<void> {
-    if (!(await this.#mayReturn())) return
     const at = this.#modules.work.now()
+    // The commit confirms: who must not be confirmed now has to wait.
+    if (!(await this.#modules.work.mayConfirm(slot, at)) || !(await this.#mayReturn())) return
     const changed = await changeRecord<SlotRecord>(this.#modules.store, {
       key: slot.key,
       parse: parseSlot,

@@ -72,7 +72,12 @@ export class PoolView {
   #isSynced = false
 
   constructor(
-    options: { readonly journaled: readonly JournaledPool[]; readonly onChange: () => void },
+    options: {
+      readonly journaled: readonly JournaledPool[]
+      readonly onChange: () => void
+      /** `address-space` is this now; null: there is none. */
+      readonly onSpace: (space: AddressSpaceRecord | null) => void
+    },
     modules: PoolViewModules,
   ) {
     this.#modules = modules
@@ -84,7 +89,14 @@ export class PoolView {
     }
     this.#resources = new Mirror({ prefix: PREFIX_POOLS, parse: parsePool, onChange: changed }, modules)
     this.#space = new Mirror(
-      { prefix: ADDRESS_SPACE_KEY, parse: recordParser(addressSpaceRecord), onChange: changed },
+      {
+        prefix: ADDRESS_SPACE_KEY,
+        parse: recordParser(addressSpaceRecord),
+        onChange: () => {
+          options.onSpace(this.#space.entries.get(ADDRESS_SPACE_KEY)?.value ?? null)
+          changed()
+        },
+      },
       modules,
     )
     void this.synced().then(() => {

@@ -17,6 +17,7 @@ import { KEEP } from './change-record.ts'
 import type { ClaimablePool } from './choose-slot.ts'
 import { isInDoubt, newSlot, type OwnedPart, type OwnSlot } from './own-slots.ts'
 import type { Ownership } from './ownership.ts'
+import type { Restoration } from './restoration.ts'
 import { emptySlot } from './slot.ts'
 import { dropRequests, enterRequest, isAnswered, type SlotRequest, silentOwners } from './slot-requests.ts'
 import type { SlotWork } from './slot-work.ts'
@@ -35,6 +36,7 @@ export interface RequestsModules {
   readonly random: Random
   readonly allocator: Allocator
   readonly ownership: Pick<Ownership, 'conclude' | 'endClaim'>
+  readonly restoration: Pick<Restoration, 'refuseClaims'>
 }
 
 export type Answer =
@@ -109,7 +111,8 @@ export class Requests {
     cidr: string | null,
     patienceMs = this.#options.patienceMs,
   ): Promise<Answer> {
-    const { work, allocator, clock, random } = this.#modules
+    const { work, allocator, clock, random, restoration } = this.#modules
+    restoration.refuseClaims()
     const fresh = newSlot(poolUid, slotCidr)
     const slot = allocator.slots.get(fresh.id) ?? fresh
     const request = { id: random.hex(8), owner: work.nodeUid, cidr }

@@ -12,12 +12,14 @@ import { type Changed, type ChangeOptions, changeRecord } from './change-record.
 import { examine, type Sight } from './examine.ts'
 import type { Instant, IpamJournal } from './journal-records.ts'
 import { journaledSlot, type OwnedPart, type OwnSlot } from './own-slots.ts'
+import type { Restoration } from './restoration.ts'
 import { parseSlot } from './slot-index.ts'
-import { instantNow } from './term.ts'
+import { instantNow, inTerm } from './term.ts'
 
 export interface SlotWorkOptions {
   readonly nodeUid: string
   readonly boot: string
+  readonly offlineAllowanceMs: number
   readonly onLost: (part: OwnedPart) => void
 }
 
@@ -27,6 +29,7 @@ export interface SlotWorkModules {
   readonly log: Log
   readonly journal: IpamJournal
   readonly allocator: Allocator
+  readonly restoration: Restoration
 }
 
 export class SlotWork {
@@ -72,17 +75,42 @@ export class SlotWork {
    * In the slot's turn. @throws journal.write-failed
    */
   async examine(slot: OwnSlot, sight: Sight): Promise<void> {
-    const { allocator, clock, log } = this.#modules
+    const { allocator, clock, log, restoration } = this.#modules
+    const confirms = sight.at !== null && (await this.mayConfirm(slot, sight.at))
     const before = JSON.stringify(journaledSlot(slot))
-    const { lost, unknown } = examine(slot, sight, {
-      nodeUid: this.#options.nodeUid,
-      nowMs: clock.boottimeMs(),
-    })
+    const { lost, unknown, behind } = examine(
+      slot,
+      { ...sight, at: confirms ? sight.at : null },
+      { nodeUid: this.#options.nodeUid, nowMs: clock.boottimeMs() },
+    )
+    for (const { text, generation } of behind)
+      restoration.suspect(`our part ${text} of generation ${generation} is not in it`)
     if (unknown.length > 0) allocator.addSlot(slot)
     for (const { text, generation } of unknown)
       log.warn({ part: text, generation }, 'part is ours and unknown here')
     for (const part of lost) this.#options.onLost(part)
     if (JSON.stringify(journaledSlot(slot)) !== before) await this.record(slot)
+  }
+
+  /**
+   * Rule 16: while the store is marked as restored only a term that runs is prolonged. To be asked after the slot was
+   * read or written: whoever sets the mark later finds what we did before. @throws store.*
+   */
+  async mayConfirm(slot: OwnSlot, at: Instant): Promise<boolean> {
+    if (this.isInTerm(slot, at)) return true
+    return slot.parts.length > 0 && (await this.#modules.restoration.isOver())
+  }
+
+  isInTerm(slot: OwnSlot, at: Instant): boolean {
+    return inTerm(slot.confirmed, at, this.#options.offlineAllowanceMs)
+  }
+
+  /** These parts are somebody else's. In the slot's turn. @throws journal.write-failed */
+  async lose(slot: OwnSlot, parts: readonly OwnedPart[]): Promise<void> {
+    if (parts.length === 0) return
+    slot.parts = slot.parts.filter(part => !parts.includes(part))
+    for (const part of parts) this.#options.onLost(part)
+    await this.record(slot)
   }
 
   /** What the slot becomes is journaled before it is true in memory: nothing is used that a restart forgets. */

@@ -21,6 +21,7 @@ import { mustSettle, newSlot, type OwnedPart, type OwnSlot } from './own-slots.t
 import type { Ownership } from './ownership.ts'
 import type { KnownPool, PoolView } from './pool-view.ts'
 import type { Requests } from './requests.ts'
+import type { Restoration } from './restoration.ts'
 import type { Serving } from './serving.ts'
 import { parseSlotKey, partsOf } from './slot.ts'
 import type { SlotIndex } from './slot-index.ts'
@@ -51,8 +52,11 @@ export interface UpkeepModules {
   readonly requests: Requests
   readonly serving: Serving
   readonly ledgers: Ledgers
+  readonly restoration: Restoration
 }
 
+/** How often it is asked whether what must not be confirmed now may be. */
+const STANDING_MS = 5000
 const parseLedger = recordParser(ledgerRecord)
 
 export class Upkeep {
@@ -68,6 +72,7 @@ export class Upkeep {
   #soon = false
   #stopped = false
   #slotsSynced = false
+  #recheck = false
   #resolveReady = () => {}
   #isReady = false
   readonly #ready = new Promise<void>(resolve => {
@@ -123,6 +128,16 @@ export class Upkeep {
     await Promise.allSettled(this.#claims.values())
   }
 
+  /** The store is not what it was (rule 16): what was seen of it counts for nothing, and all of it is asked anew. */
+  recheck(): void {
+    this.#recheck = true
+    for (const slot of this.#owned()) {
+      slot.seen = null
+      this.#modules.ledgers.rewrite(slot)
+    }
+    this.wake()
+  }
+
   /** Slots changed in the store. */
   observe(changes: readonly MirrorChange<SlotRecord>[]): void {
     for (const { key, after } of changes) {
@@ -167,8 +182,10 @@ export class Upkeep {
   }
 
   async #confirmOne(slot: OwnSlot): Promise<void> {
-    if (mustSettle(slot)) await this.#modules.ownership.settle(slot)
-    else await this.#modules.ownership.confirm(slot)
+    const { ownership, restoration } = this.#modules
+    const settled = mustSettle(slot)
+    if (settled) await ownership.settle(slot)
+    if (!settled || restoration.stands) await ownership.confirm(slot)
     if (slot.ledgerUnread) await this.#readLedger(slot)
   }
 
@@ -177,6 +194,7 @@ export class Upkeep {
     const steps = [
       () => this.#modules.pools.record(),
       () => this.#modules.pools.admit(),
+      () => this.#modules.restoration.tend(),
       () => this.#settleDoubts(),
       () => this.#modules.serving.pass(),
       () => this.#confirmDue(),
@@ -218,7 +236,10 @@ export class Upkeep {
 
   #nextDueMs(): number {
     const dues = this.#owned().map(slot => this.#options.confirmEveryMs - this.#sinceConfirmedMs(slot))
-    return Math.max(10, Math.min(this.#options.confirmEveryMs, this.#modules.serving.nextDueMs(), ...dues))
+    const { restoration, serving } = this.#modules
+    const confirmMs = Math.max(restoration.stands ? STANDING_MS : 10, Math.min(...dues))
+    const { confirmEveryMs } = this.#options
+    return Math.max(10, Math.min(confirmEveryMs, serving.nextDueMs(), restoration.nextDueMs(), confirmMs))
   }
 
   #owned(): OwnSlot[] {
@@ -239,13 +260,22 @@ export class Upkeep {
   }
 
   async #confirmDue(): Promise<void> {
+    const recheck = this.#recheck
     const due = this.#owned().filter(
       slot =>
+        recheck ||
         slot.ledgerUnread ||
         slot.parts.some(part => part.fenced) ||
         this.#sinceConfirmedMs(slot) >= this.#options.confirmEveryMs,
     )
-    await this.confirm(due)
+    this.#recheck = false
+    try {
+      await this.confirm(due)
+      if (recheck) this.#modules.restoration.rechecked()
+    } catch (error) {
+      this.#recheck ||= recheck
+      throw error
+    }
   }
 
   /** One record for all slots confirmed since the last: a restart without the store goes on from there. */
@@ -287,7 +317,8 @@ export class Upkeep {
   /** Enough free addresses in each group of pools together. */
   async #prefetch(): Promise<void> {
     // Before the slots were seen, what looks free may be our own.
-    if (!this.#modules.pools.isSynced || !this.#slotsSynced) return
+    const { pools, restoration } = this.#modules
+    if (!pools.isSynced || !this.#slotsSynced || restoration.stands) return
     for (const group of this.#prefetched()) if (this.#isLow(group)) await this.#claimFirst(group)
   }
 
