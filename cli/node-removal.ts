@@ -9,13 +9,10 @@
  * compare-and-swap of that same record fail.
  */
 import { livenessKey, nodeKey, PREFIX } from '../datastore/keys.ts'
-import { recordParser } from '../datastore/record.ts'
 import type { LivenessRecord } from '../datastore/records/liveness.ts'
-import type { NodeRecord } from '../datastore/records/node.ts'
-import { type SlotRecord, slotRecord } from '../datastore/records/slot.ts'
 import type { Store } from '../datastore/store.ts'
 import { type Changed, changeRecord, KEEP } from '../ipam/change-record.ts'
-import { fenceParts } from '../ipam/slot.ts'
+import { fenceAll, forgetNode, withdrawName } from '../ipam/removal.ts'
 import type { Clock, Random } from '../lib/clock.ts'
 import { TwillError } from '../lib/errors.ts'
 import { parseLiveness, parseNode } from './nodes.ts'
@@ -38,7 +35,6 @@ export interface Removal {
 
 /** Heartbeat intervals without a movement after which a node counts as silent. */
 const SILENT_INTERVALS = 2.5
-const parseSlot = recordParser(slotRecord)
 
 /** @param by who removes it, for people. @throws resource.in-use: it lives; store.* */
 export async function removeNode(name: string, by: string, modules: RemovalModules): Promise<Removal> {
@@ -49,9 +45,13 @@ export async function removeNode(name: string, by: string, modules: RemovalModul
   let fencedParts = 0
   for (const identity of identities) {
     const marked = await mark(identity, by, modules)
-    fencedParts += await fenceAll(marked, store)
+    const fenced = await fenceAll(marked, store)
+    if (fenced === 0) await forgetNode(marked.uid, store)
+    fencedParts += fenced
   }
-  if (entry !== null) await withdraw(parseNode(entry.value, entry.key), identities, store)
+  const uids = identities.map(({ value }) => value.uid)
+  if (entry !== null)
+    await withdrawName(name, new Set([parseNode(entry.value, entry.key).uid, ...uids]), store)
   const allowances = identities.map(({ value }) => value.allowanceMs)
   return {
     known: identities.length > 0 || entry !== null,
@@ -122,32 +122,4 @@ async function mark(
     },
   })
   return changed.value ?? { ...identity.value, removed: { fence, by, endsWith: 'return' } }
-}
-
-async function fenceAll(identity: LivenessRecord, store: Store): Promise<number> {
-  const { entries } = await store.list(PREFIX.slots)
-  const fence = { id: identity.removed?.fence ?? '', allowanceMs: identity.allowanceMs }
-  let fenced = 0
-  for (const { key, value, modRevision } of entries) {
-    const record = parseSlot(value, key)
-    if (!record.parts.some(part => part.owner === identity.uid)) continue
-    const changed = await changeRecord<SlotRecord>(store, {
-      key,
-      parse: parseSlot,
-      known: { value: record, modRevision },
-      step: current => (current === null ? KEEP : (fenceParts(current, identity.uid, fence) ?? KEEP)),
-    })
-    fenced += changed.value?.parts.filter(part => part.owner === identity.uid).length ?? 0
-  }
-  return fenced
-}
-
-/** Others stop routing to it. A record that another machine has written under the name meanwhile stays. */
-async function withdraw(seen: NodeRecord, identities: readonly Identity[], store: Store): Promise<void> {
-  const uids = new Set([seen.uid, ...identities.map(({ value }) => value.uid)])
-  await changeRecord<NodeRecord>(store, {
-    key: nodeKey(seen.name),
-    parse: parseNode,
-    step: current => (current !== null && uids.has(current.uid) ? null : KEEP),
-  })
 }

@@ -45,7 +45,7 @@ import { Cluster } from './node/cluster.ts'
 import { NodeFacts } from './node/facts.ts'
 import { identify, STORE_PATIENCE_MS } from './node/identify.ts'
 import { Registration } from './node/registration.ts'
-import { recallWhenAway, SnapshotFile } from './node/snapshot-file.ts'
+import { recallWhenAway, SNAPSHOT_FILE, SnapshotFile } from './node/snapshot-file.ts'
 import { TunnelAddresses, tunnelHolder } from './node/tunnel.ts'
 import { untilObserved, watchSelf } from './node/watch-self.ts'
 import { connectRuntime, runtimeSocket } from './runtime/cri.ts'
@@ -58,6 +58,7 @@ import {
   startingStatus,
   statusOf,
 } from './status.ts'
+import { workerUrl } from './worker-url.ts'
 
 export interface DaemonModules {
   readonly log: Log
@@ -147,11 +148,6 @@ interface RunningNode {
   stop(): Promise<void>
 }
 
-/** The bundle has its worker beside it; from source it is found by the kernel itself. */
-function workerUrl(): URL | undefined {
-  return import.meta.url.endsWith('.mjs') ? new URL('./kernel-worker.mjs', import.meta.url) : undefined
-}
-
 // ---------------------------------------------------------------- the node
 
 async function startNode(
@@ -213,7 +209,7 @@ async function startNode(
   })
   const snapshot = new SnapshotFile(
     {
-      path: join(config.stateDir, 'cluster-snapshot'),
+      path: join(config.stateDir, SNAPSHOT_FILE),
       owner: { clusterUid: identified.clusterUid, nodeUid: identified.uid, boot },
     },
     { clock: systemClock, log, known: () => cluster.told },

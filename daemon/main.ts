@@ -2,7 +2,9 @@
  * twilld: reads its configuration, builds the daemon (compose.ts), and runs it until a signal. SIGTERM and SIGINT
  * leave the data path untouched: nothing in the kernel changes.
  *
- * Exit status: 0 after a signal; 1 when it cannot start or must not go on; 2 for a wrong configuration.
+ * `--leave` takes the node out of its cluster instead (leave.ts).
+ *
+ * Exit status: 0 after a signal, or when it has left; 1 when it cannot start or must not go on; 2 for a wrong configuration.
  */
 import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
@@ -12,16 +14,24 @@ import { isTwillError, messageOf, TwillError } from '../lib/errors.ts'
 import { startDaemon } from './compose.ts'
 import type { Config } from './config.ts'
 import { type ConfigSources, flagOf, loadConfig, SETTINGS, variableOf } from './config-load.ts'
+import { leave } from './leave.ts'
 
 const DEFAULT_FILE = '/etc/twill/twilld.yaml'
 
-function parseFlags(argv: readonly string[]): Record<string, string | undefined> {
+/** `leave` apart, all are settings. */
+type Flags = Record<string, string | undefined> & { readonly leave?: unknown }
+
+function parseFlags(argv: readonly string[]): Flags {
   let parser = yargs([...argv])
     .scriptName('twilld')
     .usage('$0 [options]\n\nThe node daemon of Twill.')
     .option('config', {
       type: 'string',
       describe: `configuration file (default ${DEFAULT_FILE} if it exists)`,
+    })
+    .option('leave', {
+      type: 'boolean',
+      describe: 'take this node out of its cluster, with the daemon stopped, and end',
     })
     .strict()
     .version(false)
@@ -33,7 +43,7 @@ function parseFlags(argv: readonly string[]): Record<string, string | undefined>
       type: 'string',
       describe: `${setting.path.join('.')}, also ${variableOf(setting)}`,
     })
-  return parser.parseSync() as unknown as Record<string, string | undefined>
+  return parser.parseSync() as unknown as Flags
 }
 
 function readConfigFile(path: string | undefined): ConfigSources['file'] {
@@ -46,23 +56,39 @@ function readConfigFile(path: string | undefined): ConfigSources['file'] {
   }
 }
 
-function configure(): Config {
-  const flags = parseFlags(process.argv.slice(2))
-  return loadConfig({
+function configure(): { readonly config: Config; readonly leaves: boolean } {
+  const { leave: leaves, ...flags } = parseFlags(process.argv.slice(2))
+  const config = loadConfig({
     file: readConfigFile(flags.config),
     environment: process.env,
     flags,
     hostname: hostname(),
   })
+  return { config, leaves: leaves === true }
+}
+
+/** What an operator reads goes to standard output, the log beside it. */
+async function leaveAndTell(config: Config): Promise<void> {
+  const log = pino({ level: config.logLevel }, pino.destination(2))
+  const { freed, fenced, allowanceMs } = await leave(config, { log })
+  const minutes = Math.ceil((allowanceMs + config.fenceMargin) / 60_000)
+  const rest =
+    fenced === 0 ? '' : `; ${fenced} in which pods live are fenced and become free after ${minutes} min`
+  process.stdout.write(`Node ${config.nodeName} has left: ${freed} parts are free${rest}\n`)
 }
 
 async function main(): Promise<void> {
-  let config: Config
+  let configured: ReturnType<typeof configure>
   try {
-    config = configure()
+    configured = configure()
   } catch (error) {
     process.stderr.write(`twilld: ${messageOf(error)}\n`)
     process.exit(2)
+  }
+  const { config, leaves } = configured
+  if (leaves) {
+    await leaveAndTell(config)
+    process.exit(0)
   }
   const log = pino({ level: config.logLevel, base: { node: config.nodeName } })
   const fail = (error: unknown) => {

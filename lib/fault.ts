@@ -45,6 +45,7 @@ export const FAULT_POINTS = {
     'store.checkpoint-written',
     'store.checkpoint-installed',
   ],
+  leave: ['leave.marked', 'leave.given', 'leave.fenced'],
   claim: ['claim.recorded', 'claim.committed', 'claim.adopted'],
   /** A node asks others for addresses: its id in the journal, the request in the record, the answer seen. */
   request: ['request.recorded', 'request.entered', 'request.answered'],

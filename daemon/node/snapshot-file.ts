@@ -19,6 +19,9 @@ import {
   type SnapshotOwner,
 } from './snapshot.ts'
 
+/** In the state folder. */
+export const SNAPSHOT_FILE = 'cluster-snapshot'
+
 export interface SnapshotFileOptions {
   readonly path: string
   readonly owner: SnapshotOwner

@@ -1,0 +1,54 @@
+/**
+ * What is left to do once a node's liveness record bears the mark of its removal (ADDRESSES.md rules 9, 11 and 12): its
+ * parts are fenced, its name is withdrawn, and its liveness record goes with its last part. Each step may be
+ * repeated: a removal that stopped halfway is finished by the next.
+ */
+import { livenessKey, nodeKey, PREFIX } from '../datastore/keys.ts'
+import { recordParser } from '../datastore/record.ts'
+import { type LivenessRecord, livenessRecord } from '../datastore/records/liveness.ts'
+import { type NodeRecord, nodeRecord } from '../datastore/records/node.ts'
+import { type SlotRecord, slotRecord } from '../datastore/records/slot.ts'
+import type { Store } from '../datastore/store.ts'
+import { changeRecord, KEEP } from './change-record.ts'
+import { fenceParts } from './slot.ts'
+
+const parseSlot = recordParser(slotRecord)
+const parseNode = recordParser(nodeRecord)
+const parseLiveness = recordParser(livenessRecord)
+
+/** Puts the fence of its mark into each of its parts. Returns how many it has. @throws store.* */
+export async function fenceAll(removed: LivenessRecord, store: Store): Promise<number> {
+  const { entries } = await store.list(PREFIX.slots)
+  const fence = { id: removed.removed?.fence ?? '', allowanceMs: removed.allowanceMs }
+  let fenced = 0
+  for (const { key, value, modRevision } of entries) {
+    const record = parseSlot(value, key)
+    if (!record.parts.some(part => part.owner === removed.uid)) continue
+    const changed = await changeRecord<SlotRecord>(store, {
+      key,
+      parse: parseSlot,
+      known: { value: record, modRevision },
+      step: current => (current === null ? KEEP : (fenceParts(current, removed.uid, fence) ?? KEEP)),
+    })
+    fenced += changed.value?.parts.filter(part => part.owner === removed.uid).length ?? 0
+  }
+  return fenced
+}
+
+/** Others stop routing to it. A record that another machine has written under the name meanwhile stays. @throws store.* */
+export async function withdrawName(name: string, uids: ReadonlySet<string>, store: Store): Promise<void> {
+  await changeRecord<NodeRecord>(store, {
+    key: nodeKey(name),
+    parse: parseNode,
+    step: current => (current !== null && uids.has(current.uid) ? null : KEEP),
+  })
+}
+
+/** Of a node without parts nothing is left to wait for. One that is back keeps its record. @throws store.* */
+export async function forgetNode(uid: string, store: Store): Promise<void> {
+  await changeRecord<LivenessRecord>(store, {
+    key: livenessKey(uid),
+    parse: parseLiveness,
+    step: current => (current === null || current.removed === null ? KEEP : null),
+  })
+}
