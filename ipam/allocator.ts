@@ -5,10 +5,11 @@
  * Parts are filled in the order they came, so that later ones stay empty and can be given back; within a part
  * the address freed longest ago goes first. Cooling addresses are taken only when asked for.
  */
-import { addressAt, type Cidr, contains, formatIp, parseIp } from '../lib/address.ts'
+import { addressAt, type Cidr, contains, formatIp, type Ip, parseIp } from '../lib/address.ts'
+import type { AddressRanges } from './address-ranges.ts'
 import type { HeldAddress, Holder } from './ipam.ts'
 import { slotId } from './journal-records.ts'
-import { type OwnedPart, type OwnSlot, partOf } from './own-slots.ts'
+import { newSlot, type OwnedPart, type OwnSlot, partOf } from './own-slots.ts'
 
 export interface Holding {
   readonly holder: Holder
@@ -25,8 +26,8 @@ export interface Released {
 export interface AllocatorOptions {
   readonly coolDownMs: number
   readonly usable: (part: OwnedPart) => boolean
-  /** Ranges of a pool that never go out; the same list while nothing has changed. */
-  readonly withheld: (poolUid: string) => readonly Cidr[]
+  /** Ranges of a pool that never go out; the same object while nothing has changed. */
+  readonly withheld: (poolUid: string) => AddressRanges
   /** BOOTTIME. */
   readonly nowMs: () => number
 }
@@ -53,11 +54,37 @@ export class Allocator {
     this.#slots.set(slot.id, slot)
   }
 
+  /** The object that stands for this slot, made if there is none yet. */
+  slotAt(poolUid: string, cidr: Cidr): OwnSlot {
+    const fresh = newSlot(poolUid, cidr)
+    const known = this.#slots.get(fresh.id)
+    if (known === undefined) this.addSlot(fresh)
+    return known ?? fresh
+  }
+
+  /** The part of ours that has this address of the pool, usable or not. */
+  partWith(poolUid: string, ip: Ip): OwnedPart | null {
+    for (const part of this.partsOf(poolUid)) if (contains(part.cidr, ip)) return part
+    return null
+  }
+
+  /** Takes this very address, cooling or not. null: another holds it. Whether the part is usable is not asked here. */
+  takeNamed(holder: Holder, part: OwnedPart, ip: Ip): HeldAddress | null {
+    const offset = Number(ip.value - part.cidr.base)
+    if (part.addresses.holderOf(offset) !== null) return null
+    part.addresses.takeAt(offset, holder.id)
+    return this.#held(holder, part, offset)
+  }
+
   /** Takes an address of this pool for the holder, or null when no usable part has one (cooling or not). */
   take(holder: Holder, poolUid: string, cooling: boolean): HeldAddress | null {
     const part = cooling ? this.#oldestCooling(poolUid) : this.#firstReady(poolUid)
     const offset = part?.addresses.take(holder.id) ?? null
     if (part === null || offset === null) return null
+    return this.#held(holder, part, offset)
+  }
+
+  #held(holder: Holder, part: OwnedPart, offset: number): HeldAddress {
     const held = heldAddress(part, offset)
     this.#holdingOf(holder).addresses.push(held)
     return held

@@ -1,12 +1,14 @@
 /**
  * Which free part a node claims next. Every node begins at a place of its own, by hash, so that nodes that claim
  * at the same time do not meet and a node that comes back finds its last slots first; slots that are free as a
- * whole come before pieces, larger pieces before smaller ones.
+ * whole come before pieces, larger pieces before smaller ones. What is withheld from end to end is passed over, many
+ * slots at a time: half of an IPv6 pool may be.
  */
 import { createHash } from 'node:crypto'
 import { slotKey } from '../datastore/keys.ts'
 import type { SlotRecord } from '../datastore/records/slot.ts'
-import { bitsOf, type Cidr, formatCidr, parseCidr } from '../lib/address.ts'
+import { bitsOf, type Cidr, formatCidr, parseCidr, sizeOf } from '../lib/address.ts'
+import type { AddressRanges } from './address-ranges.ts'
 import { parseSlotKey } from './slot.ts'
 
 export interface Candidate {
@@ -29,21 +31,33 @@ export interface ClaimablePool {
   readonly uid: string
   readonly cidr: Cidr
   readonly slotPrefix: number
+  /** Never handed out. */
+  readonly withheld: AddressRanges
 }
 
 /** Best first. Lazy: the caller stops at the first that it gets. */
 export function* chooseSlots(pool: ClaimablePool, nodeUid: string, view: SlotView): Generator<Candidate> {
   yield* wholeSlots(pool, nodeUid, view)
-  yield* pieces(pool, view)
+  for (const piece of pieces(pool, view))
+    if (pool.withheld.coveredUntil(parseCidr(piece.cidr)) === null) yield piece
 }
 
 function* wholeSlots(pool: ClaimablePool, nodeUid: string, view: SlotView): Generator<Candidate> {
   const count = 1n << BigInt(pool.slotPrefix - pool.cidr.prefix)
   const start = placeOf(nodeUid, pool.uid) % count
   // Where every slot has a record, only those known to have a free part need a look.
-  if (BigInt(view.count(pool.uid)) >= count) return yield* wholeFree(pool, start, count, view)
+  if (BigInt(view.count(pool.uid)) >= count) {
+    for (const candidate of wholeFree(pool, start, count, view))
+      if (pool.withheld.coveredUntil(candidate.slot) === null) yield candidate
+    return
+  }
   for (let i = 0n; i < count; i++) {
     const slot = slotAt(pool, (start + i) % count)
+    const withheldTo = pool.withheld.coveredUntil(slot)
+    if (withheldTo !== null) {
+      i += slotsWithin(pool, slot, withheldTo) - 1n
+      continue
+    }
     const key = slotKey(pool.uid, slot)
     const entry = view.get(key)
     if (entry !== undefined) yield* wholeOf(slot, entry)
@@ -87,6 +101,13 @@ const freeSlots = (pool: ClaimablePool, view: SlotView): Cidr[] =>
 function slotAt(pool: ClaimablePool, index: bigint): Cidr {
   const shift = BigInt(bitsOf(pool.cidr.family) - pool.slotPrefix)
   return { family: pool.cidr.family, base: pool.cidr.base + (index << shift), prefix: pool.slotPrefix }
+}
+
+/** How many slots of the pool, from this one on, end at the address or before. */
+function slotsWithin(pool: ClaimablePool, slot: Cidr, last: bigint): bigint {
+  const shift = BigInt(bitsOf(pool.cidr.family) - pool.slotPrefix)
+  const end = pool.cidr.base + sizeOf(pool.cidr)
+  return ((last + 1n < end ? last + 1n : end) - slot.base) >> shift
 }
 
 function indexOf(pool: ClaimablePool, slot: Cidr): bigint {

@@ -7,7 +7,7 @@
  * holders are given back by `restore`, before `start`.
  */
 import type { Use } from '../datastore/resources/ippool.ts'
-import type { Family } from '../lib/address.ts'
+import type { Family, Ip } from '../lib/address.ts'
 
 export interface Holder {
   /** Attachment id, or 'tunnel'. Allocation is idempotent per id. */
@@ -49,6 +49,8 @@ export interface AllocationRequest {
   readonly families: readonly Family[]
   /** Names of pools to take from, in order; [] means every enabled one that allows the holder's kind of use. */
   readonly pools: readonly string[]
+  /** Asked for by name, one of a family at most: these, or nothing at all. From whatever pool they are in. */
+  readonly addresses?: readonly Ip[]
 }
 
 /** As of an allocation: [] means every family, every pool for that use. */
@@ -77,7 +79,8 @@ export interface Ipam {
 
   /**
    * In memory when this node's parts have room and term; else a claim in the store.
-   * @throws ipam.exhausted, ipam.no-pool, ipam.not-confirmed (retryable), store.unavailable (retryable)
+   * @throws ipam.exhausted, ipam.no-pool, ipam.not-confirmed (retryable), store.unavailable (retryable);
+   *   of an address by name: ipam.address-refused {address, reason}, ipam.owned-elsewhere (retryable)
    */
   allocate(request: AllocationRequest): Promise<HeldAddress[]>
   /** The holder's addresses are journaled: the ledger may follow. */

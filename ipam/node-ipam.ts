@@ -13,6 +13,7 @@ import { contains, type Family, formatCidr, formatIp, hostCidr, parseIp } from '
 import type { Clock, Random } from '../lib/clock.ts'
 import { isTwillError, messageOf, TwillError } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
+import { KeyedQueue } from '../lib/queue.ts'
 import { Allocator } from './allocator.ts'
 import { chooseSlots } from './choose-slot.ts'
 import { Fences } from './fences.ts'
@@ -29,6 +30,7 @@ import type {
 } from './ipam.ts'
 import { type IpamJournal, type IpamJournalState, slotId } from './journal-records.ts'
 import { Ledgers } from './ledger.ts'
+import { poolWith, refused, takeNamed } from './named.ts'
 import { type OwnedPart, type OwnSlot, partOf, slotFromJournal } from './own-slots.ts'
 import { Ownership } from './ownership.ts'
 import { type KnownPool, NOTHING_WITHHELD, type PoolCondition, PoolView } from './pool-view.ts'
@@ -104,6 +106,7 @@ export class NodeIpam implements Ipam {
   readonly #ledgers: Ledgers
   /** Restored, but in no part of ours: lost in an earlier life, and perhaps not cut off any more. */
   readonly #notOurs: { id: string; address: HeldAddress }[] = []
+  readonly #naming = new KeyedQueue()
   #running: {
     pools: PoolView
     slots: SlotIndex
@@ -280,22 +283,46 @@ export class NodeIpam implements Ipam {
     const known = this.#allocator.holdings.get(holder.id)
     if (known !== undefined && known.addresses.length > 0) return [...known.addresses]
     try {
-      const taken: HeldAddress[] = []
-      for (const family of this.#familiesOf(request))
-        taken.push(await this.#takeFrom(holder, this.#poolsOf(request, family)))
+      const families = this.#familiesOf(request)
+      const named = await this.#takeNamed(request, families)
+      const taken = [...named]
+      for (const family of families)
+        if (!named.some(held => held.family === family))
+          taken.push(await this.#takeFrom(holder, this.#poolsOf(request, family)))
       this.#started().upkeep.wakeIfLow()
-      return taken
+      return taken.sort((a, b) => families.indexOf(a.family) - families.indexOf(b.family))
     } catch (error) {
       this.#allocator.putBack(holder.id)
       throw error
     }
   }
 
-  #familiesOf({ holder, families, pools }: AllocationRequest): readonly Family[] {
+  async #takeNamed(
+    { holder, addresses = [] }: AllocationRequest,
+    families: readonly Family[],
+  ): Promise<HeldAddress[]> {
+    const { pools, upkeep, requests } = this.#started()
+    const usable = (part: OwnedPart) => this.#usable(part)
+    const modules = { allocator: this.#allocator, upkeep, requests, queue: this.#naming, usable }
+    const taken: HeldAddress[] = []
+    for (const ip of addresses) {
+      if (!families.includes(ip.family))
+        throw refused(ip, 'family', `this network gives no IPv${ip.family} addresses`)
+      if (taken.some(({ family }) => family === ip.family))
+        throw refused(ip, 'family', 'another address of its family was asked for')
+      const pool = poolWith(ip, pools.pools, each => whyNot(each, holder.kind))
+      taken.push(await takeNamed(holder, ip, pool, modules))
+    }
+    return taken
+  }
+
+  #familiesOf({ holder, families, pools, addresses = [] }: AllocationRequest): readonly Family[] {
     if (families.length > 0) return families
+    const named = addresses.map(({ family }) => family)
     const found = familiesOf(this.#chosen(holder.kind, pools))
-    if (found.length === 0) throw this.#noPool(holder.kind, pools)
-    return found
+    const all = ([4, 6] as const).filter(family => found.includes(family) || named.includes(family))
+    if (all.length === 0) throw this.#noPool(holder.kind, pools)
+    return all
   }
 
   #poolsOf({ holder, pools }: AllocationRequest, family: Family): KnownPool[] {
@@ -515,8 +542,7 @@ export class NodeIpam implements Ipam {
   }
 
   #enabled(use: Use): KnownPool[] {
-    const { pools } = this.#started().pools
-    return pools.filter(pool => pool.open && !pool.disabled && pool.uses.includes(use))
+    return this.#started().pools.pools.filter(pool => whyNot(pool, use) === null)
   }
 
   /** Rule 8, and the pool must be open. */
@@ -537,3 +563,10 @@ export class NodeIpam implements Ipam {
 
 const familiesOf = (pools: readonly KnownPool[]): Family[] =>
   ([4, 6] as const).filter(family => pools.some(pool => pool.cidr.family === family))
+
+/** Why nothing is handed out of this pool for such a use, or null. */
+function whyNot({ open, disabled, uses }: KnownPool, use: Use): string | null {
+  if (!open) return 'is being removed or not entered yet'
+  if (disabled) return 'is disabled'
+  return uses.includes(use) ? null : `is not for ${use}: allowedUses ${uses.join(', ')}`
+}

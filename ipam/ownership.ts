@@ -12,9 +12,9 @@ import { livenessRecord } from '../datastore/records/liveness.ts'
 import { nodeRecord } from '../datastore/records/node.ts'
 import type { Part, SlotRecord } from '../datastore/records/slot.ts'
 import type { CommitOutcome, Store } from '../datastore/store.ts'
-import { parseIp } from '../lib/address.ts'
+import { cidrOf, contains, formatCidr, formatIp, hostCidr, type Ip, parseIp } from '../lib/address.ts'
 import type { Clock, Random } from '../lib/clock.ts'
-import { isTwillError } from '../lib/errors.ts'
+import { isTwillError, TwillError } from '../lib/errors.ts'
 import { faultPoint } from '../lib/fault.ts'
 import type { Log } from '../lib/log.ts'
 import { isOpen, parseSpace } from './address-space.ts'
@@ -24,14 +24,17 @@ import { type Candidate, type ClaimablePool, chooseSlots, type SlotView } from '
 import type { Sight } from './examine.ts'
 import type { Gifts } from './gifts.ts'
 import type { Instant } from './journal-records.ts'
-import { isInDoubt, mustSettle, newPart, newSlot, type OwnedPart, type OwnSlot } from './own-slots.ts'
+import { isInDoubt, mustSettle, newPart, type OwnedPart, type OwnSlot } from './own-slots.ts'
 import type { Restoration } from './restoration.ts'
-import { claimedPart, claimPart, emptySlot, liftFences } from './slot.ts'
+import { claimedPart, claimPart, emptySlot, liftFences, partAround } from './slot.ts'
 import { parseSlot } from './slot-index.ts'
 import { withoutRequestsOf } from './slot-requests.ts'
 import type { SlotWork } from './slot-work.ts'
 import { laterOf } from './term.ts'
 import { behindOf, enterPart } from './went-back.ts'
+
+/** Each that fails has lost a race: somebody else got on. */
+const CLAIM_ATTEMPTS = 8
 
 type ClaimResult = OwnedPart | 'taken' | 'closed'
 
@@ -73,8 +76,7 @@ export class Ownership {
     const { allocator, slots, restoration } = this.#modules
     restoration.refuseClaims()
     for (const candidate of chooseSlots(pool, this.#options.nodeUid, slots)) {
-      const fresh = newSlot(pool.uid, candidate.slot)
-      const slot = allocator.slots.get(fresh.id) ?? fresh
+      const slot = allocator.slotAt(pool.uid, candidate.slot)
       if (isInDoubt(slot)) continue
       const result = await this.#claimOrSettle(slot, candidate)
       if (result === 'closed') {
@@ -84,6 +86,44 @@ export class Ownership {
       if (result !== 'taken') return result
     }
     return null
+  }
+
+  /**
+   * The part of ours that has this address: as it is, or, when it is free, claimed now: the address alone, so that
+   * addresses asked for all over a pool do not take its slots from other nodes. null: it is another node's.
+   * @throws ipam.no-pool: the pool is not open; store.conflict (retryable): lost every race; ipam.not-confirmed
+   *   while the store is restored; store.*, journal.write-failed; document.invalid: the slot's record cannot be read
+   */
+  async claimAddress(pool: ClaimablePool, ip: Ip): Promise<OwnedPart | null> {
+    const { allocator, store, restoration } = this.#modules
+    const slot = allocator.slotAt(pool.uid, cidrOf(ip, pool.slotPrefix))
+    for (let attempt = 0; attempt < CLAIM_ATTEMPTS; attempt++) {
+      if (mustSettle(slot)) await this.settle(slot)
+      const own = slot.parts.find(part => contains(part.cidr, ip))
+      if (own !== undefined) return own
+      const { entry } = await store.get(slot.key)
+      const record = entry === null ? null : parseSlot(entry.value, entry.key)
+      const { owner } = partAround(record ?? emptySlot(slot.slot), ip)
+      if (owner === this.#options.nodeUid) await this.confirm(slot)
+      else if (owner !== null) return null
+      else {
+        restoration.refuseClaims()
+        const cidr = formatCidr(hostCidr(ip))
+        const modRevision = entry?.modRevision ?? 0
+        const result = await this.#claimOrSettle(slot, { slot: slot.slot, cidr, record, modRevision })
+        if (result === 'closed') {
+          restoration.refuseClaims()
+          throw notOpen(pool.uid)
+        }
+        if (result !== 'taken') return result
+      }
+    }
+    throw new TwillError(
+      'store.conflict',
+      `${formatIp(ip)} could not be claimed: slot ${slot.text} keeps changing`,
+      { address: formatIp(ip) },
+      { retryable: true },
+    )
   }
 
   async #claimOrSettle(slot: OwnSlot, candidate: Candidate): Promise<ClaimResult> {
@@ -306,6 +346,8 @@ export class Ownership {
     return changed.value !== null && changed.value.removed === null
   }
 }
+
+const notOpen = (poolUid: string) => new TwillError('ipam.no-pool', 'the pool is being removed', { poolUid })
 
 function newer(slot: OwnSlot, candidate: Candidate): { value: SlotRecord | null; modRevision: number } {
   const { seen } = slot

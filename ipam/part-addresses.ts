@@ -7,7 +7,8 @@
  * of a part is used, .0 and .255 too (pods have /32 and /128, no subnet and hence no network or broadcast address),
  * but for those that are withheld.
  */
-import { addressAt, type Cidr, contains, sizeOf } from '../lib/address.ts'
+import { addressAt, type Cidr, sizeOf } from '../lib/address.ts'
+import type { AddressRanges } from './address-ranges.ts'
 
 export const NEVER = Number.NEGATIVE_INFINITY
 
@@ -20,7 +21,7 @@ export class PartAddresses {
   readonly #previous: Uint16Array
   readonly #cidr: Cidr
   #held = 0
-  #withheldRanges: readonly Cidr[] = []
+  #withheldRanges: AddressRanges | null = null
   readonly #withheld = new Set<number>()
   /** Withheld and held by nobody: not in the ring. */
   #withheldFree = 0
@@ -59,7 +60,8 @@ export class PartAddresses {
     )
     free.sort((a, b) => (a.freedMs === b.freedMs ? 0 : a.freedMs < b.freedMs ? -1 : 1))
     for (const { offset, freedMs } of free) next.setFreed(offset, freedMs)
-    for (const { addresses } of sources.slice(0, 1)) next.withhold(addresses.#withheldRanges)
+    for (const { addresses } of sources.slice(0, 1))
+      if (addresses.#withheldRanges !== null) next.withhold(addresses.#withheldRanges)
     return next
   }
 
@@ -103,7 +105,7 @@ export class PartAddresses {
     return first
   }
 
-  /** False when it is held by another. */
+  /** False when it is held by another. One that is withheld is taken all the same: its holder may be there already. */
   takeAt(offset: number, holder: string): boolean {
     if (this.#holders[offset] !== undefined) return this.#holders[offset] === holder
     this.#unlinkFree(offset)
@@ -114,16 +116,19 @@ export class PartAddresses {
 
   /**
    * Addresses in these ranges do not go out; who holds one keeps it. Ranges given before and not now are lifted.
-   * Costs nothing while the caller gives the same list.
+   * Costs nothing while the caller gives the same object.
    */
-  withhold(ranges: readonly Cidr[]): void {
+  withhold(ranges: AddressRanges): void {
     if (ranges === this.#withheldRanges) return
     this.#withheldRanges = ranges
     for (let offset = 0; offset < this.size; offset++) {
-      const ip = addressAt(this.#cidr, offset)
-      const wanted = ranges.some(range => contains(range, ip))
+      const wanted = ranges.has(addressAt(this.#cidr, offset))
       if (wanted !== this.#withheld.has(offset)) this.#setWithheld(offset, wanted)
     }
+  }
+
+  isWithheld(offset: number): boolean {
+    return this.#withheld.has(offset)
   }
 
   #setWithheld(offset: number, wanted: boolean): void {
@@ -131,13 +136,14 @@ export class PartAddresses {
     if (isFree) this.#unlinkFree(offset)
     if (wanted) this.#withheld.add(offset)
     else this.#withheld.delete(offset)
-    if (isFree) this.#linkFree(this.#firstFreedAfter(this.#freedMs[offset] as number), offset)
+    if (isFree) this.#linkFree(this.#placeOf(offset), offset)
   }
 
-  /** `size` when there is none. */
-  #firstFreedAfter(atMs: number): number {
+  /** Before which of the free ones it belongs, by when it was freed: the first of those freed at the same time. */
+  #placeOf(offset: number): number {
+    const freedMs = this.#freedMs[offset] as number
     let i = this.#next[this.size] as number
-    while (i !== this.size && (this.#freedMs[i] as number) <= atMs) i = this.#next[i] as number
+    while (i !== this.size && (this.#freedMs[i] as number) < freedMs) i = this.#next[i] as number
     return i
   }
 
@@ -149,11 +155,11 @@ export class PartAddresses {
     this.#linkFree(this.size, offset)
   }
 
-  /** Taken but never used: again the first to go out, with the cool-down it had. */
+  /** Taken but never used: stands where it stood (the first, unless it was asked for by name), with the cool-down it had. */
   putBack(offset: number): void {
     if (this.#holders[offset] === undefined) return
     this.#drop(offset)
-    this.#linkFree(this.#next[this.size] as number, offset)
+    this.#linkFree(this.#placeOf(offset), offset)
   }
 
   /** A free address is known to have been freed at this time. Call in order of time. */
@@ -170,6 +176,9 @@ export class PartAddresses {
     let i = this.#previous[this.size] as number
     for (; i !== this.size && (this.#freedMs[i] as number) > sinceMs; i = this.#previous[i] as number)
       found.push({ offset: i, freedMs: this.#freedMs[i] as number })
+    for (const offset of this.#withheld)
+      if (this.#holders[offset] === undefined && (this.#freedMs[offset] as number) > sinceMs)
+        found.push({ offset, freedMs: this.#freedMs[offset] as number })
     return found
   }
 

@@ -20,8 +20,8 @@ import {
   type Cidr,
   formatCidr,
   formatIp,
-  hostCidr,
   type Ip,
+  type IpRange,
   lastOf,
   parseCidr,
   parseIp,
@@ -29,6 +29,7 @@ import {
 import type { Random } from '../lib/clock.ts'
 import { isTwillError, messageOf } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
+import { AddressRanges } from './address-ranges.ts'
 import { isEntryOf } from './address-space.ts'
 import type { IpamJournal, JournaledPool } from './journal-records.ts'
 import { admitPool, parsePool } from './pools.ts'
@@ -43,7 +44,7 @@ export interface KnownPool {
   /** Of a pool for ipam: what its attachments are told. */
   readonly gateway: Ip | null
   /** Never handed out. */
-  readonly withheld: readonly Cidr[]
+  readonly withheld: AddressRanges
   /** In the address space and not closed. */
   readonly open: boolean
 }
@@ -115,8 +116,8 @@ export class PoolView {
     return this.#isSynced
   }
 
-  /** The same list while the pool has not changed. */
-  withheld(uid: string): readonly Cidr[] {
+  /** The same object while the pool has not changed. */
+  withheld(uid: string): AddressRanges {
     return this.#pools.find(pool => pool.uid === uid)?.withheld ?? NOTHING_WITHHELD
   }
 
@@ -205,14 +206,16 @@ export class PoolView {
 }
 
 /** Attachments of a pool for ipam are hosts of one subnet, with a router (rule 18). */
-function withheldOf(cidr: Cidr, gateway: Ip | null): readonly Cidr[] {
+function withheldOf(cidr: Cidr, gateway: Ip | null): AddressRanges {
   if (gateway === null) return NOTHING_WITHHELD
   const ends = [{ family: cidr.family, value: cidr.base }, lastOf(cidr)].filter(ip => isNoHost(cidr, ip))
-  return [...ends, gateway].map(hostCidr)
+  return new AddressRanges([...ends, gateway].map(rangeOf))
 }
 
-/** One list for all: a part looks no further while it is given the same. */
-export const NOTHING_WITHHELD: readonly Cidr[] = []
+const rangeOf = ({ family, value }: Ip): IpRange => ({ family, first: value, last: value })
+
+/** One object for all: a part looks no further while it is given the same. */
+export const NOTHING_WITHHELD = new AddressRanges([])
 
 function journaledPool(pool: KnownPool): JournaledPool {
   const { withheld: _, ...kept } = pool

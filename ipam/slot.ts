@@ -8,7 +8,17 @@
 
 import { PREFIX } from '../datastore/keys.ts'
 import type { Fence, Part, SlotRecord } from '../datastore/records/slot.ts'
-import { bitsOf, type Cidr, covers, formatCidr, parseCidr, parseIp, sizeOf } from '../lib/address.ts'
+import {
+  bitsOf,
+  type Cidr,
+  contains,
+  covers,
+  formatCidr,
+  type Ip,
+  parseCidr,
+  parseIp,
+  sizeOf,
+} from '../lib/address.ts'
 import { TwillError } from '../lib/errors.ts'
 
 export type Step = SlotRecord | null
@@ -102,6 +112,11 @@ function mergedBuddies(low: Part, high: Part): Part | null {
 
 export function partsOf(record: SlotRecord, owner: string): Part[] {
   return record.parts.filter(part => part.owner === owner)
+}
+
+/** The part that has this address, which must lie in the slot. */
+export function partAround(record: SlotRecord, ip: Ip): Part {
+  return record.parts.find(part => contains(parseCidr(part.cidr), ip)) as Part
 }
 
 /** The part that this claim yielded, if it did. */

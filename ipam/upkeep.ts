@@ -9,7 +9,7 @@ import { recordParser } from '../datastore/record.ts'
 import { type LedgerEntry, ledgerRecord } from '../datastore/records/ledger.ts'
 import type { SlotRecord } from '../datastore/records/slot.ts'
 import type { Store } from '../datastore/store.ts'
-import { parseIp } from '../lib/address.ts'
+import { type Ip, parseIp } from '../lib/address.ts'
 import type { Clock, Timer } from '../lib/clock.ts'
 import { messageOf } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
@@ -162,10 +162,19 @@ export class Upkeep {
 
   /** Claims of one pool go one at a time, and whoever wants one meanwhile waits for that. */
   claim(pool: KnownPool): Promise<OwnedPart | null> {
-    const running = this.#claims.get(pool.uid)
+    return this.#once(pool.uid, () => this.#modules.ownership.claim(pool))
+  }
+
+  /** The part of ours that has this address, claimed if need be; null: another's. @throws as Ownership.claimAddress */
+  claimAddress(pool: KnownPool, ip: Ip): Promise<OwnedPart | null> {
+    return this.#once(`${pool.uid} ${ip.value}`, () => this.#modules.ownership.claimAddress(pool, ip))
+  }
+
+  #once(what: string, begin: () => Promise<OwnedPart | null>): Promise<OwnedPart | null> {
+    const running = this.#claims.get(what)
     if (running !== undefined) return running
-    const claim = this.#modules.ownership.claim(pool).finally(() => this.#claims.delete(pool.uid))
-    this.#claims.set(pool.uid, claim)
+    const claim = begin().finally(() => this.#claims.delete(what))
+    this.#claims.set(what, claim)
     void claim.then(
       part => {
         // With nothing to claim there is nothing new to see to: waking here would never end.

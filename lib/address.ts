@@ -21,6 +21,13 @@ export interface Cidr {
   readonly prefix: number
 }
 
+/** Both ends included. */
+export interface IpRange {
+  readonly family: Family
+  readonly first: bigint
+  readonly last: bigint
+}
+
 export const bitsOf = (family: Family): 32 | 128 => (family === 4 ? 32 : 128)
 
 function invalid(what: string, text: string, expected: string): TwillError {
@@ -99,6 +106,24 @@ export function parseCidr(text: string): Cidr {
   if (cidr.base !== ip.value)
     throw invalid('prefix', text, `no bits set beyond the length: ${formatCidr(cidr)}`)
   return cidr
+}
+
+/** An address, a prefix, or a range such as 10.0.0.5-10.0.0.9. @throws TwillError address.invalid */
+export function parseRange(text: string): IpRange {
+  if (text.includes('/')) {
+    const cidr = parseCidr(text)
+    return { family: cidr.family, first: cidr.base, last: lastOf(cidr).value }
+  }
+  const [low = '', high = low, ...more] = text.split('-')
+  const [first, last] = [parseIp(low), parseIp(high)]
+  if (more.length > 0 || first.family !== last.family || first.value > last.value)
+    throw invalid('range', text, 'two addresses of one family, the lower first')
+  return { family: first.family, first: first.value, last: last.value }
+}
+
+export function formatRange({ family, first, last }: IpRange): string {
+  const low = formatIp({ family, value: first })
+  return first === last ? low : `${low}-${formatIp({ family, value: last })}`
 }
 
 /** The prefix of this length that holds the address. */

@@ -8,6 +8,7 @@ export type ErrorCode =
   | 'config.invalid'
   | 'document.invalid'
   | 'frame.invalid'
+  | 'ipam.address-refused'
   | 'ipam.address-taken'
   | 'ipam.exhausted'
   | 'ipam.no-pool'

@@ -11,7 +11,7 @@
 import { attachmentId } from '../../cni-bin/attachment-id.ts'
 import type { HeldAddress, Holder, Ipam } from '../../ipam/ipam.ts'
 import type { Kernel, NetnsRef, SetElement } from '../../kernel/kernel.ts'
-import type { Family } from '../../lib/address.ts'
+import { type Family, formatIp, type Ip } from '../../lib/address.ts'
 import type { Clock, Random, Timer } from '../../lib/clock.ts'
 import { messageOf, TwillError } from '../../lib/errors.ts'
 import { faultPoint } from '../../lib/fault.ts'
@@ -37,6 +37,8 @@ export interface AttachRequest {
   readonly mtu: number | null
   readonly families: readonly Family[]
   readonly pools: readonly string[]
+  /** Asked for by name: these, or the ADD fails. */
+  readonly addresses: readonly Ip[]
 }
 
 export interface AttachmentKey {
@@ -142,10 +144,12 @@ export class Attachments {
   async #begin(id: string, request: AttachRequest): Promise<Attachment> {
     const { ipam, registry, random, clock, node } = this.#modules
     const since = clock.realtimeMs()
+    await this.#untilReaped(request.addresses)
     const addresses = await ipam.allocate({
       holder: holderOf(id, request, since),
       families: request.families,
       pools: request.pools,
+      addresses: request.addresses,
     })
     faultPoint('add.address-taken')
     const pathMtu = node.podMtu(addresses.map(address => address.poolUid))
@@ -174,6 +178,14 @@ export class Attachments {
     }
     faultPoint('add.intent-written')
     return attachment
+  }
+
+  /** A pod that is replaced under its address has been answered its DEL before its link is gone. */
+  async #untilReaped(wanted: readonly Ip[]): Promise<void> {
+    const texts = wanted.map(formatIp)
+    for (const { id, state, addresses } of this.#modules.registry.all())
+      if (state === 'detaching' && addresses.some(({ address }) => texts.includes(address)))
+        await this.#reaper.gone(id)
   }
 
   async #build(attachment: Attachment, gone: Gone): Promise<Attachment> {

@@ -15,6 +15,8 @@ const CODES: Partial<Record<ErrorCode, number>> = {
   'ipam.exhausted': OWN_CODE.exhausted,
   'ipam.no-pool': OWN_CODE.noPool,
   'address.invalid': CNI_CODE.invalidNetworkConfig,
+  'ipam.address-refused': CNI_CODE.invalidNetworkConfig,
+  'ipam.address-taken': CNI_CODE.invalidNetworkConfig,
   'journal.write-failed': CNI_CODE.ioFailure,
 }
 

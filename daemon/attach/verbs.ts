@@ -7,6 +7,7 @@ import type { AddRequest, CheckRequest, DelRequest, GcRequest } from '../../cni-
 import type { CniResult } from '../../cni-bin/result.ts'
 import type { Kernel } from '../../kernel/kernel.ts'
 import { ROUTE_PROTOCOL } from '../../kernel/ownership.ts'
+import { formatIp, type Ip, parseIp } from '../../lib/address.ts'
 import type { Clock } from '../../lib/clock.ts'
 import type { Log } from '../../lib/log.ts'
 import type { Attachments } from './attachments.ts'
@@ -70,13 +71,6 @@ const keyOf = (request: AddRequest | CheckRequest | DelRequest) => ({
 })
 
 async function add(modules: VerbsModules, request: AddRequest, gone: Gone): Promise<CniResult> {
-  const [wanted] = request.wishes.addresses
-  if (wanted !== undefined)
-    throw new CniError(
-      CNI_CODE.invalidNetworkConfig,
-      'asking for an address by name is not supported',
-      `the address ${wanted} was asked for; twill chooses from its pools`,
-    )
   const attachment = await modules.attachments.add(
     {
       ...keyOf(request),
@@ -86,6 +80,7 @@ async function add(modules: VerbsModules, request: AddRequest, gone: Gone): Prom
       mtu: request.mtu,
       families: request.twill.families,
       pools: request.twill.pools,
+      addresses: uniqueIps(request.wishes.addresses),
     },
     gone,
   )
@@ -107,6 +102,11 @@ async function gc(modules: VerbsModules, request: GcRequest): Promise<void> {
     `${failed.length} stale attachments could not be taken down`,
     each.join('; '),
   )
+}
+
+/** CNI-226: whoever asks, and however it is spelled, each is asked for once. */
+function uniqueIps(texts: readonly string[]): Ip[] {
+  return [...new Set(texts.map(text => formatIp(parseIp(text))))].map(parseIp)
 }
 
 async function check(modules: VerbsModules, request: CheckRequest): Promise<void> {

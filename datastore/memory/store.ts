@@ -110,6 +110,11 @@ export class MemoryStore implements Store {
     this.#doubts.push({ doubt, key })
   }
 
+  /** What `doubtNext` has left over happens no more. */
+  clearDoubts(): void {
+    this.#doubts.length = 0
+  }
+
   /** Commits that were sent, given up on and still under way now arrive. Returns what became of each. */
   landLate(): CommitOutcome[] {
     return this.#late.splice(0).map(commit => this.#cluster.commit(commit))

@@ -122,15 +122,16 @@ withContainer('CNI-224 the MAC that CNI_ARGS asks for, as podman does', async co
 })
 
 withContainer(
-  'CNI-206 CNI-226 CNI-247 an address asked for is refused, and nothing is left of the try',
+  'CNI-206 CNI-226 CNI-247 an address that cannot be had is refused, and nothing is left of the try',
   async container => {
     for (const changes of [
-      { config: { runtimeConfig: { ips: ['10.244.77.7/32'] } } },
-      { env: { CNI_ARGS: 'IP=10.244.77.7' } },
+      { config: { runtimeConfig: { ips: ['10.99.77.7/32'] } } },
+      { env: { CNI_ARGS: 'IP=10.99.77.7' } },
+      { config: { args: { cni: { ips: ['10.99.77.7'] } }, runtimeConfig: { ips: [`${far6}/128`] } } },
     ]) {
       const refusal = await container.refused('ADD', changes)
       assert.is(refusal.code, 7)
-      assert.match(refusal.details as string, /10\.244\.77\.7/)
+      assert.match(refusal.msg, /10\.99\.77\.7 cannot be given: it is in no pool/)
     }
     await untilState(rig, NODE, withNetns(), 30_000)
   },

@@ -9,6 +9,7 @@ import { Attachments, type AttachRequest } from '../../../daemon/attach/attachme
 import { Registry } from '../../../daemon/attach/registry.ts'
 import type { Attachment, JournalRecord } from '../../../daemon/journal/records.ts'
 import type { PodDetachSpec, PodEndpointSpec } from '../../../kernel/kernel.ts'
+import { parseIp } from '../../../lib/address.ts'
 import { systemClock } from '../../../lib/clock.ts'
 import { isTwillError, TwillError } from '../../../lib/errors.ts'
 import { silentLog } from '../../../lib/log.ts'
@@ -24,6 +25,7 @@ const request: AttachRequest = {
   mtu: null,
   families: [],
   pools: [],
+  addresses: [],
 }
 const id = attachmentId('twill', 'c1', 'eth0')
 const here = () => new AbortController().signal
@@ -120,6 +122,15 @@ test('DEL: journal, kernel, answer; flows, link, the end and then the address fo
   assert.equal(said, ['journal detach', 'kernel detach', 'reap 10.0.0.1', 'journal gone', 'release'])
   assert.is(held.size, 0)
   assert.is(registry.get(id), undefined)
+})
+
+test('an address asked for by name, of a pod that is being deleted: its link goes first', async () => {
+  const { service, said } = bed()
+  await service.add(request, here())
+  await service.del(request)
+  said.length = 0
+  await service.add({ ...request, containerId: 'c2', addresses: [parseIp('10.0.0.1')] }, here())
+  assert.equal(said.slice(0, 4), ['reap 10.0.0.1', 'journal gone', 'release', 'allocate'])
 })
 
 test('DEL of an unknown container succeeds and does nothing (CNI-138); repeated DEL too (CNI-131)', async () => {

@@ -11,7 +11,7 @@ import type { HeldAddress, Holder } from '../../../ipam/ipam.ts'
 import { type IpamJournalRecord, replay } from '../../../ipam/journal-records.ts'
 import { createIpam, type IpamOptions, type LostPart, type NodeIpam } from '../../../ipam/node-ipam.ts'
 import { createPool } from '../../../ipam/pools.ts'
-import type { Family } from '../../../lib/address.ts'
+import { type Family, parseIp } from '../../../lib/address.ts'
 import { silentLog } from '../../../lib/log.ts'
 import { MachineClock, type ProcessClock } from '../../fixtures/machine-clock.ts'
 import { ManualClock, SeededRandom } from '../../fixtures/manual-clock.ts'
@@ -192,9 +192,14 @@ export class RigNode {
   }
 
   /** As ADD does it: allocate, journal, recorded. */
-  async add(id: string, families: Family[] = [4], pools: string[] = []) {
+  async add(id: string, families: Family[] = [4], pools: string[] = [], named: string[] = []) {
     const ipam = this.ipam as NodeIpam
-    const addresses = await ipam.allocate({ holder: holder(id), families, pools })
+    const addresses = await ipam.allocate({
+      holder: holder(id),
+      families,
+      pools,
+      addresses: named.map(parseIp),
+    })
     if (this.ipam !== ipam) throw new Error('the process is dead')
     this.attachments.set(id, { holder: holder(id), addresses })
     ipam.recorded(id)
