@@ -24,6 +24,7 @@ export type Command =
       readonly drain: boolean
     }
   | { readonly verb: 'delete-files'; readonly files: readonly string[]; readonly drain: boolean }
+  | { readonly verb: 'explain'; readonly kind: ResourceKind; readonly path: readonly string[] }
   | { readonly verb: 'status'; readonly format: 'table' | 'json' }
   | IpamCommand
 
@@ -33,7 +34,9 @@ export type Parsed =
   /** `hint` names the help that would have avoided it. */
   | { readonly type: 'mistake'; readonly message: string; readonly hint: string }
 
-const kindWords = KINDS.map(kind => kind.plural).join(' or ')
+const kindWords = KINDS.map(kind => kind.plural)
+  .join(', ')
+  .replace(/, ([^,]+)$/, ' or $1')
 
 /** @param columns width of the help; null: as wide as it is */
 export function parseArguments(argv: readonly string[], columns: number | null): Parsed {
@@ -57,7 +60,7 @@ export function parseArguments(argv: readonly string[], columns: number | null):
   return { type: 'command', command, flags }
 }
 
-const VERBS = ['apply', 'get', 'delete', 'status', 'ipam']
+const VERBS = ['apply', 'get', 'delete', 'explain', 'status', 'ipam']
 
 function mistake(message: string, argv: readonly string[]): Parsed {
   const [first] = argv.filter(word => !word.startsWith('-'))
@@ -95,7 +98,7 @@ function grammar(choose: Choose, columns: number | null): Argv {
       requiresArg: true,
       describe: `API socket of the daemon [TWILL_RUN_DIR/api.sock, ${DEFAULT_RUN_DIR}/api.sock]`,
     })
-    .demandCommand(1, 'expected a command: apply, get, delete, status or ipam')
+    .demandCommand(1, 'expected a command: apply, get, delete, explain, status or ipam')
     .strict()
     .version(false)
     .help()
@@ -103,7 +106,7 @@ function grammar(choose: Choose, columns: number | null): Argv {
     .wrap(columns)
     .exitProcess(false)
     .showHelpOnFail(false)
-  const resources = [withApply, withGet, withDelete, withStatus].reduce(
+  const resources = [withApply, withGet, withDelete, withExplain, withStatus].reduce(
     (each, add) => add(each, choose),
     parser as Argv,
   )
@@ -204,6 +207,25 @@ function deletionOf(kind: unknown, names: unknown, given: unknown, drain: boolea
   if (files !== undefined) return { verb: 'delete-files', files, drain }
   return { verb: 'delete', kind: kindNamed(String(kind))!, names: (names as unknown[]).map(String), drain }
 }
+
+function withExplain(parser: Argv, choose: Choose): Argv {
+  return parser.command(
+    'explain [field]',
+    'What the fields of a kind mean',
+    (each: Argv) =>
+      each
+        .positional('field', { type: 'string', describe: 'KIND or KIND.FIELD' })
+        .check(args => checkKind(args.field === undefined ? undefined : kindIn(args.field)))
+        .example('$0 explain ippool', 'what a pool is made of')
+        .example('$0 explain ippool.blockSize', 'one field; spec may be left out'),
+    args => {
+      const [kind = '', ...path] = String(args.field).split('.')
+      choose({ verb: 'explain', kind: kindNamed(kind)!, path }, flagsOf(args as Globals))
+    },
+  )
+}
+
+const kindIn = (field: unknown): string => String(field).split('.')[0] ?? ''
 
 function withStatus(parser: Argv, choose: Choose): Argv {
   return parser.command(

@@ -6,6 +6,7 @@
 import { messageOf } from '../lib/errors.ts'
 import { apply } from './commands/apply.ts'
 import { deleteFiles, deleteResources } from './commands/delete.ts'
+import { explain } from './commands/explain.ts'
 import { get } from './commands/get.ts'
 import { ipamCheck } from './commands/ipam-check.ts'
 import { ipamRepair } from './commands/ipam-repair.ts'
@@ -53,6 +54,8 @@ function execute(command: Command, session: Session): Promise<number> {
       )
     case 'delete-files':
       return deleteFiles(command.files, command, session)
+    case 'explain':
+      return explain(command.kind, command.path, session)
     case 'status':
       return status(command.format, session)
     case 'ipam-show':

@@ -362,6 +362,7 @@ async function startNode(
         ...ipam
           .conditions()
           .map(({ pool, reason }) => ({ type: 'PoolRefused', message: `${pool}: ${reason}` })),
+        ...ipam.reservationProblems(),
         ...recalledCondition(cluster.recalledFrom),
         ...restoredCondition(ipam.restored()),
         ...(local.intact

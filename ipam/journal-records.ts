@@ -11,6 +11,9 @@ import { USES } from '../datastore/resources/ippool.ts'
 
 const journaledPart = z.object({ cidr: z.string(), generation: z.number().int().positive() })
 
+/** What an IPReservation keeps back, as text. */
+const journaledReservation = z.object({ name: z.string(), addresses: z.array(z.string()) })
+
 const slotEntry = z.object({
   t: z.literal('slot'),
   poolUid: z.string().min(1),
@@ -54,11 +57,13 @@ export const ipamJournalRecord = z.discriminatedUnion('t', [
         gateway: z.string().nullable().default(null),
       }),
     ),
+    reservations: z.array(journaledReservation).default([]),
   }),
 ])
 
 export type IpamJournalRecord = z.infer<typeof ipamJournalRecord>
 export type JournaledSlot = z.infer<typeof slotEntry>
+export type JournaledReservation = z.infer<typeof journaledReservation>
 export type JournaledPool = Extract<IpamJournalRecord, { t: 'pools' }>['pools'][number]
 
 export interface Instant {
@@ -75,6 +80,7 @@ export interface IpamJournalState {
   /** By addressId: when it was last released. */
   readonly released: ReadonlyMap<string, Instant>
   readonly pools: readonly JournaledPool[]
+  readonly reservations: readonly JournaledReservation[]
   readonly lastRevision: number
 }
 
@@ -92,18 +98,21 @@ export function replay(records: readonly IpamJournalRecord[]): IpamJournalState 
   const confirmed = new Map<string, Instant>()
   const released = new Map<string, Instant>()
   let pools: readonly JournaledPool[] = []
+  let reservations: readonly JournaledReservation[] = []
   let lastRevision = 0
   for (const record of records) {
     if (record.t === 'slot') replaySlot(slots, record)
-    else if (record.t === 'pools') pools = record.pools
-    else if (record.t === 'confirmed') {
+    else if (record.t === 'pools') {
+      pools = record.pools
+      reservations = record.reservations
+    } else if (record.t === 'confirmed') {
       for (const { poolUid, slot } of record.slots) confirmed.set(slotId(poolUid, slot), instantOf(record))
       lastRevision = record.revision
     } else
       for (const { poolUid, address } of record.addresses)
         released.set(addressId(poolUid, address), instantOf(record))
   }
-  return { slots, confirmed, released, pools, lastRevision }
+  return { slots, confirmed, released, pools, reservations, lastRevision }
 }
 
 function replaySlot(slots: Map<string, JournaledSlot>, record: JournaledSlot): void {
@@ -124,7 +133,8 @@ export function compact(
   keepReleasedMs: number,
 ): IpamJournalRecord[] {
   const records: IpamJournalRecord[] = []
-  if (state.pools.length > 0) records.push({ t: 'pools', pools: [...state.pools] })
+  if (state.pools.length > 0)
+    records.push({ t: 'pools', pools: [...state.pools], reservations: [...state.reservations] })
   records.push(...state.slots.values())
   for (const [id, at] of state.confirmed) {
     const [poolUid, slot] = split(id)

@@ -11,6 +11,7 @@ import { slotId } from './journal-records.ts'
 import type { OwnedPart } from './own-slots.ts'
 import type { KnownPool } from './pool-view.ts'
 import type { Requests } from './requests.ts'
+import { type Reservation, reservedBy } from './reservations.ts'
 import type { Upkeep } from './upkeep.ts'
 
 export interface NamedModules {
@@ -19,6 +20,7 @@ export interface NamedModules {
   readonly requests: Pick<Requests, 'requestAddress'>
   /** By slot: a node asks one thing at a time of the others in a slot. */
   readonly queue: KeyedQueue
+  readonly reservations: readonly Reservation[]
   readonly usable: (part: OwnedPart) => boolean
 }
 
@@ -33,10 +35,10 @@ export async function takeNamed(
   holder: Holder,
   ip: Ip,
   pool: KnownPool,
-  { allocator, upkeep, requests, queue, usable }: NamedModules,
+  { allocator, upkeep, requests, queue, usable, reservations }: NamedModules,
 ): Promise<HeldAddress> {
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-    if (pool.withheld.has(ip)) throw refused(ip, 'withheld', `IPPool ${pool.name} keeps it back`)
+    if (pool.withheld.has(ip)) throw refusedAsWithheld(ip, pool, reservations)
     const part = allocator.partWith(pool.uid, ip)
     if (part === null) await queue.run(slotOf(ip, pool), () => acquire(ip, pool, { upkeep, requests }))
     else if (!usable(part)) {
@@ -80,6 +82,12 @@ export function poolWith(
 export function refused(ip: Ip, reason: string, why: string): TwillError {
   const address = formatIp(ip)
   return new TwillError('ipam.address-refused', `${address} cannot be given: ${why}`, { address, reason })
+}
+
+function refusedAsWithheld(ip: Ip, pool: KnownPool, reservations: readonly Reservation[]): TwillError {
+  const name = reservedBy(formatIp(ip), reservations)
+  const why = name === null ? `IPPool ${pool.name} keeps it back` : `IPReservation ${name} reserves it`
+  return refused(ip, 'withheld', why)
 }
 
 function refuseTaken(ip: Ip, part: OwnedPart, { holdings }: Allocator): never {

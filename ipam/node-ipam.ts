@@ -35,6 +35,7 @@ import { type OwnedPart, type OwnSlot, partOf, slotFromJournal } from './own-slo
 import { Ownership } from './ownership.ts'
 import { type KnownPool, NOTHING_WITHHELD, type PoolCondition, PoolView } from './pool-view.ts'
 import { Requests } from './requests.ts'
+import { reservedAndHeld } from './reservations.ts'
 import { Restoration } from './restoration.ts'
 import { Serving } from './serving.ts'
 import { SlotIndex } from './slot-index.ts'
@@ -191,7 +192,7 @@ export class NodeIpam implements Ipam {
     const restoration = new Restoration({ ...this.#options, onBegin: () => upkeep.recheck() }, modules)
     const pools = new PoolView(
       {
-        journaled: journaled.pools,
+        journaled,
         onChange: () => this.#running?.upkeep.wake(),
         onSpace: space => restoration.see(space),
       },
@@ -311,7 +312,7 @@ export class NodeIpam implements Ipam {
       if (taken.some(({ family }) => family === ip.family))
         throw refused(ip, 'family', 'another address of its family was asked for')
       const pool = poolWith(ip, pools.pools, each => whyNot(each, holder.kind))
-      taken.push(await takeNamed(holder, ip, pool, modules))
+      taken.push(await takeNamed(holder, ip, pool, { ...modules, reservations: pools.reservations }))
     }
     return taken
   }
@@ -514,6 +515,16 @@ export class NodeIpam implements Ipam {
   /** Why nothing is claimed for a while, or null. */
   restored(): string | null {
     return this.#running?.restoration.reason ?? null
+  }
+
+  /** Reservations that are not what they say: over addresses that are held, or unreadable. */
+  reservationProblems(): { type: string; message: string }[] {
+    const { pools } = this.#started()
+    const held = reservedAndHeld(this.#allocator.holdings.values(), pools.reservations)
+    return [
+      ...held.map(message => ({ type: 'ReservedAddressHeld', message })),
+      ...pools.unreadableReservations().map(message => ({ type: 'DamagedRecord', message })),
+    ]
   }
 
   /**

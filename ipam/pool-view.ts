@@ -31,8 +31,9 @@ import { isTwillError, messageOf } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
 import { AddressRanges } from './address-ranges.ts'
 import { isEntryOf } from './address-space.ts'
-import type { IpamJournal, JournaledPool } from './journal-records.ts'
+import type { IpamJournal, IpamJournalState, JournaledPool, JournaledReservation } from './journal-records.ts'
 import { admitPool, parsePool } from './pools.ts'
+import { PREFIX_RESERVATIONS, parseReservation, type Reservation, reservationOf } from './reservations.ts'
 
 export interface KnownPool {
   readonly uid: string
@@ -67,14 +68,16 @@ export class PoolView {
   readonly #modules: PoolViewModules
   readonly #resources: Mirror<IPPool>
   readonly #space: Mirror<AddressSpaceRecord>
+  readonly #reserving: Mirror<JournaledReservation>
   readonly #refused = new Map<string, string>()
   #journaled: string
   #pools: readonly KnownPool[]
+  #reservations: readonly Reservation[]
   #isSynced = false
 
   constructor(
     options: {
-      readonly journaled: readonly JournaledPool[]
+      readonly journaled: Pick<IpamJournalState, 'pools' | 'reservations'>
       readonly onChange: () => void
       /** `address-space` is this now; null: there is none. */
       readonly onSpace: (space: AddressSpaceRecord | null) => void
@@ -82,8 +85,10 @@ export class PoolView {
     modules: PoolViewModules,
   ) {
     this.#modules = modules
-    this.#journaled = JSON.stringify(options.journaled)
-    this.#pools = options.journaled.map(known)
+    const { pools, reservations } = options.journaled
+    this.#journaled = JSON.stringify({ pools, reservations })
+    this.#reservations = reservations.map(reservationOf)
+    this.#pools = pools.map(pool => known(pool, this.#reservations))
     const changed = () => {
       this.#rebuild()
       options.onChange()
@@ -98,6 +103,10 @@ export class PoolView {
           changed()
         },
       },
+      modules,
+    )
+    this.#reserving = new Mirror(
+      { prefix: PREFIX_RESERVATIONS, parse: parseReservation, onChange: changed },
       modules,
     )
     void this.synced().then(() => {
@@ -121,16 +130,25 @@ export class PoolView {
     return this.#pools.find(pool => pool.uid === uid)?.withheld ?? NOTHING_WITHHELD
   }
 
+  get reservations(): readonly Reservation[] {
+    return this.#reservations
+  }
+
+  /** IPReservations that cannot be read: what they said before, if they were readable then, still counts. */
+  unreadableReservations(): string[] {
+    return [...this.#reserving.aside.values()].map(({ reason }) => reason)
+  }
+
   isOpen(uid: string): boolean {
     return this.#pools.some(pool => pool.uid === uid && pool.open)
   }
 
   async synced(): Promise<void> {
-    await Promise.all([this.#resources.synced(), this.#space.synced()])
+    await Promise.all([this.#resources.synced(), this.#space.synced(), this.#reserving.synced()])
   }
 
   async close(): Promise<void> {
-    await Promise.all([this.#resources.close(), this.#space.close()])
+    await Promise.all([this.#resources.close(), this.#space.close(), this.#reserving.close()])
   }
 
   /** Pools that are written down and cannot be used. */
@@ -174,18 +192,24 @@ export class PoolView {
   async record(): Promise<void> {
     if (!this.#isSynced) return
     const pools = this.#pools.map(journaledPool)
-    const text = JSON.stringify(pools)
+    const reservations = this.#readReservations()
+    const text = JSON.stringify({ pools, reservations })
     if (text === this.#journaled) return
-    await this.#modules.journal.append({ t: 'pools', pools })
+    await this.#modules.journal.append({ t: 'pools', pools, reservations })
     this.#journaled = text
   }
 
   #rebuild(): void {
     if (!this.#isSynced) return
     const space = this.#space.entries.get(ADDRESS_SPACE_KEY)?.value ?? null
+    this.#reservations = this.#readReservations().map(reservationOf)
     this.#pools = [...this.#resources.entries.values()]
       .flatMap(({ value }) => this.#knownOf(value, space))
       .sort((a, b) => (a.name < b.name ? -1 : 1))
+  }
+
+  #readReservations(): JournaledReservation[] {
+    return [...this.#reserving.entries.values()].map(({ value }) => value)
   }
 
   #knownOf(pool: IPPool, space: AddressSpaceRecord | null): KnownPool[] {
@@ -196,7 +220,7 @@ export class PoolView {
       const { disabled, allowedUses: uses } = pool.spec
       const gateway = isForIpam(pool) ? parseIp(gatewayOf(pool)) : null
       const open = space?.pools.some(entry => isEntryOf(entry, pool) && entry.state === 'open') ?? false
-      const withheld = withheldOf(cidr, gateway)
+      const withheld = withheldOf(cidr, gateway, this.#reservations)
       return [{ uid, name, cidr, slotPrefix: slotPrefixOf(pool), disabled, uses, gateway, withheld, open }]
     } catch (error) {
       this.#modules.log.error({ pool: name, err: messageOf(error) }, 'pool is not used')
@@ -205,11 +229,19 @@ export class PoolView {
   }
 }
 
+function withheldOf(cidr: Cidr, gateway: Ip | null, reservations: readonly Reservation[]): AddressRanges {
+  const inPool = ({ family, first, last }: IpRange) =>
+    family === cidr.family && first <= lastOf(cidr).value && last >= cidr.base
+  const reserved = reservations.flatMap(({ ranges }) => ranges.filter(inPool))
+  const all = [...reserved, ...subnetRanges(cidr, gateway)]
+  return all.length === 0 ? NOTHING_WITHHELD : new AddressRanges(all)
+}
+
 /** Attachments of a pool for ipam are hosts of one subnet, with a router (rule 18). */
-function withheldOf(cidr: Cidr, gateway: Ip | null): AddressRanges {
-  if (gateway === null) return NOTHING_WITHHELD
+function subnetRanges(cidr: Cidr, gateway: Ip | null): IpRange[] {
+  if (gateway === null) return []
   const ends = [{ family: cidr.family, value: cidr.base }, lastOf(cidr)].filter(ip => isNoHost(cidr, ip))
-  return new AddressRanges([...ends, gateway].map(rangeOf))
+  return [...ends, gateway].map(rangeOf)
 }
 
 const rangeOf = ({ family, value }: Ip): IpRange => ({ family, first: value, last: value })
@@ -223,8 +255,8 @@ function journaledPool(pool: KnownPool): JournaledPool {
   return { ...kept, cidr: formatCidr(pool.cidr), uses: [...pool.uses], gateway }
 }
 
-function known(pool: JournaledPool): KnownPool {
+function known(pool: JournaledPool, reservations: readonly Reservation[]): KnownPool {
   const cidr = parseCidr(pool.cidr)
   const gateway = pool.gateway === null ? null : parseIp(pool.gateway)
-  return { ...pool, cidr, gateway, withheld: withheldOf(cidr, gateway) }
+  return { ...pool, cidr, gateway, withheld: withheldOf(cidr, gateway, reservations) }
 }

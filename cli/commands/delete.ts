@@ -50,9 +50,20 @@ export async function deleteResources(
 }
 
 function deleteOne(resource: Named, options: DeleteOptions, session: Session): Promise<string> {
-  return resource.kind.kind === 'Node'
-    ? deleteNode(resource, session)
-    : deleteIPPool(resource, options, session)
+  switch (resource.kind.kind) {
+    case 'Node':
+      return deleteNode(resource, session)
+    case 'IPPool':
+      return deleteIPPool(resource, options, session)
+    case 'IPReservation':
+      return deletePlain(resource, session)
+  }
+}
+
+/** @throws resource.not-found; store.* */
+async function deletePlain({ kind, name }: Named, session: Session): Promise<string> {
+  if (!(await deleteResource(kind, name, session))) throw notFound(kind, name)
+  return `${kind.kind} ${name} deleted`
 }
 
 /** @throws resource.not-found; resource.in-use, also when it is closed and not yet empty; store.* */

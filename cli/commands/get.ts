@@ -1,12 +1,14 @@
 /** `get KIND [NAME]`: resources with what the cluster makes of them: a pool's fill, a node's own record. */
-import { kindNamed, type ResourceKind } from '../../datastore/resources/kinds.ts'
+import { kindNamed, type Resource, type ResourceKind } from '../../datastore/resources/kinds.ts'
 import { API_VERSION } from '../../datastore/resources/metadata.ts'
 import type { Node } from '../../datastore/resources/node.ts'
 import { type KnownNode, readNodes } from '../nodes.ts'
 import { readPools } from '../pools.ts'
+import { documentCells, documentHeaders } from '../render/columns.ts'
 import { renderJson, renderYaml } from '../render/documents.ts'
 import { nodeStatus, nodeTable } from '../render/nodes.ts'
 import { poolStatus, poolTable } from '../render/pools.ts'
+import { renderTable } from '../render/table.ts'
 import { listResources, notFound } from '../resources.ts'
 import type { Session } from '../session.ts'
 import { readOccupancy } from '../usage.ts'
@@ -34,7 +36,21 @@ export async function get(
   session: Session,
 ): Promise<number> {
   if (kind.kind === 'Node') return print(kind, name, format, await nodeListing(session), session)
-  return print(kind, name, format, await poolListing(session), session)
+  if (kind.kind === 'IPPool') return print(kind, name, format, await poolListing(session), session)
+  return print(kind, name, format, await plainListing(kind, session), session)
+}
+
+/** Of a kind of which the cluster makes nothing that could be shown. */
+async function plainListing(kind: ResourceKind, session: Session): Promise<Listing<Resource>> {
+  return {
+    items: await listResources(kind, await session.store(), line => session.warn(line)),
+    table: (items, wide) =>
+      renderTable(
+        ['NAME', ...documentHeaders(kind, wide)],
+        items.map(item => [item.metadata.name, ...documentCells(kind, item, wide)]),
+      ),
+    show: item => ({ name: item.metadata.name, document: item, status: {} }),
+  }
 }
 
 async function nodeListing(session: Session): Promise<Listing<KnownNode>> {

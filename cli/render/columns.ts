@@ -15,6 +15,7 @@ export function documentCells(kind: ResourceKind, resource: Resource | null, wid
 function cell(value: unknown): string {
   if (value === undefined || value === null) return ''
   if (typeof value !== 'object') return String(value)
+  if (Array.isArray(value)) return value.join(',')
   return Object.entries(value)
     .map(([key, each]) => `${key}=${each}`)
     .join(',')

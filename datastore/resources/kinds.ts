@@ -4,9 +4,10 @@
  */
 import type { z } from 'zod'
 import { gatewayOf, type IPPool, ipPool, isForIpam, slotPrefixOf } from './ippool.ts'
+import { type IPReservation, ipReservation } from './ipreservation.ts'
 import { type Node, node } from './node.ts'
 
-export type Resource = IPPool | Node
+export type Resource = IPPool | IPReservation | Node
 
 /** A field by its steps: ['spec', 'cidr']. */
 export type FieldPath = readonly string[]
@@ -51,6 +52,16 @@ const IP_POOL: ResourceKind = {
   ],
 }
 
+const IP_RESERVATION: ResourceKind = {
+  kind: 'IPReservation',
+  plural: 'ipreservations',
+  singular: 'ipreservation',
+  shortNames: ['reservation', 'reservations'],
+  schema: ipReservation,
+  immutable: [],
+  columns: [{ header: 'ADDRESSES', field: ['spec', 'addresses'], wide: false }],
+}
+
 const NODE: ResourceKind = {
   kind: 'Node',
   plural: 'nodes',
@@ -61,7 +72,7 @@ const NODE: ResourceKind = {
   columns: [{ header: 'LABELS', field: ['metadata', 'labels'], wide: true }],
 }
 
-export const KINDS: readonly ResourceKind[] = [IP_POOL, NODE]
+export const KINDS: readonly ResourceKind[] = [IP_POOL, IP_RESERVATION, NODE]
 
 /** By kind, plural, singular or short name, in any case; null: none is called so. */
 export function kindNamed(name: string): ResourceKind | null {

@@ -30,11 +30,9 @@ const labelValue = z
   )
 
 export const metadata = z.strictObject({
-  name: resourceName,
-  /** Given by the store at creation; never by the operator. */
-  uid: z.string().optional(),
-  /** RFC 3339. */
-  creationTimestamp: z.string().optional(),
-  labels: z.record(labelKey, labelValue).optional(),
-  annotations: z.record(z.string(), z.string()).optional(),
+  name: resourceName.meta({ description: 'One of a kind: lower-case letters, digits, "-" and ".".' }),
+  uid: z.string().optional().meta({ description: 'Given at creation; never written by the operator.' }),
+  creationTimestamp: z.string().optional().meta({ description: 'Given at creation, RFC 3339.' }),
+  labels: z.record(labelKey, labelValue).optional().meta({ description: 'For selectors.' }),
+  annotations: z.record(z.string(), z.string()).optional().meta({ description: 'Anything else.' }),
 })

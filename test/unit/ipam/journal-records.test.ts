@@ -26,6 +26,7 @@ const history: IpamJournalRecord[] = [
         gateway: null,
       },
     ],
+    reservations: [{ name: 'r', addresses: ['10.0.0.1'] }],
   },
   slot([], 'c1'),
   slot([2]),

@@ -65,7 +65,7 @@ const rows: [name: string, text: string, lines: string[]][] = [
     'metadata: {name: a}\n',
     [
       `${at(1)}apiVersion: missing: expected twill.network/v1alpha1`,
-      `${at(1)}kind: missing: expected one of IPPool, Node`,
+      `${at(1)}kind: missing: expected one of IPPool, IPReservation, Node`,
     ],
   ],
   [
@@ -76,7 +76,7 @@ const rows: [name: string, text: string, lines: string[]][] = [
   [
     'the wrong kind',
     'apiVersion: twill.network/v1alpha1\nkind: Pool\n',
-    [`${at(2)}kind: "Pool": expected one of IPPool, Node`],
+    [`${at(2)}kind: "Pool": expected one of IPPool, IPReservation, Node`],
   ],
   [
     'an unknown field with a near miss',

@@ -15,6 +15,8 @@ import {
 const samples: Record<string, string> = {
   IPPool:
     'apiVersion: twill.network/v1alpha1\nkind: IPPool\nmetadata: {name: a}\nspec: {cidr: 10.0.0.0/16}\n',
+  IPReservation:
+    'apiVersion: twill.network/v1alpha1\nkind: IPReservation\nmetadata: {name: a}\nspec: {addresses: [10.0.0.1]}\n',
   Node: 'apiVersion: twill.network/v1alpha1\nkind: Node\nmetadata: {name: a, labels: {a: b}}\n',
 }
 
