@@ -375,7 +375,7 @@ async function startNode(
             ]),
       ],
     })
-  const audit = createAuditor(base, identified.uid, { attachments, registry, ipam, cluster, metrics })
+  const audit = createAuditor(base, identified.uid, { attachments, registry, leases, ipam, cluster, metrics })
   ipam.ready().then(() => audit.start())
   const serves = () =>
     reasonsAgainstServing({ loop: loop.report(), room: ipam.room(), cluster, store: store.status() })
@@ -427,24 +427,37 @@ const auditConditions = (report: AuditReport | undefined): Status['conditions'] 
 interface AuditedParts {
   readonly attachments: Attachments
   readonly registry: Registry
+  readonly leases: Leases
   readonly ipam: NodeIpam
   readonly cluster: Cluster
   readonly metrics: ReturnType<typeof createMetrics>
 }
 
 function createAuditor({ config, kernel, store, log }: Base, uid: string, parts: AuditedParts): Auditor {
-  const { attachments, registry, ipam, cluster, metrics } = parts
+  const { attachments, registry, leases, ipam, cluster, metrics } = parts
   const runtime = () => {
     const socket = runtimeSocket(config.audit.runtime)
     return socket === null ? null : { socket, connect: () => connectRuntime(socket, { clock: systemClock }) }
   }
   const pools = () => cluster.pools().map(({ spec }) => spec.cidr)
-  const facts = { attachments, registry, ipam, kernel, store, runtime, pools, clock: systemClock, log }
+  const facts = {
+    attachments,
+    registry,
+    leases,
+    ipam,
+    kernel,
+    store,
+    runtime,
+    pools,
+    clock: systemClock,
+    log,
+  }
   return new Auditor(
     { node: config.nodeName, everyMs: config.audit.interval, graceMs: config.audit.grace },
     {
       collect: () => collectFacts(uid, facts),
       attachments,
+      leases,
       ipam,
       clock: systemClock,
       log,

@@ -13,6 +13,7 @@ import { messageOf } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
 import type { AuditReport, ReportedFinding } from '../api/types.ts'
 import type { Attachments } from '../attach/attachments.ts'
+import type { Leases } from '../attach/leases.ts'
 import type { Collected } from './collect.ts'
 import { compareNode, type NodeFinding, type Remedy } from './compare.ts'
 
@@ -25,6 +26,7 @@ export interface AuditorOptions {
 export interface AuditorModules {
   readonly collect: () => Promise<Collected>
   readonly attachments: Pick<Attachments, 'del'>
+  readonly leases: Pick<Leases, 'del'>
   readonly ipam: Pick<NodeIpam, 'holders' | 'release'>
   readonly clock: Clock
   readonly log: Log
@@ -108,7 +110,7 @@ export class Auditor {
       node: this.#options.node,
       at: new Date(clock.realtimeMs()).toISOString(),
       compared: {
-        attachments: facts.attachments.length,
+        attachments: facts.attachments.length + facts.leases.length,
         addresses: facts.holders.reduce((sum, { addresses }) => sum + addresses.length, 0),
       },
       runtime,
@@ -169,10 +171,14 @@ export class Auditor {
   }
 
   async #perform(remedy: Remedy): Promise<string | null> {
-    const { attachments, ipam } = this.#modules
+    const { attachments, leases, ipam } = this.#modules
     if (remedy.do === 'detach') {
       // Whatever was begun after it is another attachment.
       await attachments.del(remedy.attachment, remedy.attachment.begunBoottimeMs + 1)
+      return null
+    }
+    if (remedy.do === 'end') {
+      await leases.del(remedy.lease, remedy.lease.begunBoottimeMs + 1)
       return null
     }
     const now = ipam.holders().find(({ holder }) => holder.id === remedy.holderId)

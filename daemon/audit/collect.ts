@@ -16,14 +16,16 @@ import type { Clock } from '../../lib/clock.ts'
 import { isTwillError, messageOf } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
 import type { Attachments } from '../attach/attachments.ts'
+import type { Leases } from '../attach/leases.ts'
 import type { Registry } from '../attach/registry.ts'
-import type { Attachment } from '../journal/records.ts'
+import type { Attachment, Lease } from '../journal/records.ts'
 import type { RuntimeConnection } from '../runtime/cri.ts'
 import type { Namespace, NodeFacts, RuntimeView } from './compare.ts'
 
 export interface CollectModules {
   readonly registry: Pick<Registry, 'all'>
   readonly attachments: Pick<Attachments, 'busy'>
+  readonly leases: Pick<Leases, 'all' | 'busy'>
   readonly ipam: Pick<NodeIpam, 'holders' | 'ownParts'>
   readonly kernel: Pick<Kernel, 'inspectPod' | 'readLinks' | 'readRoutes' | 'readNeighbours'>
   readonly store: Pick<Store, 'get'>
@@ -41,27 +43,31 @@ export interface Collected {
   readonly runtime: string
 }
 
+type Placed = Attachment | Lease
 const parseLedger = recordParser(ledgerRecord)
 
 /** @throws kernel.failed */
 export async function collectFacts(nodeUid: string, modules: CollectModules): Promise<Collected> {
-  const { registry, attachments, ipam, kernel, clock } = modules
+  const { registry, attachments, leases, ipam, kernel, clock } = modules
   const busyBefore = attachments.busy()
   const before = registry.all()
+  const lent = leases.all()
   const holders = ipam.holders()
-  const runtime = await askRuntime(before, modules)
+  const runtime = await askRuntime([...before, ...lent], modules)
   const ledger = await readLedgers(nodeUid, modules)
-  const namespaces = await lookInside(before, modules)
+  const attached = before.filter(({ state }) => state === 'attached')
+  const namespaces = await lookInside([...attached, ...lent], modules)
   const [links, routes, neighbours] = await Promise.all([
     kernel.readLinks(),
     kernel.readRoutes({ protocol: ROUTE_PROTOCOL }),
     kernel.readNeighbours(),
   ])
-  const changed = whatChanged(before, registry.all())
+  const changed = whatChanged([...before, ...lent], [...registry.all(), ...leases.all()])
   const facts: NodeFacts = {
     nowBoottimeMs: clock.boottimeMs(),
     attachments: before,
-    busy: new Set([...busyBefore, ...attachments.busy(), ...changed]),
+    leases: lent,
+    busy: new Set([...busyBefore, ...attachments.busy(), ...leases.busy(), ...changed]),
     namespaces,
     holders,
     ledger,
@@ -75,7 +81,7 @@ export async function collectFacts(nodeUid: string, modules: CollectModules): Pr
 }
 
 /** Ids of attachments that came, went or changed meanwhile. Records are replaced, never changed. */
-function whatChanged(before: readonly Attachment[], after: readonly Attachment[]): string[] {
+function whatChanged(before: readonly Placed[], after: readonly Placed[]): string[] {
   const known = new Set(before)
   const still = new Set(after)
   return [
@@ -85,13 +91,13 @@ function whatChanged(before: readonly Attachment[], after: readonly Attachment[]
 }
 
 async function lookInside(
-  all: readonly Attachment[],
+  all: readonly Placed[],
   { kernel, log }: CollectModules,
 ): Promise<Map<string, Namespace>> {
   const found = new Map<string, Namespace>()
-  for (const { id, netns, netnsCookie, ifName, state } of all) {
+  for (const { id, netns, netnsCookie, ifName } of all) {
     // An adopted pod's path is known to nobody.
-    if (state !== 'attached' || netns.path === '') continue
+    if (netns.path === '') continue
     try {
       const inside = await kernel.inspectPod(netns, ifName)
       const same = netnsCookie === null || inside.netnsCookie === netnsCookie
@@ -133,7 +139,7 @@ async function readLedgers(
 }
 
 async function askRuntime(
-  journaled: readonly Attachment[],
+  journaled: readonly Placed[],
   { runtime }: CollectModules,
 ): Promise<{ view: NodeFacts['runtime']; said: string }> {
   const found = runtime()
@@ -148,7 +154,7 @@ async function askRuntime(
   }
 }
 
-async function viewOf(connection: RuntimeConnection, journaled: readonly Attachment[]): Promise<RuntimeView> {
+async function viewOf(connection: RuntimeConnection, journaled: readonly Placed[]): Promise<RuntimeView> {
   const sandboxes = await connection.sandboxes()
   const known = new Set(journaled.map(({ containerId }) => containerId))
   const addresses = new Map<string, readonly string[]>()

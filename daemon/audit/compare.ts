@@ -12,7 +12,7 @@ import type { Link, Neighbour, PodState, Route } from '../../kernel/kernel.ts'
 import { POD_ALIAS_PREFIX, POD_LINK_PREFIX, REAP_GROUP, ROUTE_PROTOCOL } from '../../kernel/ownership.ts'
 import { bitsOf, type Cidr, contains, formatIp, parseIp } from '../../lib/address.ts'
 import { aliasOf } from '../attach/identity.ts'
-import type { Attachment } from '../journal/records.ts'
+import type { Attachment, Lease } from '../journal/records.ts'
 import type { Sandbox } from '../runtime/cri.ts'
 
 /** What stands at an attachment's namespace path. */
@@ -32,6 +32,8 @@ export interface NodeFacts {
   readonly nowBoottimeMs: number
   /** Of the journal. */
   readonly attachments: readonly Attachment[]
+  /** Addresses lent to interfaces of other plugins: of these the kernel has nothing of ours. */
+  readonly leases: readonly Lease[]
   /** Ids whose operation is under way: not judged. */
   readonly busy: ReadonlySet<string>
   readonly namespaces: ReadonlyMap<string, Namespace>
@@ -50,6 +52,8 @@ export interface NodeFacts {
 export type Remedy =
   /** As by DEL, if it is still the attachment begun then. */
   | { readonly do: 'detach'; readonly attachment: Attachment }
+  /** As by DEL, if it is still the lease begun then. */
+  | { readonly do: 'end'; readonly lease: Lease }
   /** If it still holds exactly these. */
   | { readonly do: 'release'; readonly holderId: string; readonly addresses: readonly HeldAddress[] }
 
@@ -68,6 +72,7 @@ export function compareNode(facts: NodeFacts): NodeFinding[] {
   const judged = facts.attachments.filter(({ id, state }) => state === 'attached' && !facts.busy.has(id))
   return [
     ...judged.flatMap(attachment => judge(attachment, facts)),
+    ...deadLeases(facts),
     ...forgottenHolders(facts),
     ...unknownLinks(facts),
     ...unknownRoutes(facts),
@@ -209,6 +214,26 @@ function notInLedger(attachment: Attachment, { ledger, nowBoottimeMs }: NodeFact
       ...UNMENDED,
     },
   ]
+}
+
+/**
+ * The interface is another plugin's, so its absence proves nothing. The runtime's word counts only of what it made itself:
+ * containers of others on the node (podman) are in nobody's CRI.
+ */
+function deadLeases(facts: NodeFacts): NodeFinding[] {
+  return facts.leases
+    .filter(({ id }) => facts.namespaces.get(id)?.is === 'gone' && !facts.busy.has(id))
+    .map((lease): NodeFinding => {
+      const base = {
+        kind: 'lease.dead' as const,
+        object: titleOf(lease),
+        generation: String(lease.begunBoottimeMs),
+        message: `nothing is at ${lease.netns.path} any more, and its addresses are still lent`,
+      }
+      const known = lease.pod === null ? null : inRuntime(lease.containerId, facts)
+      if (known === false) return { ...base, mend: 'end it, as by DEL', remedy: { do: 'end', lease } }
+      return { ...base, mend: 'CNI DEL or GC of its container: only its namespace says so', remedy: null }
+    })
 }
 
 // ---------------------------------------------------------------- what nobody has journaled

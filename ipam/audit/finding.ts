@@ -26,6 +26,7 @@ export type FindingKind =
   | 'attachment.link-missing'
   | 'attachment.unknown-to-runtime'
   | 'attachment.not-in-ledger'
+  | 'lease.dead'
   | 'holder.only-in-ledger'
   | 'sandbox.not-attached'
   | 'kernel.link-of-nobody'

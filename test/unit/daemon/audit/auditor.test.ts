@@ -6,7 +6,7 @@ import type { NodeFacts } from '../../../../daemon/audit/compare.ts'
 import { TwillError } from '../../../../lib/errors.ts'
 import { silentLog } from '../../../../lib/log.ts'
 import { ManualClock } from '../../../fixtures/manual-clock.ts'
-import { agreeing, HOLDER, POD } from './facts.ts'
+import { agreeing, HOLDER, LEASE, POD } from './facts.ts'
 
 const GONE: NodeFacts['namespaces'] = new Map([['a1', { is: 'gone' }]])
 const nothing = { sandboxes: [], addresses: new Map() }
@@ -33,6 +33,11 @@ function bed(first: Partial<NodeFacts>, failing = false) {
         async del(key, before) {
           deeds.push(`del ${key.containerId} ${before}`)
           if (failing) throw new TwillError('kernel.failed', 'busy')
+        },
+      },
+      leases: {
+        async del(key, before) {
+          deeds.push(`end ${key.containerId} ${before}`)
         },
       },
       ipam: { holders: () => state.holders, release: id => deeds.push(`release ${id}`) },
@@ -82,6 +87,15 @@ test('rule 17: what only the ledger knows is released after the grace period', a
   await clock.advance(60_000)
   await auditor.repair(false)
   assert.equal(deeds, ['release a1', 'mended holder.only-in-ledger'])
+})
+
+test('a dead lease ends after the grace period; one begun later does not', async () => {
+  const gone: NodeFacts['namespaces'] = new Map([...agreeing().namespaces, ['l1', { is: 'gone' }]])
+  const { auditor, clock, deeds } = bed({ leases: [LEASE], namespaces: gone })
+  await auditor.check()
+  await clock.advance(60_000)
+  await auditor.repair(false)
+  assert.equal(deeds, ['end c2 1001', 'mended lease.dead'])
 })
 
 test('a holder that has other addresses by now keeps them: guarded by the generation', async () => {

@@ -5,7 +5,7 @@ import { aliasOf } from '../../../../daemon/attach/identity.ts'
 import { compareNode, type NodeFacts } from '../../../../daemon/audit/compare.ts'
 import { REAP_GROUP } from '../../../../kernel/ownership.ts'
 import { link } from '../kernel-model.ts'
-import { ADDRESS, agreeing, DEVICE, HOLDER, INSIDE, MAC, POD, ROUTE, SANDBOX } from './facts.ts'
+import { ADDRESS, agreeing, DEVICE, HOLDER, INSIDE, LEASE, MAC, POD, ROUTE, SANDBOX } from './facts.ts'
 
 const GONE: NodeFacts['namespaces'] = new Map([['a1', { is: 'gone' }]])
 const UNKNOWN: NodeFacts['namespaces'] = new Map([['a1', { is: 'unknown' }]])
@@ -22,6 +22,10 @@ const DEAD: Partial<NodeFacts> = {
   runtime: sandboxes(),
 }
 const FORGOTTEN: Partial<NodeFacts> = { attachments: [], ...DEAD }
+const LENT: Partial<NodeFacts> = {
+  leases: [LEASE],
+  namespaces: new Map([...agreeing().namespaces, ['l1', { is: 'gone' }]]),
+}
 const stranger = { id: 'c9', pod: { namespace: 'x', name: 'y' }, ready: true }
 const having = (address: string, sandbox = stranger): Partial<NodeFacts> => ({
   runtime: { sandboxes: [SANDBOX, sandbox], addresses: new Map([[sandbox.id, [address]]]) },
@@ -126,6 +130,21 @@ const TABLE: readonly [name: string, changes: Partial<NodeFacts>, found: readonl
   ['whose sandbox the runtime has', { ...FORGOTTEN, runtime: sandboxes(SANDBOX) }, ['holder.only-in-ledger']],
   ['of which a silent runtime says nothing', { ...FORGOTTEN, runtime: 'silent' }, ['holder.only-in-ledger']],
   ['which is just being attached', { ...FORGOTTEN, busy: new Set(['a1']) }, []],
+  ['a lease whose namespace lives', { leases: [LEASE] }, []],
+  ['a lease whose namespace is gone, and the sandbox too', LENT, ['lease.dead: end']],
+  ['while somebody is at it', { ...LENT, busy: new Set(['l1']) }, []],
+  [
+    'which the runtime has still',
+    { ...LENT, runtime: sandboxes(SANDBOX, { ...SANDBOX, id: 'c2' }) },
+    ['lease.dead'],
+  ],
+  ['without a runtime: one source', { ...LENT, runtime: null }, ['lease.dead']],
+  ['the runtime is silent', { ...LENT, runtime: 'silent' }, ['lease.dead']],
+  [
+    'of a container that no CRI has made: one source',
+    { ...LENT, leases: [{ ...LEASE, pod: null }] },
+    ['lease.dead'],
+  ],
   [
     'the address of the tunnel is not a pod',
     { ...FORGOTTEN, holders: [{ ...HOLDER, holder: { ...HOLDER.holder, kind: 'tunnel' } }] },

@@ -1,7 +1,7 @@
 /** Facts of a node with one pod on which every source agrees. */
 import { aliasOf } from '../../../../daemon/attach/identity.ts'
 import type { NodeFacts } from '../../../../daemon/audit/compare.ts'
-import type { Attachment } from '../../../../daemon/journal/records.ts'
+import type { Attachment, Lease } from '../../../../daemon/journal/records.ts'
 import type { PodState } from '../../../../kernel/kernel.ts'
 import { HOST_MAC, ROUTE_PROTOCOL } from '../../../../kernel/ownership.ts'
 import { parseCidr } from '../../../../lib/address.ts'
@@ -27,6 +27,21 @@ export const POD: Attachment = {
   begunBoottimeMs: 1000,
   since: 0,
   state: 'attached',
+}
+
+/** Of a pod whose interface another plugin made. */
+export const LEASE: Lease = {
+  id: 'l1',
+  network: 'bridged',
+  containerId: 'c2',
+  ifName: 'eth0',
+  netns: { path: '/run/netns/c2', dev: '4', ino: '8' },
+  netnsCookie: 'cookie-2',
+  addresses: [{ family: 4, address: '10.9.0.5', poolUid: 'q', slot: '10.9.0.0/26', generation: 1 }],
+  pod: { namespace: 'default', name: 'bridged', uid: 'u2' },
+  boot: 'boot:1',
+  begunBoottimeMs: 1000,
+  since: 0,
 }
 
 export const HOLDER: NodeFacts['holders'][number] = {
@@ -73,6 +88,7 @@ export function agreeing(changes: Partial<NodeFacts> = {}): NodeFacts {
   return {
     nowBoottimeMs: 1_000_000,
     attachments: [POD],
+    leases: [],
     busy: new Set(),
     namespaces: new Map([['a1', { is: 'same', pod: INSIDE }]]),
     holders: [HOLDER],
