@@ -365,6 +365,7 @@ async function startNode(
         ...ipam.reservationProblems(),
         ...recalledCondition(cluster.recalledFrom),
         ...restoredCondition(ipam.restored()),
+        ...ipam.unreadable().map(message => ({ type: 'DamagedRecord', message })),
         ...(local.intact
           ? []
           : [

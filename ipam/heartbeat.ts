@@ -40,6 +40,7 @@ export class Heartbeat {
   #sent: number | null = null
   /** Highest counter that the store said it has. */
   #written = 0
+  #complaint = ''
   #timer: Timer | null = null
   #beating: Promise<void> | null = null
   #stopped = false
@@ -80,8 +81,18 @@ export class Heartbeat {
       this.#written = value?.heartbeat ?? 0
     } catch (error) {
       if (isTwillError(error, 'node.name-taken')) this.#taken(error)
-      else this.#modules.log.debug({ err: messageOf(error) }, 'heartbeat not written')
+      else this.#notWritten(error)
     }
+  }
+
+  /** While the store is away others say so; a record that cannot be read is for people. */
+  #notWritten(error: unknown): void {
+    const err = messageOf(error)
+    const { log } = this.#modules
+    if (isTwillError(error, 'document.invalid') && err !== this.#complaint)
+      log.error({ err }, 'no heartbeat: a record of this node cannot be read')
+    else log.debug({ err }, 'heartbeat not written')
+    this.#complaint = err
   }
 
   #taken(reason: TwillError): void {

@@ -507,6 +507,11 @@ export class NodeIpam implements Ipam {
     return this.#running?.pools.conditions() ?? []
   }
 
+  /** Records that cannot be read and that this node needs, each a sentence. */
+  unreadable(): readonly string[] {
+    return this.#running?.upkeep.unreadable.reasons ?? []
+  }
+
   /** Something else than the slots shows that the store went back to an older state (rule 16). */
   suspectRestore(reason: string): void {
     this.#started().restoration.suspect(reason)

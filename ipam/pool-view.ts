@@ -153,8 +153,9 @@ export class PoolView {
 
   /** Pools that are written down and cannot be used. */
   conditions(): PoolCondition[] {
-    const unreadable = [...this.#resources.aside.values()].map(({ key, reason }) => ({
-      pool: key.slice(PREFIX_POOLS.length),
+    const aside = [...this.#resources.aside.values(), ...this.#space.aside.values()]
+    const unreadable = aside.map(({ key, reason }) => ({
+      pool: key === ADDRESS_SPACE_KEY ? 'all' : key.slice(PREFIX_POOLS.length),
       reason,
     }))
     return [...unreadable, ...[...this.#refused].map(([pool, reason]) => ({ pool, reason }))]

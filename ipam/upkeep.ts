@@ -3,6 +3,7 @@
  * a reboot, enters pools, claims ahead of need, gives back parts of pools that are being removed. One pass at a
  * time; events wake it, a failed step is tried again soon, and no step keeps the others from their turn.
  */
+import { isIP } from 'node:net'
 import { ledgerKey } from '../datastore/keys.ts'
 import type { MirrorChange } from '../datastore/mirror.ts'
 import { recordParser } from '../datastore/record.ts'
@@ -26,6 +27,7 @@ import type { Serving } from './serving.ts'
 import { parseSlotKey, partsOf } from './slot.ts'
 import type { SlotIndex } from './slot-index.ts'
 import { elapsedMs, instantNow } from './term.ts'
+import { UnreadableRecords } from './unreadable.ts'
 
 export interface UpkeepOptions {
   readonly nodeUid: string
@@ -73,6 +75,7 @@ export class Upkeep {
   #stopped = false
   #slotsSynced = false
   #recheck = false
+  readonly unreadable: UnreadableRecords
   #resolveReady = () => {}
   #isReady = false
   readonly #ready = new Promise<void>(resolve => {
@@ -82,6 +85,7 @@ export class Upkeep {
   constructor(options: UpkeepOptions, modules: UpkeepModules) {
     this.#options = options
     this.#modules = modules
+    this.unreadable = new UnreadableRecords(modules)
     void this.#whenSynced()
   }
 
@@ -187,7 +191,10 @@ export class Upkeep {
 
   /** @throws store.*, journal.write-failed: of the first slot that failed */
   async confirm(slots: readonly OwnSlot[]): Promise<void> {
-    await Promise.all([...new Set(slots)].map(slot => this.#confirmOne(slot)))
+    const confirmed = [...new Set(slots)].map(slot =>
+      this.unreadable.spare(slot.text, () => this.#confirmOne(slot)),
+    )
+    await Promise.all(confirmed)
   }
 
   async #confirmOne(slot: OwnSlot): Promise<void> {
@@ -244,7 +251,8 @@ export class Upkeep {
   }
 
   #nextDueMs(): number {
-    const dues = this.#owned().map(slot => this.#options.confirmEveryMs - this.#sinceConfirmedMs(slot))
+    const readable = this.#owned().filter(({ text }) => !this.unreadable.has(text))
+    const dues = readable.map(slot => this.#options.confirmEveryMs - this.#sinceConfirmedMs(slot))
     const { restoration, serving } = this.#modules
     const confirmMs = Math.max(restoration.stands ? STANDING_MS : 10, Math.min(...dues))
     const { confirmEveryMs } = this.#options
@@ -265,7 +273,8 @@ export class Upkeep {
 
   async #settleDoubts(): Promise<void> {
     const open = [...this.#modules.allocator.slots.values()].filter(mustSettle)
-    await Promise.all(open.map(slot => this.#modules.ownership.settle(slot)))
+    const { ownership } = this.#modules
+    await Promise.all(open.map(slot => this.unreadable.spare(slot.text, () => ownership.settle(slot))))
   }
 
   async #confirmDue(): Promise<void> {
@@ -367,8 +376,9 @@ export class Upkeep {
     const nowMs = clock.boottimeMs()
     for (const part of slot.parts)
       for (const [address, held] of Object.entries(ledger?.generations[part.generation] ?? {})) {
-        const offset = Number(parseIp(address).value - part.cidr.base)
-        if (offset < 0 || offset >= part.addresses.size) continue
+        const offset = offsetIn(part, address)
+        // Of a piece that was given away, or nonsense: in no case an address of this part.
+        if (offset === null) continue
         if (held.boot !== this.#options.boot) part.addresses.setFreed(offset, nowMs)
         else if (part.addresses.holderOf(offset) === null && this.#mayLive(part)) {
           log.warn({ address, holder: held.holder }, 'only the ledger knows this holder: kept')
@@ -383,6 +393,12 @@ export class Upkeep {
   #mayLive(part: OwnedPart): boolean {
     return !this.#options.journalIntact || part.unknownSinceMs !== null
   }
+}
+
+function offsetIn({ cidr, addresses }: OwnedPart, address: string): number | null {
+  if (isIP(address) !== cidr.family) return null
+  const offset = Number(parseIp(address).value - cidr.base)
+  return offset < 0 || offset >= addresses.size ? null : offset
 }
 
 function holderOf({ holder, kind, network, containerId, ifName, pod, since }: LedgerEntry) {

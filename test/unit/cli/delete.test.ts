@@ -88,7 +88,7 @@ async function withNode(changes: Partial<LivenessRecord> = {}): Promise<Twillctl
 const fences = async (cli: Twillctl, key: string) =>
   ((await cli.record(key)) as SlotRecord).parts.map(each => each.fence)
 
-test('a silent node: marked, its parts fenced with its allowance, record and resource gone', async () => {
+test('rule 9: a silent node: marked, its parts fenced with its allowance, record and resource gone', async () => {
   const cli = await withNode()
   cli.env.USER = 'alice'
   const { code, out, err } = await cli.run('delete', 'node', 'node2')
@@ -108,7 +108,7 @@ test('a silent node: marked, its parts fenced with its allowance, record and res
 })
 
 for (const atMs of [1_000, 24_000])
-  test(`a heartbeat ${atMs / 1000} s after the first look: refused, nothing changed`, async () => {
+  test(`rule 13: a heartbeat ${atMs / 1000} s after the first look: refused, nothing changed`, async () => {
     const cli = await withNode()
     let beaten = false
     cli.onSleep = async passedMs => {
@@ -127,7 +127,7 @@ for (const atMs of [1_000, 24_000])
     assert.not.equal(await cli.record('resources/nodes/node2'), null)
   })
 
-test('a heartbeat between the last look and the mark is seen by compare-and-swap', async () => {
+test('rule 13: a heartbeat between the last look and the mark is seen by compare-and-swap', async () => {
   const cli = await withNode()
   const commit = cli.store.commit.bind(cli.store)
   cli.store.commit = async asked => {
@@ -149,7 +149,7 @@ test('a removal that stopped halfway is finished with the same fence, without wa
   assert.is(((await cli.record('liveness/uid-node2')) as LivenessRecord).removed?.by, 'ops')
 })
 
-test('an earlier identity of the same name is fenced too; another machine’s record stays', async () => {
+test('rule 14: an earlier identity of the same name is fenced too; another machine’s record stays', async () => {
   const cli = await withNode()
   await cli.put('liveness/uid-earlier', liveness('node2', { uid: 'uid-earlier' }))
   await cli.put('slots/p/10.244.0.128-26', slot([part('10.244.0.128/26', 'uid-earlier', 6)]))
