@@ -10,6 +10,7 @@ import type { Lease } from '../journal/records.ts'
 import { OWN_CODE } from './cni-errors.ts'
 import type { Leased, Leases } from './leases.ts'
 import type { Gone } from './server.ts'
+import { uniqueIps } from './wished.ts'
 
 export interface LeaseVerbsModules {
   readonly leases: Leases
@@ -24,15 +25,9 @@ export async function addLease(
   gone: Gone,
 ): Promise<{ result: CniResult; isNew: boolean }> {
   const { network, containerId, ifName, netns, pod, twill } = request
-  const [wanted] = request.wishes.addresses
-  if (wanted !== undefined)
-    throw new CniError(
-      CNI_CODE.invalidNetworkConfig,
-      'asking for an address by name is not supported',
-      `the address ${wanted} was asked for; twill chooses from its pools`,
-    )
+  const addresses = uniqueIps(request.wishes.addresses)
   const leased: Leased = await modules.leases.add(
-    { network, containerId, ifName, netns, pod, ...twill },
+    { network, containerId, ifName, netns, pod, addresses, ...twill },
     gone,
   )
   const ips = leased.lease.addresses.map(held => addressOf(modules, held))

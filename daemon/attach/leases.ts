@@ -10,7 +10,7 @@
 import { leaseId } from '../../cni-bin/attachment-id.ts'
 import type { HeldAddress, Holder, Ipam } from '../../ipam/ipam.ts'
 import type { Kernel, NetnsRef } from '../../kernel/kernel.ts'
-import { type Family, formatIp, parseIp } from '../../lib/address.ts'
+import { type Family, formatIp, type Ip, parseIp } from '../../lib/address.ts'
 import type { Clock, Timer } from '../../lib/clock.ts'
 import { isTwillError, messageOf, TwillError } from '../../lib/errors.ts'
 import { faultPoint } from '../../lib/fault.ts'
@@ -26,6 +26,8 @@ export interface LeaseRequest extends AttachmentKey {
   readonly pod: Lease['pod']
   readonly families: readonly Family[]
   readonly pools: readonly string[]
+  /** Asked for by name. */
+  readonly addresses: readonly Ip[]
 }
 
 export interface LeasesModules {
@@ -140,7 +142,7 @@ export class Leases {
     const { network, containerId, ifName, pod, netns, families, pools } = request
     const since = clock.realtimeMs()
     const holder: Holder = { id, kind: 'ipam', network, containerId, ifName, pod, since }
-    const addresses = await ipam.allocate({ holder, families, pools })
+    const addresses = await ipam.allocate({ holder, families, pools, addresses: request.addresses })
     faultPoint('lease.address-taken')
     const begun = { boot: this.#boot, begunBoottimeMs: clock.boottimeMs(), since }
     const attachment = { id, network, containerId, ifName, pod, netns, netnsCookie }

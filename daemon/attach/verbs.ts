@@ -7,7 +7,6 @@ import type { AddRequest, CheckRequest, DelRequest, GcRequest } from '../../cni-
 import type { CniResult } from '../../cni-bin/result.ts'
 import type { Kernel } from '../../kernel/kernel.ts'
 import { ROUTE_PROTOCOL } from '../../kernel/ownership.ts'
-import { formatIp, type Ip, parseIp } from '../../lib/address.ts'
 import type { Clock } from '../../lib/clock.ts'
 import type { Log } from '../../lib/log.ts'
 import type { Attachments } from './attachments.ts'
@@ -19,6 +18,7 @@ import type { Registry } from './registry.ts'
 import { addResult } from './result.ts'
 import type { Servable } from './servable.ts'
 import type { Gone } from './server.ts'
+import { uniqueIps } from './wished.ts'
 
 export interface VerbsModules extends LeaseVerbsModules {
   readonly attachments: Attachments
@@ -102,11 +102,6 @@ async function gc(modules: VerbsModules, request: GcRequest): Promise<void> {
     `${failed.length} stale attachments could not be taken down`,
     each.join('; '),
   )
-}
-
-/** CNI-226: whoever asks, and however it is spelled, each is asked for once. */
-function uniqueIps(texts: readonly string[]): Ip[] {
-  return [...new Set(texts.map(text => formatIp(parseIp(text))))].map(parseIp)
 }
 
 async function check(modules: VerbsModules, request: CheckRequest): Promise<void> {

@@ -300,9 +300,11 @@ function unknownRoutes({ routes, attachments, busy }: NodeFacts): NodeFinding[] 
 }
 
 /** An address in use that nobody has on record could be given to another pod. */
-function unknownSandboxes({ runtime, attachments, pools }: NodeFacts): NodeFinding[] {
+function unknownSandboxes({ runtime, attachments, holders, pools }: NodeFacts): NodeFinding[] {
   if (runtime === null || runtime === 'silent') return []
-  const known = new Set(attachments.map(({ containerId }) => containerId))
+  // Other plugins' interfaces have their addresses from twill-ipam, and no attachment of ours.
+  const lent = holders.map(({ holder }) => holder).filter(({ kind }) => kind === 'ipam')
+  const known = new Set([...attachments, ...lent].map(({ containerId }) => containerId))
   return runtime.sandboxes
     .filter(({ id, ready }) => ready && !known.has(id))
     .flatMap(({ id, pod }) => {

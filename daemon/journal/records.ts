@@ -16,46 +16,42 @@ const heldAddress = z.object({
   generation: z.number().int(),
 })
 
-export const attachment = z.object({
-  /** attachmentId(network, containerId, ifName). */
-  id: z.string(),
+/** What an attachment of ours and one of another plugin's have in common. */
+const held = {
   network: z.string(),
   containerId: z.string(),
   ifName: z.string(),
   netns: z.object({ path: z.string(), dev: z.string().nullable(), ino: z.string().nullable() }),
   netnsCookie: z.string().nullable(),
-  hostInterface: z.string(),
-  podMac: z.string().nullable(),
-  mtu: z.number().int(),
   addresses: z.array(heldAddress),
   pod: z.object({ namespace: z.string(), name: z.string(), uid: z.string() }).nullable(),
   /** Boot it was made in: boot_id and the cookie of the daemon's network namespace. */
   boot: z.string(),
-  /** CLOCK_BOOTTIME at the intent: a spooled DEL touches only attachments begun before it. */
+  /** CLOCK_BOOTTIME at the intent: a spooled DEL touches only what was begun before it. */
   begunBoottimeMs: z.number(),
   since: z.number().int(),
+}
+
+export const attachment = z.object({
+  /** attachmentId(network, containerId, ifName). */
+  id: z.string(),
+  ...held,
+  hostInterface: z.string(),
+  podMac: z.string().nullable(),
+  mtu: z.number().int(),
   state: z.enum(['attaching', 'attached', 'detaching']),
 })
 
 export type Attachment = z.infer<typeof attachment>
 
-/** Addresses given to an interface that another plugin makes (twill-ipam): held while the record stands. */
+/**
+ * Addresses given to an interface that another plugin makes (twill-ipam): held while the record stands. The cookie is
+ * null when the journal had lost it and the ledger had it.
+ */
 export const lease = z.object({
   /** leaseId(network, containerId, ifName). */
   id: z.string(),
-  network: z.string(),
-  containerId: z.string(),
-  ifName: z.string(),
-  netns: z.object({ path: z.string(), dev: z.string().nullable(), ino: z.string().nullable() }),
-  /** null: the journal had lost it, the ledger had it. */
-  netnsCookie: z.string().nullable(),
-  addresses: z.array(heldAddress),
-  pod: z.object({ namespace: z.string(), name: z.string(), uid: z.string() }).nullable(),
-  /** Boot it was made in, as an attachment's. */
-  boot: z.string(),
-  /** CLOCK_BOOTTIME: a spooled DEL touches only leases begun before it. */
-  begunBoottimeMs: z.number(),
-  since: z.number().int(),
+  ...held,
 })
 
 export type Lease = z.infer<typeof lease>

@@ -12,8 +12,9 @@ import { addLease, checkLease, leaseStatus } from '../../../daemon/attach/lease-
 import { type LeaseRequest, Leases } from '../../../daemon/attach/leases.ts'
 import { Spool } from '../../../daemon/attach/spool.ts'
 import { type JournalRecord, type Lease, replayJournal } from '../../../daemon/journal/records.ts'
-import type { HeldAddress, RoomRequest } from '../../../ipam/ipam.ts'
+import type { AllocationRequest, HeldAddress, RoomRequest } from '../../../ipam/ipam.ts'
 import type { LinkAddress, NetnsRef } from '../../../kernel/kernel.ts'
+import { formatIp } from '../../../lib/address.ts'
 import { isTwillError, TwillError } from '../../../lib/errors.ts'
 import { silentLog } from '../../../lib/log.ts'
 import { ManualClock, settle } from '../../fixtures/manual-clock.ts'
@@ -26,6 +27,7 @@ const request: LeaseRequest = {
   pod: null,
   families: [],
   pools: ['lan'],
+  addresses: [],
 }
 const id = leaseId('lan', 'c1', 'net1')
 const here = () => new AbortController().signal
@@ -56,9 +58,10 @@ function bed(found: Lease[] = []) {
     },
   }
   const ipam = {
-    async allocate({ holder }: { holder: { id: string; kind: string } }) {
+    async allocate({ holder, addresses: wished = [] }: AllocationRequest) {
       said.push(`allocate ${holder.kind}`)
-      const address = `10.50.0.${next++}`
+      const [named] = wished
+      const address = named === undefined ? `10.50.0.${next++}` : formatIp(named)
       const addresses = [{ family: 4 as const, address, poolUid: 'p', slot: '10.50.0.0/26', generation: 1 }]
       held.set(holder.id, addresses)
       return addresses
@@ -293,6 +296,12 @@ test('CNI-240: prefix and gateway of the subnet, routes as configured, no interf
     routes: [route],
     dns: NO_DNS,
   })
+})
+
+test('CNI-247: an address that is asked for is asked for', async () => {
+  const named = { ...addRequest, wishes: { ...wishes, addresses: ['10.50.0.77'] } }
+  const { result } = await addLease(bed(), named, here())
+  assert.is(result.ips[0]?.address, '10.50.0.77/16')
 })
 
 test('CNI-243: CHECK tells a reservation that is whole from one that is not there, elsewhere, lost or not in prevResult', async () => {

@@ -155,6 +155,14 @@ const TABLE: readonly [name: string, changes: Partial<NodeFacts>, found: readonl
     having('10.244.0.77'),
     ['sandbox.not-attached'],
   ],
+  [
+    'a sandbox with an address that is lent to it through twill-ipam',
+    {
+      ...having('10.244.0.77'),
+      holders: [HOLDER, { ...HOLDER, holder: { ...HOLDER.holder, kind: 'ipam', containerId: stranger.id } }],
+    },
+    [],
+  ],
   ['with an address of others: not ours', having('192.168.77.1'), []],
   ['that is not ready', having('10.244.0.77', { ...stranger, ready: false }), []],
 ]
