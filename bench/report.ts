@@ -13,6 +13,14 @@ export async function step<T>(what: string, work: () => Promise<T>): Promise<T> 
   return value
 }
 
+/** The table, on which machine it was made, and how many goals are met. */
+export function printRows(rows: readonly Row[]): void {
+  say(`\n${cpus().length} × ${cpus()[0]?.model ?? 'processor'}, Node ${process.version}\n`)
+  say(tableOf(rows))
+  const judged = rows.filter(row => isMet(row) !== null)
+  say(`\n${judged.filter(isMet).length} of ${judged.length} goals are met`)
+}
+
 /** Goals are printed, never enforced. --quick only shows that all of it works. */
 export async function report(measure: (stage: Stage, extent: Extent) => Promise<Row[]>): Promise<void> {
   const extent = process.argv.includes('--quick') ? QUICK : FULL
@@ -21,11 +29,7 @@ export async function report(measure: (stage: Stage, extent: Extent) => Promise<
   process.once('SIGINT', end)
   process.once('SIGTERM', end)
   try {
-    const rows = await measure(stage, extent)
-    say(`\n${cpus().length} × ${cpus()[0]?.model ?? 'processor'}, Node ${process.version}\n`)
-    say(tableOf(rows))
-    const judged = rows.filter(row => isMet(row) !== null)
-    say(`\n${judged.filter(isMet).length} of ${judged.length} goals are met`)
+    printRows(await measure(stage, extent))
   } finally {
     await stage.down()
   }

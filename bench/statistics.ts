@@ -13,7 +13,7 @@ export function summary(values: readonly number[]): Summary {
   return { median: at(0.5) as number, p95: at(0.95) as number }
 }
 
-export type Unit = 'ms' | 'us' | 'MiB' | 'Gbit/s' | '%' | 'x' | ''
+export type Unit = '/s' | 'ms' | 'us' | 'MiB' | 'Gbit/s' | '%' | 'x' | ''
 
 export interface Row {
   readonly figure: string

@@ -52,10 +52,22 @@ function rigs(): string[] {
   }
 }
 
+test('that of addresses prints its figures too', () => {
+  const bench = spawnSync(join(ROOT, 'hack/bench'), ['ipam', '--quick'], {
+    encoding: 'utf8',
+    timeout: 120_000,
+  })
+  assert.is(bench.status, 0, bench.stdout + bench.stderr)
+  assert.match(bench.stdout, /^one node, without the socket, counted in etcd +\d+ \/s/m)
+  assert.match(bench.stdout, /^etcd transactions per allocation, burst of 100 .* ≤ 0\.05 +(yes|NO)$/m)
+  assert.match(bench.stdout, /^4 nodes at once, counted in etcd .* ≥ 10000 \/s +(yes|NO)$/m)
+  assert.match(bench.stdout, /^\d+ of \d goals are met$/m)
+})
+
 test('what is no bench is refused with how to call one', () => {
   const bench = spawnSync(join(ROOT, 'hack/bench'), ['overlay'], { encoding: 'utf8' })
   assert.is(bench.status, 2)
-  assert.match(bench.stderr, /usage: npm run bench attach\|vxlan/)
+  assert.match(bench.stderr, /usage: npm run bench attach\|ipam\|vxlan/)
 })
 
 test.run()

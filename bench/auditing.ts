@@ -1,0 +1,100 @@
+/**
+ * `ipam check` of a datastore with many allocations: filled with what daemons would have written, then judged by a
+ * process of its own, as twillctl is one.
+ */
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { text } from 'node:stream/consumers'
+import { EtcdStore } from '../datastore/etcd/store.ts'
+import { ledgerKey, livenessKey, nodeKey, slotKey } from '../datastore/keys.ts'
+import type { LedgerRecord } from '../datastore/records/ledger.ts'
+import type { SlotRecord } from '../datastore/records/slot.ts'
+import type { Store } from '../datastore/store.ts'
+import { auditDatastore } from '../ipam/audit/read.ts'
+import { addressAt, type Cidr, formatCidr, formatIp, parseCidr } from '../lib/address.ts'
+import { systemClock } from '../lib/clock.ts'
+import { silentLog } from '../lib/log.ts'
+import { systemRandom } from '../lib/random.ts'
+
+export interface Audited {
+  readonly ms: number
+  /** Peak of its resident memory. */
+  readonly residentMiB: number
+  readonly addresses: number
+  readonly findings: number
+}
+
+const NODES = 100
+const SLOT_PREFIX = 26
+const SLOT_ADDRESSES = 64
+
+/** @param pool opened in the address space; its slots are written here, full, until there are so many addresses */
+export async function fill(store: Store, pool: { uid: string; cidr: string }, addresses: number) {
+  await Promise.all(Array.from({ length: NODES }, (_, i) => enterNode(store, `node${i}`)))
+  const { base } = parseCidr(pool.cidr)
+  const slots = Array.from({ length: Math.ceil(addresses / SLOT_ADDRESSES) }, (_, i): Cidr => {
+    const offset = base + BigInt(i * SLOT_ADDRESSES)
+    return { family: 4, base: offset, prefix: SLOT_PREFIX }
+  })
+  let next = 0
+  const work = async () => {
+    while (next < slots.length) {
+      const index = next++
+      await enterSlot(store, pool.uid, slots[index] as Cidr, `node${index % NODES}`)
+    }
+  }
+  await Promise.all(Array.from({ length: 32 }, work))
+}
+
+const put = (store: Store, key: string, value: unknown) =>
+  store.commit({ key, expected: 0, value: JSON.stringify(value) })
+
+async function enterNode(store: Store, name: string): Promise<void> {
+  const node = { v: 1, name, uid: name, incarnation: 'i', underlay: {}, hostAddresses: [], vteps: [] }
+  await put(store, nodeKey(name), { ...node, tunnel: {} })
+  const life = { v: 1, uid: name, name, hardware: name, heartbeat: 1, heartbeatMs: 10_000 }
+  await put(store, livenessKey(name), { ...life, allowanceMs: 3_600_000, removed: null })
+}
+
+async function enterSlot(store: Store, poolUid: string, slot: Cidr, owner: string): Promise<void> {
+  const cidr = formatCidr(slot)
+  const part = { cidr, owner, generation: 1, claim: `claim-${cidr}`, fence: null, cooling: {} }
+  const record: SlotRecord = { v: 1, generation: 1, parts: [part], requests: [] }
+  const entries = Array.from({ length: SLOT_ADDRESSES }, (_, i) => entryAt(slot, i))
+  const generations = { 1: Object.fromEntries(entries) }
+  const ledger: LedgerRecord = { v: 1, owner, generations, recent: [] }
+  await put(store, slotKey(poolUid, slot), record)
+  await put(store, ledgerKey(poolUid, slot, owner), ledger)
+}
+
+function entryAt(slot: Cidr, offset: number) {
+  const address = formatIp(addressAt(slot, offset))
+  const [holder, containerId] = [`id-${address}`, `0123456789abcdef0123456789abcdef-${address}`]
+  const pod = { namespace: 'default', name: `pod-${address}`, uid: `uid-${address}` }
+  const rest = { network: 'twill', containerId, ifName: 'eth0', pod, since: 1, boot: 'b:1' }
+  return [address, { holder, kind: 'pod' as const, ...rest }] as const
+}
+
+/** Runs this file. */
+export async function audit(endpoint: string): Promise<Audited> {
+  const program = ['--import', 'tsx', import.meta.filename, endpoint]
+  const child = spawn(process.execPath, program, { stdio: ['ignore', 'pipe', 'inherit'] })
+  const [said, [code]] = await Promise.all([text(child.stdout), once(child, 'exit')])
+  if (code !== 0) throw new Error(`the audit ended with ${code}`)
+  return JSON.parse(said) as Audited
+}
+
+async function main(endpoint: string): Promise<void> {
+  const begin = performance.now()
+  const store = new EtcdStore(
+    { endpoints: [endpoint] },
+    { clock: systemClock, random: systemRandom, log: silentLog },
+  )
+  const { addresses, findings } = await auditDatastore(store)
+  const ms = performance.now() - begin
+  await store.close()
+  const residentMiB = process.resourceUsage().maxRSS / 1024
+  console.log(JSON.stringify({ ms, residentMiB, addresses, findings: findings.length }))
+}
+
+if (process.argv[1] === import.meta.filename) await main(process.argv[2] as string)
