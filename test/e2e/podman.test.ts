@@ -157,6 +157,16 @@ test('CNI-207 CNI-224 a MAC that was asked for', async () => {
   await nothingIsLeft()
 })
 
+test('CNI-224 CNI-247 network reload: the same addresses again, at once', async () => {
+  await podman.start('one', '--network', 'twill')
+  const first = await agree('one', 'twill', 'eth0')
+  await podman.must('network', 'reload', 'one')
+  assert.equal(await agree('one', 'twill', 'eth0'), first)
+  await reachesOutside('one')
+  await podman.must('rm', '--force', '--time', '0', 'one')
+  await nothingIsLeft()
+})
+
 test('CNI-240 a bridge of podman`s with addresses from twill-ipam', async () => {
   await podman.start('one', '--network', 'lan')
   const { IPAddress } = (await podman.networks('one')).lan as PodmanNetwork
