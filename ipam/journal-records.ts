@@ -52,6 +52,8 @@ export const ipamJournalRecord = z.discriminatedUnion('t', [
         slotPrefix: z.number().int(),
         disabled: z.boolean(),
         open: z.boolean(),
+        /** Its nodeSelector means this node. */
+        here: z.boolean().default(true),
         uses: z.array(z.enum(USES)).default(['pod', 'tunnel']),
         /** Of a pool for ipam. */
         gateway: z.string().nullable().default(null),

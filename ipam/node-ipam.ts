@@ -192,6 +192,7 @@ export class NodeIpam implements Ipam {
     const restoration = new Restoration({ ...this.#options, onBegin: () => upkeep.recheck() }, modules)
     const pools = new PoolView(
       {
+        nodeName: this.#options.nodeName,
         journaled,
         onChange: () => this.#running?.upkeep.wake(),
         onSpace: space => restoration.see(space),
@@ -427,8 +428,8 @@ export class NodeIpam implements Ipam {
       this.#ledgers.mark(part.slot, [
         { address: address.address, holder: holder.id, pod: holder.pod, since: holder.since, until },
       ])
-    // Of a pool that is being removed, an empty part is to be given back.
-    if (released.freed.some(({ part }) => !this.#running?.pools.isOpen(part.slot.poolUid)))
+    // Of a pool that is being removed, or no longer for this node, an empty part is to be given back.
+    if (released.freed.some(({ part }) => !this.#running?.pools.isKept(part.slot.poolUid)))
       this.#running?.upkeep.wake()
     const addresses = released.freed.map(({ address: { poolUid, address } }) => ({ poolUid, address }))
     const now = instantNow(this.#modules.clock, this.#options.boot)
@@ -581,8 +582,9 @@ const familiesOf = (pools: readonly KnownPool[]): Family[] =>
   ([4, 6] as const).filter(family => pools.some(pool => pool.cidr.family === family))
 
 /** Why nothing is handed out of this pool for such a use, or null. */
-function whyNot({ open, disabled, uses }: KnownPool, use: Use): string | null {
+function whyNot({ open, disabled, here, uses }: KnownPool, use: Use): string | null {
   if (!open) return 'is being removed or not entered yet'
   if (disabled) return 'is disabled'
+  if (!here) return 'is not for this node: nodeSelector'
   return uses.includes(use) ? null : `is not for ${use}: allowedUses ${uses.join(', ')}`
 }

@@ -3,7 +3,7 @@
  * the journal remembers them. Also enters resources that somebody wrote around `createPool`, and says which
  * pools cannot be used and why.
  */
-import { ADDRESS_SPACE_KEY, PREFIX } from '../datastore/keys.ts'
+import { ADDRESS_SPACE_KEY, PREFIX, resourceKey } from '../datastore/keys.ts'
 import { Mirror } from '../datastore/mirror.ts'
 import { recordParser } from '../datastore/record.ts'
 import { type AddressSpaceRecord, addressSpaceRecord } from '../datastore/records/address-space.ts'
@@ -15,6 +15,8 @@ import {
   slotPrefixOf,
   type Use,
 } from '../datastore/resources/ippool.ts'
+import { type Node, node, nodeLabels } from '../datastore/resources/node.ts'
+import { type Labels, selects } from '../datastore/resources/selector.ts'
 import type { Store } from '../datastore/store.ts'
 import {
   type Cidr,
@@ -41,6 +43,8 @@ export interface KnownPool {
   readonly cidr: Cidr
   readonly slotPrefix: number
   readonly disabled: boolean
+  /** Its nodeSelector means this node. */
+  readonly here: boolean
   readonly uses: readonly Use[]
   /** Of a pool for ipam: what its attachments are told. */
   readonly gateway: Ip | null
@@ -62,6 +66,7 @@ export interface PoolViewModules {
   readonly journal: IpamJournal
 }
 
+const parseNodeResource = (text: string): Node => node.parse(JSON.parse(text))
 const PREFIX_POOLS = `${PREFIX.resources}ippools/`
 
 export class PoolView {
@@ -69,6 +74,8 @@ export class PoolView {
   readonly #resources: Mirror<IPPool>
   readonly #space: Mirror<AddressSpaceRecord>
   readonly #reserving: Mirror<JournaledReservation>
+  readonly #node: Mirror<Node>
+  readonly #nodeName: string
   readonly #refused = new Map<string, string>()
   #journaled: string
   #pools: readonly KnownPool[]
@@ -77,6 +84,7 @@ export class PoolView {
 
   constructor(
     options: {
+      readonly nodeName: string
       readonly journaled: Pick<IpamJournalState, 'pools' | 'reservations'>
       readonly onChange: () => void
       /** `address-space` is this now; null: there is none. */
@@ -85,6 +93,7 @@ export class PoolView {
     modules: PoolViewModules,
   ) {
     this.#modules = modules
+    this.#nodeName = options.nodeName
     const { pools, reservations } = options.journaled
     this.#journaled = JSON.stringify({ pools, reservations })
     this.#reservations = reservations.map(reservationOf)
@@ -107,6 +116,11 @@ export class PoolView {
     )
     this.#reserving = new Mirror(
       { prefix: PREFIX_RESERVATIONS, parse: parseReservation, onChange: changed },
+      modules,
+    )
+    // Others whose names begin with ours come along.
+    this.#node = new Mirror(
+      { prefix: resourceKey('nodes', this.#nodeName), parse: parseNodeResource, onChange: changed },
       modules,
     )
     void this.synced().then(() => {
@@ -143,12 +157,27 @@ export class PoolView {
     return this.#pools.some(pool => pool.uid === uid && pool.open)
   }
 
+  /** Does this node keep parts of it that nobody uses? */
+  isKept(uid: string): boolean {
+    return this.#pools.some(pool => pool.uid === uid && pool.open && pool.here)
+  }
+
   async synced(): Promise<void> {
-    await Promise.all([this.#resources.synced(), this.#space.synced(), this.#reserving.synced()])
+    await Promise.all([
+      this.#resources.synced(),
+      this.#space.synced(),
+      this.#reserving.synced(),
+      this.#node.synced(),
+    ])
   }
 
   async close(): Promise<void> {
-    await Promise.all([this.#resources.close(), this.#space.close(), this.#reserving.close()])
+    await Promise.all([
+      this.#resources.close(),
+      this.#space.close(),
+      this.#reserving.close(),
+      this.#node.close(),
+    ])
   }
 
   /** Pools that are written down and cannot be used. */
@@ -209,6 +238,11 @@ export class PoolView {
       .sort((a, b) => (a.name < b.name ? -1 : 1))
   }
 
+  #labels(): Labels {
+    const resource = this.#node.entries.get(resourceKey('nodes', this.#nodeName))?.value ?? null
+    return nodeLabels(this.#nodeName, resource)
+  }
+
   #readReservations(): JournaledReservation[] {
     return [...this.#reserving.entries.values()].map(({ value }) => value)
   }
@@ -218,11 +252,14 @@ export class PoolView {
     if (uid === undefined) return []
     try {
       const cidr = parseCidr(pool.spec.cidr)
-      const { disabled, allowedUses: uses } = pool.spec
+      const { disabled, allowedUses: uses, nodeSelector } = pool.spec
+      const here = selects(nodeSelector, this.#labels())
       const gateway = isForIpam(pool) ? parseIp(gatewayOf(pool)) : null
       const open = space?.pools.some(entry => isEntryOf(entry, pool) && entry.state === 'open') ?? false
       const withheld = withheldOf(cidr, gateway, this.#reservations)
-      return [{ uid, name, cidr, slotPrefix: slotPrefixOf(pool), disabled, uses, gateway, withheld, open }]
+      return [
+        { uid, name, cidr, slotPrefix: slotPrefixOf(pool), disabled, here, uses, gateway, withheld, open },
+      ]
     } catch (error) {
       this.#modules.log.error({ pool: name, err: messageOf(error) }, 'pool is not used')
       return []

@@ -329,7 +329,7 @@ export class Upkeep {
     if (!this.#modules.pools.isSynced) return
     const { pools, gifts } = this.#modules
     for (const part of this.#owned().flatMap(slot => slot.parts))
-      if (part.addresses.held === 0 && !pools.isOpen(part.slot.poolUid)) await gifts.giveBack(part)
+      if (part.addresses.held === 0 && !pools.isKept(part.slot.poolUid)) await gifts.giveBack(part)
   }
 
   /** Enough free addresses in each group of pools together. */
@@ -352,7 +352,7 @@ export class Upkeep {
   /** Of each family, the enabled pools for pods; and each pool for ipam of which this node has made use. */
   #prefetched(): KnownPool[][] {
     const { pools, allocator } = this.#modules
-    const enabled = pools.pools.filter(pool => pool.open && !pool.disabled)
+    const enabled = pools.pools.filter(pool => pool.open && !pool.disabled && pool.here)
     const isUsed = (pool: KnownPool) => [...allocator.partsOf(pool.uid)].some(part => part.addresses.held > 0)
     const [forIpam, others] = [true, false].map(ipam =>
       enabled.filter(pool => pool.uses.includes('ipam') === ipam),

@@ -14,6 +14,7 @@ import {
 } from '../../lib/address.ts'
 import { poolCidr } from './cidr.ts'
 import { API_VERSION, metadata } from './metadata.ts'
+import { labelSelector } from './selector.ts'
 
 /** Bounds of blockSize per family (ADDRESSES.md, Records). */
 export const BLOCK_SIZE = {
@@ -58,6 +59,10 @@ export const ipPoolSpec = z
       .boolean()
       .default(false)
       .meta({ description: 'Hand out no new addresses; pods that run keep theirs.' }),
+    nodeSelector: labelSelector.optional().meta({
+      description:
+        'Nodes that take from this pool, by their labels: those of the Node of their name, and kubernetes.io/hostname, which is that name. Absent: all.',
+    }),
     allowedUses: z.array(z.enum(USES)).default(DEFAULT_USES).meta({
       description:
         'What addresses are for: pod, tunnel (the nodes on the overlay), or ipam alone: attachments of other plugins through twill-ipam, without routes of ours. From or to ipam it is immutable.',

@@ -16,13 +16,13 @@ export const resourceName = z
   )
 
 /** Labels as Kubernetes has them: an optional prefix, a name of at most 63 characters. */
-const labelKey = z
+export const labelKey = z
   .string()
   .regex(
     /^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?\/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/,
     'expected a label name such as zone or example.com/zone',
   )
-const labelValue = z
+export const labelValue = z
   .string()
   .regex(
     /^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$/,

@@ -17,3 +17,9 @@ export const node = z.strictObject({
 })
 
 export type Node = z.infer<typeof node>
+
+/** What selectors see of a node. The operator's word counts, also about its name. */
+export const nodeLabels = (name: string, resource: Node | null): Record<string, string> => ({
+  'kubernetes.io/hostname': name,
+  ...resource?.metadata.labels,
+})

@@ -22,6 +22,7 @@ const history: IpamJournalRecord[] = [
         slotPrefix: 26,
         disabled: false,
         open: true,
+        here: false,
         uses: ['pod'],
         gateway: null,
       },
@@ -60,7 +61,7 @@ test('every record parses as it was written', () => {
 test('pools journaled by a version that knew no uses are for pods and tunnels', () => {
   const before = { uid: 'p', name: 'd', cidr: '10.0.0.0/16', slotPrefix: 26, disabled: false, open: true }
   const record = ipamJournalRecord.parse({ t: 'pools', pools: [before] })
-  assert.equal(replay([record]).pools, [{ ...before, uses: ['pod', 'tunnel'], gateway: null }])
+  assert.equal(replay([record]).pools, [{ ...before, here: true, uses: ['pod', 'tunnel'], gateway: null }])
 })
 
 test.run()

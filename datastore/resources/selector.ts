@@ -1,0 +1,59 @@
+/**
+ * Which labelled things are meant, as Kubernetes writes it. Every requirement must hold; a selector without any, and
+ * one that is absent, mean all.
+ */
+import { z } from 'zod'
+import { labelKey, labelValue } from './metadata.ts'
+
+const expression = z
+  .strictObject({
+    key: labelKey.meta({ description: 'Name of the label.' }),
+    operator: z
+      .enum(['In', 'NotIn', 'Exists', 'DoesNotExist'])
+      .meta({ description: 'NotIn and DoesNotExist hold where there is no such label, too.' }),
+    values: z.array(labelValue).optional().meta({ description: 'For In and NotIn.' }),
+  })
+  .superRefine(({ operator, values }, context) => {
+    const needed = operator === 'In' || operator === 'NotIn'
+    const has = (values ?? []).length > 0
+    if (needed !== has)
+      context.addIssue({
+        code: 'custom',
+        path: ['values'],
+        input: values,
+        message: needed ? `expected at least one value for ${operator}` : `expected none for ${operator}`,
+      })
+  })
+
+export const labelSelector = z.strictObject({
+  matchLabels: z
+    .record(labelKey, labelValue)
+    .optional()
+    .meta({ description: 'Labels that must have these values.' }),
+  matchExpressions: z.array(expression).optional().meta({ description: 'Requirements that must all hold.' }),
+})
+
+export type LabelSelector = z.infer<typeof labelSelector>
+export type Labels = Readonly<Record<string, string>>
+
+export function selects(selector: LabelSelector | undefined, labels: Labels): boolean {
+  const { matchLabels = {}, matchExpressions = [] } = selector ?? {}
+  const labelled = (key: string) => (Object.hasOwn(labels, key) ? labels[key] : undefined)
+  return (
+    Object.entries(matchLabels).every(([key, value]) => labelled(key) === value) &&
+    matchExpressions.every(each => holds(each, labelled(each.key)))
+  )
+}
+
+function holds({ operator, values = [] }: z.infer<typeof expression>, value: string | undefined): boolean {
+  switch (operator) {
+    case 'Exists':
+      return value !== undefined
+    case 'DoesNotExist':
+      return value === undefined
+    case 'In':
+      return value !== undefined && values.includes(value)
+    case 'NotIn':
+      return value === undefined || !values.includes(value)
+  }
+}
