@@ -325,6 +325,8 @@ test('no address is held twice, none leaves its pool, none is lost', async () =>
   const seed = fromEnvironment('TWILL_MODEL_SEED')
   const path = fromEnvironment('TWILL_MODEL_PATH')
   await fc.assert(fc.asyncProperty(fc.nat(), fc.array(step, { minLength: 5, maxLength: 40 }), history), {
+    endOnFailure: fromEnvironment('TWILL_MODEL_SHRINK') === 'no',
+    includeErrorInReport: true,
     numRuns: Number(fromEnvironment('TWILL_MODEL_RUNS') ?? 25),
     seed: Number(seed ?? 1),
     ...(path === undefined ? {} : { path }),
