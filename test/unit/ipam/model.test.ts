@@ -49,6 +49,8 @@ const step = fc.oneof(
   { weight: 2, arbitrary: fc.record({ t: fc.constant('remove' as const), node }) },
   // What chance alone would rarely bring together: removed while it lives on, and another in need of addresses.
   { weight: 3, arbitrary: fc.record({ t: fc.constant('oust' as const), node, heir: node }) },
+  // Removed while its machine stands still, its addresses go to another, and then it goes on as if nothing had been.
+  { weight: 2, arbitrary: fc.record({ t: fc.constant('haunt' as const), node, heir: node }) },
   { weight: 2, arbitrary: fc.record({ t: fc.constant('disk' as const), node, full: fc.boolean() }) },
   {
     weight: 2,
@@ -112,6 +114,7 @@ async function play(rig: Rig, step: Step): Promise<void> {
   // On a machine that stands still nothing else happens; but its power may fail.
   if (node.clock.isPaused && step.t !== 'reboot') return
   if (step.t === 'oust') return oust(rig, node, rig.nodes[step.heir] as RigNode)
+  if (step.t === 'haunt') return haunt(rig, node, rig.nodes[step.heir] as RigNode)
   if (step.t === 'add') add(node, `${node.name}-${step.pod}`)
   else if (step.t === 'burst') for (let i = 0; i < 12; i++) add(node, `${node.name}-b${i}`)
   else if (step.t === 'del') node.del(`${node.name}-${step.pod}`)
@@ -177,7 +180,7 @@ function begin(rig: Rig, node: RigNode): void {
 
 /** As the operator's removal does; refused while the daemon lives and reaches the store. */
 function remove(rig: Rig, node: RigNode): void {
-  if (node.ipam !== null && !node.isCutOff) return
+  if (node.ipam !== null && !node.isCutOff && !node.clock.isPaused) return
   const key = `liveness/${node.uid}`
   const record = rig.read<object>(key)
   if (record !== null)
@@ -192,6 +195,20 @@ async function oust(rig: Rig, node: RigNode, heir: RigNode): Promise<void> {
   remove(rig, node)
   await rig.clock.advance(7 * MINUTE)
   for (let i = 0; i < 14; i++) add(heir, `${heir.name}-h${i}`)
+}
+
+async function haunt(rig: Rig, node: RigNode, heir: RigNode): Promise<void> {
+  for (let i = 0; i < 5; i++) add(node, `${node.name}-o${i}`)
+  await settle()
+  halt(node)
+  if (!node.clock.isPaused) return
+  remove(rig, node)
+  await rig.clock.advance(16 * MINUTE)
+  if (!heir.clock.isPaused) for (let i = 0; i < 14; i++) add(heir, `${heir.name}-h${i}`)
+  await settle()
+  // What its first request finds comes a little later than its next pod.
+  node.setDelay(2500)
+  node.resume()
 }
 
 function checkAlways(rig: Rig): void {
