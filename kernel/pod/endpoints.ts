@@ -47,6 +47,19 @@ export interface EndpointModules {
   readonly elements: ElementTable
 }
 
+export interface AttachJob {
+  readonly spec: PodEndpointSpec
+  readonly elements: readonly SetElement[]
+}
+
+export interface DetachJob {
+  readonly spec: PodDetachSpec
+  readonly elements: readonly SetElement[]
+}
+
+/** Called once for each job, in order. */
+export type Answering<T> = (index: number, outcome: T | Error) => void
+
 interface CreatedPair {
   readonly hostIndex: number
   readonly podIndex: number
@@ -67,35 +80,38 @@ export class PodEndpoints {
   }
 
   /**
-   * @returns 'awaiting-reap' when podInterface is one of ours whose deletion is due: nothing was touched; reap,
-   * then attach again
-   * @throws TwillError kernel.netns-gone, kernel.netns-mismatch, kernel.interface-exists, kernel.failed
+   * Attaches each. Their policy comes first, in one change: it costs as much for many as for one. Answers, each when it
+   * is done: the endpoint; 'awaiting-reap' when podInterface is one of ours whose deletion is due (nothing was touched:
+   * reap, then attach again); or TwillError kernel.netns-gone, kernel.netns-mismatch, kernel.interface-exists,
+   * kernel.failed.
    */
-  attach(spec: PodEndpointSpec, elements: readonly SetElement[]): PodEndpoint | 'awaiting-reap' {
-    const { namespaces } = this.#modules
-    const netns = namespaces.open(spec.netns)
-    try {
-      if (spec.netnsCookie !== null) this.#proveCookie(netns, spec)
-      const pair = this.#createPair(spec, netns)
-      return pair === 'awaiting-reap' ? pair : this.#finish(spec, elements, netns, pair)
-    } finally {
-      namespaces.close(netns)
-    }
+  attach(jobs: readonly AttachJob[], answer: Answering<PodEndpoint | 'awaiting-reap'>): void {
+    const stand = this.#addTogether(jobs)
+    jobs.forEach((job, i) => {
+      answer(
+        i,
+        attempted(() => this.#attachOne(job, stand)),
+      )
+    })
   }
 
-  /** @throws TwillError kernel.failed; an absent or foreign namespace is no error */
-  detach(spec: PodDetachSpec, elements: readonly SetElement[]): void {
-    const addresses = spec.addresses.map(({ address }) => parseIp(address))
-    const host = this.#ownHostEnd(spec.hostInterface, spec.alias)
-    if (host !== null) this.#execute('set host end down', writeDown, host.index, [])
-    if (spec.netns !== null) this.#podEndDown(spec, spec.netns, host, addresses)
-    faultPoint('del.link-down')
-    // The kernel took routes and neighbours with the link's going down.
-    this.#removeElements(elements)
-    faultPoint('del.policy-removed')
-    if (host !== null)
-      this.#execute('put host end into the group of the deleted', writeGroup, host.index, REAP_GROUP)
-    faultPoint('del.group-set')
+  /** Detaches each, and answers null or TwillError kernel.failed; an absent or foreign namespace is no error. */
+  detach(jobs: readonly DetachJob[], answer: Answering<null>): void {
+    const hosts = jobs.map(({ spec }) => attempted(() => this.#takeDown(spec)))
+    // The kernel took routes and neighbours with the links' going down.
+    const gone = this.#removedTogether(jobs.filter((_, i) => !(hosts[i] instanceof Error)))
+    jobs.forEach(({ elements }, i) => {
+      const host = hosts[i] as LinkRecord | null | Error
+      answer(
+        i,
+        attempted(() => {
+          if (host instanceof Error) throw host
+          if (!gone) this.#removeElements(elements)
+          this.#leaveToReaper(host)
+          return null
+        }),
+      )
+    })
   }
 
   /** @throws TwillError kernel.netns-gone, kernel.netns-mismatch, kernel.failed */
@@ -117,6 +133,44 @@ export class PodEndpoints {
 
   // ------------------------------------------------------------------ attach
 
+  /** False: one of them does not go in, so each is to try alone. */
+  #addTogether(jobs: readonly AttachJob[]): boolean {
+    const elements = jobs.flatMap(job => job.elements)
+    try {
+      if (elements.length > 0) this.#modules.elements.change({ add: elements, remove: [] })
+      faultPoint('add.policy-in-force')
+      return true
+    } catch {
+      return false
+    }
+  }
+
+  #attachOne({ spec, elements }: AttachJob, stand: boolean): PodEndpoint | 'awaiting-reap' {
+    if (!stand) this.#modules.elements.change({ add: elements, remove: [] })
+    // Of a pod that is attached and attached anew they are not this attempt's: its link may stand after all.
+    const own = spec.netnsCookie === null ? elements : []
+    let endpoint: PodEndpoint | 'awaiting-reap'
+    try {
+      endpoint = this.#build(spec)
+    } catch (error) {
+      throw this.#undone(error, () => this.#removeElements(own))
+    }
+    if (endpoint === 'awaiting-reap') this.#removeElements(own)
+    return endpoint
+  }
+
+  #build(spec: PodEndpointSpec): PodEndpoint | 'awaiting-reap' {
+    const { namespaces } = this.#modules
+    const netns = namespaces.open(spec.netns)
+    try {
+      if (spec.netnsCookie !== null) this.#proveCookie(netns, spec)
+      const pair = this.#createPair(spec, netns)
+      return pair === 'awaiting-reap' ? pair : this.#finish(spec, netns, pair)
+    } finally {
+      namespaces.close(netns)
+    }
+  }
+
   #createPair(spec: PodEndpointSpec, netns: number): CreatedPair | 'awaiting-reap' {
     writePair(this.#request, spec, netns)
     const [created, named] = this.#modules.socket.execute(this.#request) as [Outcome, Outcome]
@@ -126,7 +180,9 @@ export class PodEndpoints {
     if (link === null || link.peerIndex === null)
       throw new TwillError('internal', `the kernel did not echo the pair of ${spec.hostInterface}`)
     if (named.errno !== 0) {
-      throw this.#undone(failureOf(`name ${spec.hostInterface} as ours`, named), link.index, [])
+      throw this.#undone(failureOf(`name ${spec.hostInterface} as ours`, named), () =>
+        this.#deleteLink(link.index),
+      )
     }
     return { hostIndex: link.index, podIndex: link.peerIndex }
   }
@@ -161,16 +217,9 @@ export class PodEndpoints {
     )
   }
 
-  #finish(
-    spec: PodEndpointSpec,
-    elements: readonly SetElement[],
-    netns: number,
-    pair: CreatedPair,
-  ): PodEndpoint {
+  #finish(spec: PodEndpointSpec, netns: number, pair: CreatedPair): PodEndpoint {
     let socket: NetlinkSocket | null = null
     try {
-      if (elements.length > 0) this.#modules.elements.change({ add: elements, remove: [] })
-      faultPoint('add.policy-in-force')
       socket = this.#enter(spec, netns)
       const podMac = spec.podMac ?? this.#macOf(socket, pair.podIndex)
       this.#configureHostEnd(spec, pair.hostIndex, podMac)
@@ -179,7 +228,7 @@ export class PodEndpoints {
       faultPoint('add.pod-configured')
       return { ...pair, podMac, netnsCookie: this.#modules.namespaces.cookieOf(socket.fd) }
     } catch (error) {
-      throw this.#undone(error, pair.hostIndex, elements)
+      throw this.#undone(error, () => this.#deleteLink(pair.hostIndex))
     } finally {
       socket?.close()
     }
@@ -238,9 +287,9 @@ export class PodEndpoints {
   }
 
   /** Answers the error to throw: the cause, and with it what went wrong while undoing. */
-  #undone(cause: unknown, hostIndex: number, elements: readonly SetElement[]): unknown {
+  #undone(cause: unknown, undo: () => void): unknown {
     try {
-      this.#undo(hostIndex, elements)
+      undo()
       return cause
     } catch (error) {
       const message = `${messageOf(cause)}; and undoing it: ${messageOf(error)}`
@@ -253,11 +302,10 @@ export class PodEndpoints {
     }
   }
 
-  /** The link first: its going takes routes and neighbours along, and ends all traffic. */
-  #undo(hostIndex: number, elements: readonly SetElement[]): void {
+  /** Its going takes routes and neighbours along, and ends all traffic: the policy goes after it. */
+  #deleteLink(hostIndex: number): void {
     writeDeleteLink(this.#request.reset(), hostIndex)
     checkGone('delete half-made pair', this.#modules.socket.execute(this.#request))
-    this.#removeElements(elements)
   }
 
   /** A table or set that somebody deleted holds no elements either. */
@@ -282,6 +330,32 @@ export class PodEndpoints {
   }
 
   // ------------------------------------------------------------------ detach
+
+  #takeDown(spec: PodDetachSpec): LinkRecord | null {
+    const addresses = spec.addresses.map(({ address }) => parseIp(address))
+    const host = this.#ownHostEnd(spec.hostInterface, spec.alias)
+    if (host !== null) this.#execute('set host end down', writeDown, host.index, [])
+    if (spec.netns !== null) this.#podEndDown(spec, spec.netns, host, addresses)
+    faultPoint('del.link-down')
+    return host
+  }
+
+  /** False: each is to try alone. */
+  #removedTogether(jobs: readonly DetachJob[]): boolean {
+    try {
+      this.#removeElements(jobs.flatMap(({ elements }) => elements))
+      faultPoint('del.policy-removed')
+      return true
+    } catch {
+      return false
+    }
+  }
+
+  #leaveToReaper(host: LinkRecord | null): void {
+    if (host !== null)
+      this.#execute('put host end into the group of the deleted', writeGroup, host.index, REAP_GROUP)
+    faultPoint('del.group-set')
+  }
 
   #ownHostEnd(name: string, alias: string): LinkRecord | null {
     const link = this.#findLink(this.#modules.socket, name)
@@ -357,6 +431,14 @@ export class PodEndpoints {
     const mac = this.#findLink(socket, index)?.mac
     if (!mac) throw new TwillError('internal', `pod end ${index} has no MAC`)
     return mac
+  }
+}
+
+function attempted<T>(work: () => T): T | Error {
+  try {
+    return work()
+  } catch (error) {
+    return error as Error
   }
 }
 

@@ -8,8 +8,8 @@
  *
  * A third would cost 10 MiB and gain nothing: the loop and whoever waits for a deletion have tens of milliseconds.
  *
- * nftables lives with the pods: an attach needs its elements between two of its steps, and whole rulesets are
- * rare. Invariant: a thread does one job at a time, in the order they were posted.
+ * nftables lives with the pods: their elements go in before their links, and whole rulesets are rare. Invariant: jobs
+ * are done in the order they were posted; of pods that wait together, those of one kind together.
  */
 import { type ErrorCode, type ErrorData, messageOf, TwillError } from '../../lib/errors.ts'
 import type {

@@ -3,7 +3,7 @@
  * serves jobs one after the other. Loads nothing but kernel/ and lib/, to stay small: every thread has a heap of
  * its own.
  */
-import { parentPort, workerData } from 'node:worker_threads'
+import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import { systemClock } from '../../lib/clock.ts'
 import { TwillError } from '../../lib/errors.ts'
 import { AcceptChains } from '../iptables/accept-chains.ts'
@@ -18,7 +18,7 @@ import { NetworkState } from '../netlink/state.ts'
 import { Namespaces } from '../netns/namespaces.ts'
 import { openNft } from '../nft/interpreter.ts'
 import { NftTable } from '../nft/table.ts'
-import { PodEndpoints } from '../pod/endpoints.ts'
+import { type AttachJob, type DetachJob, PodEndpoints } from '../pod/endpoints.ts'
 import { reapPods } from '../pod/reap.ts'
 import { readSysctl } from '../sysctl.ts'
 import type { Answer, Answered, NodeJobs, PodsJobs, Request, Role } from './jobs.ts'
@@ -26,7 +26,15 @@ import { sentError } from './jobs.ts'
 
 type Serve = (requests: readonly Request[]) => void
 
-function podsJobs(libc: Libc): PodsJobs {
+interface Pods {
+  readonly endpoints: PodEndpoints
+  readonly jobs: Omit<PodsJobs, 'attach' | 'detach'>
+}
+
+/** The first of many is answered only when the last one's link is down: so not too many. */
+const PODS_TOGETHER = 8
+
+function openPods(libc: Libc): Pods {
   const socket = new NetlinkSocket({ protocol: NETLINK_ROUTE }, { libc })
   const netfilter = new NetlinkSocket({ protocol: NETLINK_NETFILTER }, { libc })
   const table = new NftTable({}, { socket: netfilter, interpreter: openNft() })
@@ -39,9 +47,7 @@ function podsJobs(libc: Libc): PodsJobs {
       elements: table,
     },
   )
-  return {
-    attach: (spec, elements) => endpoints.attach(spec, elements),
-    detach: (spec, elements) => endpoints.detach(spec, elements),
+  const jobs: Pods['jobs'] = {
     inspect: (netns, podInterface) => endpoints.inspect(netns, podInterface),
     netnsCookie: netns => endpoints.cookie(netns),
     ownNetnsCookie: () => endpoints.ownCookie(),
@@ -50,6 +56,7 @@ function podsJobs(libc: Libc): PodsJobs {
     rulesetIntact: () => table.intact(),
     ports: () => [socket.portId, netfilter.portId],
   }
+  return { endpoints, jobs }
 }
 
 function nodeJobs(libc: Libc, monitor: Monitor): NodeJobs {
@@ -103,11 +110,45 @@ function serve(jobs: object, post: (answer: Answer) => void): Serve {
       return { id, error: sentError(error) }
     }
   }
-  // Who asks for several things in one turn waits for all of them, but for pods, which have nothing in common.
-  return requests => {
-    if ('attach' in jobs) for (const request of requests) post({ answers: [answerTo(request)] })
-    else post({ answers: requests.map(answerTo) })
+  // Who asks for several things in one turn waits for all of them.
+  return requests => post({ answers: requests.map(answerTo) })
+}
+
+/** What waits for the thread is taken along: pods that come or go in one burst share a change of the rules. */
+function servePods(pods: Pods, port: MessagePort, post: (answer: Answer) => void): Serve {
+  const serveOne = serve(pods.jobs, post)
+  return arrived => {
+    const waiting = [...arrived]
+    for (let more = receiveMessageOnPort(port); more !== undefined; more = receiveMessageOnPort(port))
+      waiting.push(...(more.message as readonly Request[]))
+    while (waiting.length > 0) {
+      const { job } = waiting[0] as Request
+      const others = waiting.findIndex(request => request.job !== job)
+      const alike = others < 0 ? waiting.length : others
+      const batch = waiting.splice(0, isForMany(job) ? Math.min(alike, PODS_TOGETHER) : 1)
+      if (isForMany(job)) serveTogether(pods.endpoints, job, batch, post)
+      else serveOne(batch)
+    }
   }
+}
+
+const isForMany = (job: string): job is 'attach' | 'detach' => job === 'attach' || job === 'detach'
+
+/** Each is answered when it is done: its caller's process ends while the next one's pod is made. */
+function serveTogether(
+  endpoints: PodEndpoints,
+  job: 'attach' | 'detach',
+  batch: readonly Request[],
+  post: (answer: Answer) => void,
+): void {
+  const answer = (index: number, outcome: unknown) => {
+    const { id } = batch[index] as Request
+    const answered = outcome instanceof Error ? { id, error: sentError(outcome) } : { id, value: outcome }
+    post({ answers: [answered] })
+  }
+  const jobs = batch.map(({ args: [spec, elements] }) => ({ spec, elements }))
+  if (job === 'attach') endpoints.attach(jobs as AttachJob[], answer)
+  else endpoints.detach(jobs as DetachJob[], answer)
 }
 
 function main(): void {
@@ -118,8 +159,9 @@ function main(): void {
   const libc = loadLibc()
   const monitor =
     role === 'node' ? new Monitor({}, { libc, clock: systemClock, emit: event => post({ event }) }) : null
-  const jobs = monitor === null ? podsJobs(libc) : nodeJobs(libc, monitor)
-  port.on('message', serve(jobs, post))
+  const served =
+    monitor === null ? servePods(openPods(libc), port, post) : serve(nodeJobs(libc, monitor), post)
+  port.on('message', served)
   post({ ready: true, wakeFd: monitor?.wakeFd ?? null })
 }
 

@@ -246,6 +246,64 @@ export function podContract(test: Test, world: () => World): void {
     removeNamespace('policy')
     await assertNoPods(kernel)
   })
+
+  test('an attached pod that cannot be attached again keeps its policy', async () => {
+    const { kernel, addNamespace, removeNamespace, policies } = world()
+    await kernel.replaceRuleset(RULESET)
+    const spec = podSpec(30, addNamespace('again'))
+    const { netnsCookie } = await kernel.attachPod(spec, [element(spec)])
+    const again = kernel.attachPod({ ...spec, netnsCookie }, [element(spec)])
+    assert.is(
+      await again.then(
+        () => 'attached',
+        () => 'refused',
+      ),
+      'refused',
+    )
+    assert.equal(policies(), [spec.hostInterface])
+    assert.is(await kernel.rulesetIntact(), true)
+    await kernel.detachPod(spec, [element(spec)])
+    assert.equal(policies(), [])
+    await kernel.reapLinks([])
+    removeNamespace('again')
+    await assertNoPods(kernel)
+  })
+
+  test('of pods that come and go together, those that fail leave nothing and hold up nobody', async () => {
+    const { kernel, addNamespace, removeNamespace, policies } = world()
+    await kernel.replaceRuleset(RULESET)
+    const names = ['many0', 'many1', 'many2', 'many3']
+    const specs = names.map((name, i) => podSpec(20 + i, addNamespace(name)))
+    const [good, gone, unknown, other] = specs as [
+      PodEndpointSpec,
+      PodEndpointSpec,
+      PodEndpointSpec,
+      PodEndpointSpec,
+    ]
+    removeNamespace('many1')
+    const attached = await Promise.allSettled([
+      kernel.attachPod(good, [element(good)]),
+      kernel.attachPod(gone, [element(gone)]),
+      kernel.attachPod(unknown, [{ set: 'nonesuch', element: '10.0.0.1' }]),
+      kernel.attachPod(other, [element(other)]),
+    ])
+    assert.equal(
+      attached.map(({ status }) => status),
+      ['fulfilled', 'rejected', 'rejected', 'fulfilled'],
+    )
+    assert.is(await kernel.rulesetIntact(), true)
+    const both = [good.hostInterface, other.hostInterface].sort()
+    assert.equal(policies(), both)
+    const hosts = (await kernel.readLinks())
+      .filter(({ name }) => name.startsWith('twl'))
+      .map(({ name }) => name)
+    assert.equal(hosts.sort(), both)
+    await Promise.all([good, other].map(spec => kernel.detachPod(spec, [element(spec)])))
+    assert.equal(policies(), [])
+    await kernel.reapLinks([])
+    for (const name of ['many0', 'many2', 'many3']) removeNamespace(name)
+    await assertNoPods(kernel)
+  })
 }
 
 const VXLAN = {

@@ -16,6 +16,8 @@ export interface World {
   /** A device that is not ours, in a link group. */
   addForeignLink(name: string, group: number): void
   removeLink(name: string): void
+  /** Host ends named in the table's elements, sorted. */
+  policies(): string[]
   /** Somebody deletes our nftables table. */
   deleteTable(): void
 }
@@ -55,6 +57,10 @@ export async function realWorld(): Promise<World> {
     addForeignLink: (name, group) =>
       void sh(`ip link add ${name} type bridge; ip link set ${name} group ${group}`),
     removeLink: name => void sh(`ip link del ${name}`),
+    policies: () =>
+      [...sh('nft list set inet twill pods').matchAll(/"(twl\w+)"/g)]
+        .map(([, name]) => name as string)
+        .sort(),
     deleteTable: () => void sh('nft delete table inet twill'),
   }
 }
@@ -70,6 +76,11 @@ export function fakeWorld(): World & { kernel: FakeKernel } {
     removeNamespace: name => kernel.removeNamespace(`/run/netns/${name}`),
     addForeignLink: (name, group) => void kernel.node.addLink({ name, kind: 'bridge', group }),
     removeLink: name => kernel.node.removeLink(name),
+    policies: () =>
+      kernel
+        .elements()
+        .map(({ element }) => /twl\w+/.exec(element)?.[0] ?? '')
+        .sort(),
     deleteTable: () => kernel.deleteRuleset(),
   }
 }
