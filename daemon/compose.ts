@@ -180,6 +180,7 @@ async function startNode(
       offlineAllowanceMs: config.offlineAllowance,
       marginMs: config.fenceMargin,
       coolDownMs: config.coolDown,
+      nodeLimit: config.nodeLimit,
       journaled: local.ipamState(),
       journalIntact: local.intact,
       onLost: ({ holders }) => {

@@ -27,6 +27,8 @@ export const SETTINGS: readonly Setting[] = [
   { path: ['offlineAllowance'], kind: 'text' },
   { path: ['fenceMargin'], kind: 'text' },
   { path: ['coolDown'], kind: 'text' },
+  { path: ['nodeLimit', 'parts'], kind: 'number' },
+  { path: ['nodeLimit', 'addresses'], kind: 'number' },
   { path: ['heartbeatInterval'], kind: 'text' },
   { path: ['resyncInterval'], kind: 'text' },
   { path: ['audit', 'interval'], kind: 'text' },

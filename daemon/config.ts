@@ -46,6 +46,13 @@ export const configSchema = z.strictObject({
   fenceMargin: duration.prefault('60s'),
   /** How long a freed address rests. */
   coolDown: duration.prefault('60s'),
+  /** How much of the pools this node may own, of each family; null: as much as it needs. */
+  nodeLimit: z
+    .strictObject({
+      parts: z.number().int().min(1).nullable().default(null),
+      addresses: z.number().int().min(1).nullable().default(null),
+    })
+    .prefault({}),
   heartbeatInterval: duration.prefault('10s'),
   resyncInterval: duration.prefault('60s'),
   audit: z

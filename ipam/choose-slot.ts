@@ -35,6 +35,28 @@ export interface ClaimablePool {
   readonly withheld: AddressRanges
 }
 
+export interface ClaimWanted {
+  /** Only slots that are free as a whole: what is claimed ahead of need leaves pieces to those in need. */
+  readonly wholeOnly: boolean
+  /** A power of two, or Infinity. */
+  readonly atMost: number
+}
+
+/** Best first, cut to what is wanted. */
+export function* chooseFree(
+  pool: ClaimablePool,
+  nodeUid: string,
+  view: SlotView,
+  { wholeOnly, atMost }: ClaimWanted,
+): Generator<Candidate> {
+  const free = wholeOnly ? wholeSlots(pool, nodeUid, view) : chooseSlots(pool, nodeUid, view)
+  for (const candidate of free) {
+    const cidr = parseCidr(candidate.cidr)
+    const prefix = Math.max(cidr.prefix, bitsOf(cidr.family) - Math.floor(Math.log2(atMost)))
+    yield Number.isFinite(atMost) ? { ...candidate, cidr: formatCidr({ ...cidr, prefix }) } : candidate
+  }
+}
+
 /** Best first. Lazy: the caller stops at the first that it gets. */
 export function* chooseSlots(pool: ClaimablePool, nodeUid: string, view: SlotView): Generator<Candidate> {
   yield* wholeSlots(pool, nodeUid, view)

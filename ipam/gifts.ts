@@ -188,12 +188,12 @@ export class Gifts {
     await this.#modules.work.become(slot, { parts: [...slot.parts, ...kept], giving: [] })
   }
 
-  /** Address → seconds left (rule 5). */
+  /** Address → seconds left (rule 5), oldest first. */
   #coolingOf(part: OwnedPart): Part['cooling'] {
     const { coolDownMs } = this.#options
     const nowMs = this.#modules.clock.boottimeMs()
     const cooling: Part['cooling'] = {}
-    for (const { offset, freedMs } of part.addresses.freedAfter(nowMs - coolDownMs))
+    for (const { offset, freedMs } of part.addresses.freedAfter(nowMs - coolDownMs).reverse())
       cooling[heldAddress(part, offset).address] = Math.ceil((freedMs + coolDownMs - nowMs) / 1000)
     return cooling
   }

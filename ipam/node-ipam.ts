@@ -11,10 +11,11 @@ import { RevisionedStore } from '../datastore/revisions.ts'
 import type { Store } from '../datastore/store.ts'
 import { contains, type Family, formatCidr, formatIp, hostCidr, parseIp } from '../lib/address.ts'
 import type { Clock, Random } from '../lib/clock.ts'
-import { isTwillError, messageOf, TwillError } from '../lib/errors.ts'
+import { messageOf, TwillError } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
 import { KeyedQueue } from '../lib/queue.ts'
 import { Allocator } from './allocator.ts'
+import { Asking } from './asking.ts'
 import { chooseSlots } from './choose-slot.ts'
 import { Fences } from './fences.ts'
 import { Gifts } from './gifts.ts'
@@ -31,6 +32,7 @@ import type {
 import { type IpamJournal, type IpamJournalState, slotId } from './journal-records.ts'
 import { Ledgers } from './ledger.ts'
 import { poolWith, refused, takeNamed } from './named.ts'
+import { NO_LIMIT, type NodeLimit } from './node-limit.ts'
 import { type OwnedPart, type OwnSlot, partOf, slotFromJournal } from './own-slots.ts'
 import { Ownership } from './ownership.ts'
 import { type KnownPool, NOTHING_WITHHELD, type PoolCondition, PoolView } from './pool-view.ts'
@@ -40,6 +42,7 @@ import { Restoration } from './restoration.ts'
 import { Serving } from './serving.ts'
 import { SlotIndex } from './slot-index.ts'
 import { SlotWork } from './slot-work.ts'
+import { REQUEST_PATIENCE_MS, Taking } from './taking.ts'
 import { instantNow, inTerm } from './term.ts'
 import { Upkeep } from './upkeep.ts'
 
@@ -59,6 +62,10 @@ export interface IpamOptions {
   readonly lingerMs?: number
   /** Fewer free addresses than this in a family: the next part is claimed. Default 16. */
   readonly lowWater?: number
+  /** How long an empty part that is not needed rests before it is given back. Default as long as addresses cool. */
+  readonly spareRestMs?: number
+  /** Default none. */
+  readonly nodeLimit?: NodeLimit
   /** How often ownership is confirmed. Default a tenth of the allowance. */
   readonly confirmEveryMs?: number
   /** How soon what failed is tried again. Default 1 s. */
@@ -90,8 +97,6 @@ export interface IpamModules {
 }
 
 const HOUR_MS = 3_600_000
-/** An ADD that waits for other nodes is answered within two seconds. */
-const REQUEST_PATIENCE_MS = 1_700
 const REQUEST_STALE_MS = 60_000
 
 export function createIpam(options: IpamOptions, modules: IpamModules): NodeIpam {
@@ -113,6 +118,7 @@ export class NodeIpam implements Ipam {
     slots: SlotIndex
     gifts: Gifts
     requests: Requests
+    taking: Taking
     upkeep: Upkeep
     fences: Fences
     restoration: Restoration
@@ -125,6 +131,8 @@ export class NodeIpam implements Ipam {
       coolDownMs: 60_000,
       lingerMs: 200,
       lowWater: 16,
+      spareRestMs: options.coolDownMs ?? 60_000,
+      nodeLimit: NO_LIMIT,
       confirmEveryMs: offlineAllowanceMs / 10,
       retryMs: 1000,
       sweepEveryMs: 10_000,
@@ -227,6 +235,7 @@ export class NodeIpam implements Ipam {
       { nodeUid, staleAfterMs: REQUEST_STALE_MS, onFailure: soon },
       { ...modules, allocator, slots, gifts },
     )
+    const asking = new Asking(this.#options, { ...modules, slots, requests })
     const upkeep = new Upkeep(this.#options, {
       ...modules,
       allocator,
@@ -240,7 +249,11 @@ export class NodeIpam implements Ipam {
       restoration,
     })
     const fences = new Fences(this.#options, { ...modules, slots, restoration })
-    this.#running = { pools, slots, gifts, requests, upkeep, fences, restoration }
+    const taking = new Taking(
+      { ...this.#options, usable: part => this.#usable(part) },
+      { ...modules, allocator, slots, upkeep, asking },
+    )
+    this.#running = { pools, slots, gifts, requests, taking, upkeep, fences, restoration }
     upkeep.wake()
     void fences.start()
     void upkeep.ready().then(() => this.#reportNotOurs())
@@ -290,7 +303,7 @@ export class NodeIpam implements Ipam {
       const taken = [...named]
       for (const family of families)
         if (!named.some(held => held.family === family))
-          taken.push(await this.#takeFrom(holder, this.#poolsOf(request, family)))
+          taken.push(await this.#started().taking.takeFrom(holder, this.#poolsOf(request, family)))
       this.#started().upkeep.wakeIfLow()
       return taken.sort((a, b) => families.indexOf(a.family) - families.indexOf(b.family))
     } catch (error) {
@@ -350,70 +363,6 @@ export class NodeIpam implements Ipam {
     )
   }
 
-  /** From memory, else from a part confirmed or claimed now, else from the addresses that cool. */
-  async #takeFrom(holder: Holder, pools: readonly KnownPool[]): Promise<HeldAddress> {
-    let failure: unknown = null
-    try {
-      for (;;) {
-        const ready = this.#take(holder, pools, false)
-        if (ready !== null) return ready
-        if (await this.#confirmedMore(pools)) continue
-        if (!(await this.#claimed(pools))) break
-      }
-    } catch (error) {
-      failure = error
-    }
-    const cooling = this.#take(holder, pools, true)
-    if (cooling !== null) return cooling
-    throw this.#refusal(pools, failure)
-  }
-
-  #take(holder: Holder, pools: readonly KnownPool[], cooling: boolean): HeldAddress | null {
-    for (const pool of pools) {
-      const held = this.#allocator.take(holder, pool.uid, cooling)
-      if (held !== null) return held
-    }
-    return null
-  }
-
-  /** Did confirming parts that have room make one of them usable? */
-  async #confirmedMore(pools: readonly KnownPool[]): Promise<boolean> {
-    const waiting = this.#unusable(pools)
-    if (waiting.length === 0) return false
-    await this.#started().upkeep.confirm(waiting.map(part => part.slot))
-    return waiting.some(part => this.#usable(part))
-  }
-
-  /** Parts of these pools with room that may not be used now, and may after a confirmation. */
-  #unusable(pools: readonly KnownPool[]): OwnedPart[] {
-    return pools
-      .flatMap(pool => [...this.#allocator.partsOf(pool.uid)])
-      .filter(part => part.addresses.free > 0 && part.unknownSinceMs === null && !this.#usable(part))
-  }
-
-  /** Is there a usable part more now? */
-  async #claimed(pools: readonly KnownPool[]): Promise<boolean> {
-    for (const pool of pools) {
-      const part = await this.#started().upkeep.claim(pool)
-      // One that may not be used is no reason to claim another.
-      if (part !== null) return this.#usable(part)
-    }
-    return false
-  }
-
-  #refusal(pools: readonly KnownPool[], failure: unknown): unknown {
-    const names = pools.map(pool => pool.name).join(', ')
-    if (this.#unusable(pools).length > 0 && (failure === null || isTwillError(failure)))
-      return new TwillError(
-        'ipam.not-confirmed',
-        `this node's ownership of its addresses in ${names} is not confirmed${failure === null ? '' : `: ${messageOf(failure)}`}`,
-        { pools: names },
-        { retryable: true, cause: failure },
-      )
-    if (failure !== null) return failure
-    return new TwillError('ipam.exhausted', `no address is free in ${names}`, { pools: names })
-  }
-
   recorded(holderId: string): void {
     const holding = this.#allocator.record(holderId)
     for (const address of holding?.addresses ?? []) this.#markLedger(address)
@@ -428,9 +377,8 @@ export class NodeIpam implements Ipam {
       this.#ledgers.mark(part.slot, [
         { address: address.address, holder: holder.id, pod: holder.pod, since: holder.since, until },
       ])
-    // Of a pool that is being removed, or no longer for this node, an empty part is to be given back.
-    if (released.freed.some(({ part }) => !this.#running?.pools.isKept(part.slot.poolUid)))
-      this.#running?.upkeep.wake()
+    // An empty part may be one to give back.
+    if (released.freed.some(({ part }) => part.addresses.held === 0)) this.#running?.upkeep.wake()
     const addresses = released.freed.map(({ address: { poolUid, address } }) => ({ poolUid, address }))
     const now = instantNow(this.#modules.clock, this.#options.boot)
     void this.#modules.journal.append({ t: 'released', ...now, addresses }).catch(error => {
@@ -453,7 +401,10 @@ export class NodeIpam implements Ipam {
       const parts = pools.flatMap(pool => [...this.#allocator.partsOf(pool.uid)])
       if (parts.some(part => part.addresses.free > 0 && this.#usable(part))) continue
       if (wanted.use === 'ipam' && pools.some(pool => this.#canClaim(pool))) continue
-      const confirmed = this.#unusable(pools).length === 0 ? 'have no room' : 'are not confirmed'
+      const { taking } = this.#started()
+      const unusable = taking.unusable(pools).length > 0
+      if (!unusable && pools.some(pool => taking.mayBeGiven(pool))) continue
+      const confirmed = unusable ? 'are not confirmed' : 'have no room'
       return { ok: false, reason: `this node's IPv${family} addresses ${confirmed}` }
     }
     return { ok: true }

@@ -20,7 +20,13 @@ import type { Log } from '../lib/log.ts'
 import { isOpen, parseSpace } from './address-space.ts'
 import type { Allocator } from './allocator.ts'
 import { changeRecord, KEEP } from './change-record.ts'
-import { type Candidate, type ClaimablePool, chooseSlots, type SlotView } from './choose-slot.ts'
+import {
+  type Candidate,
+  type ClaimablePool,
+  type ClaimWanted,
+  chooseFree,
+  type SlotView,
+} from './choose-slot.ts'
 import type { Sight } from './examine.ts'
 import type { Gifts } from './gifts.ts'
 import type { Instant } from './journal-records.ts'
@@ -69,13 +75,13 @@ export class Ownership {
   }
 
   /**
-   * The best free part of the pool, adopted; null when the pool has none or is not open.
+   * The best free part of the pool, adopted, or so much of it as is wanted; null when the pool has none or is not open.
    * @throws store.unavailable, store.in-doubt, journal.write-failed; ipam.not-confirmed while the store is restored
    */
-  async claim(pool: ClaimablePool): Promise<OwnedPart | null> {
+  async claim(pool: ClaimablePool, wanted: ClaimWanted): Promise<OwnedPart | null> {
     const { allocator, slots, restoration } = this.#modules
     restoration.refuseClaims()
-    for (const candidate of chooseSlots(pool, this.#options.nodeUid, slots)) {
+    for (const candidate of chooseFree(pool, this.#options.nodeUid, slots, wanted)) {
       const slot = allocator.slotAt(pool.uid, candidate.slot)
       if (isInDoubt(slot)) continue
       const result = await this.#claimOrSettle(slot, candidate)

@@ -45,8 +45,10 @@ export type Answer =
   | { readonly kind: 'refused'; readonly refusals: SlotRequest['refusals'] }
   /** UIDs of owners who have not answered in time. */
   | { readonly kind: 'silent'; readonly owners: readonly string[] }
-  /** Nobody else owns it now: it is free, ours, or this slot is busy with something else. */
+  /** Nobody else owns it now: it is free, or ours. */
   | { readonly kind: 'nobody' }
+  /** Something else of this node's is under way in the slot. */
+  | { readonly kind: 'busy' }
 
 const parseLiveness = recordParser(livenessRecord)
 
@@ -78,20 +80,23 @@ export class Requests {
    * One address by name, from the node that owns its part: a part of ours of this one address when it resolves.
    * It is in no one's hands yet: take it before anything else is awaited.
    * @throws ipam.address-taken {address, owner}: held by a living pod there; ipam.owner-silent (retryable) {owners}
-   *   after `patienceMs`; store.conflict (retryable): its part is free, or ours; store.*; journal.write-failed
+   *   after `patienceMs`; store.conflict (retryable): its part is free, or ours,
+   *   or its slot is being settled; store.*; journal.write-failed
    */
   async requestAddress(pool: ClaimablePool, ip: Ip): Promise<OwnedPart> {
     const address = formatIp(ip)
     const answer = await this.ask(pool.uid, cidrOf(ip, pool.slotPrefix), formatCidr(hostCidr(ip)))
     if (answer.kind === 'given') return answer.part
     if (answer.kind === 'silent') throw await this.silence(answer.owners, `address ${address}`)
-    if (answer.kind === 'nobody')
+    if (answer.kind !== 'refused') {
+      const why = answer.kind === 'nobody' ? 'it belongs to no other node' : 'its slot is being settled'
       throw new TwillError(
         'store.conflict',
-        `address ${address} belongs to no other node`,
+        `address ${address} cannot be asked for: ${why}`,
         { address },
         { retryable: true },
       )
+    }
     const owner = answer.refusals[0]?.owner ?? ''
     const [name] = await this.namesOf([owner])
     const why = answer.refusals.map(({ reason }) => reason).join(', ')
@@ -121,7 +126,7 @@ export class Requests {
       end = resolve
     })
     const entered = await this.#orDoubt(work.run(slot, () => this.#enter(slot, request, end)))
-    if (!entered) return { kind: 'nobody' }
+    if (entered !== 'entered') return { kind: entered }
     const timer = clock.setTimer(this.#stopped ? 0 : patienceMs, end)
     this.#ends.add(end)
     try {
@@ -143,9 +148,13 @@ export class Requests {
     }
   }
 
-  async #enter(slot: OwnSlot, request: Omit<SlotRequest, 'refusals'>, end: () => void): Promise<boolean> {
+  async #enter(
+    slot: OwnSlot,
+    request: Omit<SlotRequest, 'refusals'>,
+    end: () => void,
+  ): Promise<'entered' | 'nobody' | 'busy'> {
     const { work, allocator, ownership } = this.#modules
-    if (isInDoubt(slot) || slot.ledgerUnread) return false
+    if (isInDoubt(slot) || slot.ledgerUnread) return 'busy'
     slot.claiming = request.id
     allocator.addSlot(slot)
     await work.record(slot, () => {
@@ -162,7 +171,7 @@ export class Requests {
       faultPoint('request.entered')
       if (changed.value?.requests.some(({ id }) => id === request.id)) {
         slot.asking = true
-        return true
+        return 'entered'
       }
     } catch (error) {
       this.#waiting.delete(slot.id)
@@ -171,13 +180,13 @@ export class Requests {
     }
     this.#waiting.delete(slot.id)
     await ownership.endClaim(slot)
-    return false
+    return 'nobody'
   }
 
   /** Takes the request out, unless it was answered; what the record then says is true: no commit is in doubt. */
   async #conclude(slot: OwnSlot, request: Omit<SlotRequest, 'refusals'>): Promise<Answer> {
     const { work, ownership } = this.#modules
-    if (slot.claiming !== request.id) return { kind: 'nobody' }
+    if (slot.claiming !== request.id) return { kind: 'busy' }
     let last: SlotRequest = { ...request, refusals: [] }
     const at = work.now()
     slot.asking = false

@@ -70,6 +70,11 @@ export class SlotIndex {
     return this.#pools.get(poolUid)?.free ?? new Set()
   }
 
+  /** Keys of the pool's slots that have a readable record. */
+  keysOf(poolUid: string): ReadonlySet<string> {
+    return this.#pools.get(poolUid)?.keys ?? new Set()
+  }
+
   /** Keys of slots in which somebody asks for addresses. */
   withRequests(): ReadonlySet<string> {
     return this.#asked

@@ -10,7 +10,7 @@ import { recordParser } from '../datastore/record.ts'
 import { type LedgerEntry, ledgerRecord } from '../datastore/records/ledger.ts'
 import type { SlotRecord } from '../datastore/records/slot.ts'
 import type { Store } from '../datastore/store.ts'
-import { type Ip, parseIp } from '../lib/address.ts'
+import { type Family, type Ip, parseIp } from '../lib/address.ts'
 import type { Clock, Timer } from '../lib/clock.ts'
 import { messageOf } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
@@ -18,6 +18,7 @@ import { type Allocator, heldAddress } from './allocator.ts'
 import type { Gifts } from './gifts.ts'
 import type { Instant, IpamJournal } from './journal-records.ts'
 import type { Ledgers } from './ledger.ts'
+import { mayAdd, type NodeLimit, ownedOf } from './node-limit.ts'
 import { mustSettle, newSlot, type OwnedPart, type OwnSlot } from './own-slots.ts'
 import type { Ownership } from './ownership.ts'
 import type { KnownPool, PoolView } from './pool-view.ts'
@@ -26,6 +27,7 @@ import type { Restoration } from './restoration.ts'
 import type { Serving } from './serving.ts'
 import { parseSlotKey, partsOf } from './slot.ts'
 import type { SlotIndex } from './slot-index.ts'
+import { excess, SpareParts } from './spare-parts.ts'
 import { elapsedMs, instantNow } from './term.ts'
 import { UnreadableRecords } from './unreadable.ts'
 
@@ -38,6 +40,9 @@ export interface UpkeepOptions {
   /** After a step that failed. */
   readonly retryMs: number
   readonly lowWater: number
+  /** How long an empty part rests before it is given back. */
+  readonly spareRestMs: number
+  readonly nodeLimit: NodeLimit
   readonly journalIntact: boolean
 }
 
@@ -72,6 +77,8 @@ export class Upkeep {
   #again = false
   /** A pass is due soon, whatever else. */
   #soon = false
+  #surplusDueMs = Number.POSITIVE_INFINITY
+  readonly #spares: SpareParts
   #stopped = false
   #slotsSynced = false
   #recheck = false
@@ -86,6 +93,7 @@ export class Upkeep {
     this.#options = options
     this.#modules = modules
     this.unreadable = new UnreadableRecords(modules)
+    this.#spares = new SpareParts({ lowWater: options.lowWater, restMs: options.spareRestMs })
     void this.#whenSynced()
   }
 
@@ -164,9 +172,20 @@ export class Upkeep {
       .catch(error => log.warn({ slot: slot.text, err: messageOf(error) }, 'change of a slot not taken in'))
   }
 
-  /** Claims of one pool go one at a time, and whoever wants one meanwhile waits for that. */
-  claim(pool: KnownPool): Promise<OwnedPart | null> {
-    return this.#once(pool.uid, () => this.#modules.ownership.claim(pool))
+  /**
+   * Claims of one pool go one at a time, and whoever wants one meanwhile waits for that. null: nothing is free, or this
+   * node owns as much as it may. @throws store.*, journal.write-failed
+   */
+  async claim(pool: KnownPool): Promise<OwnedPart | null> {
+    return (await this.#claims.get(`${pool.uid} ahead`)) ?? this.#claim(pool, false)
+  }
+
+  #claim(pool: KnownPool, wholeOnly: boolean): Promise<OwnedPart | null> {
+    const atMost = this.mayAdd(pool.cidr.family)
+    if (atMost === 0) return Promise.resolve(null)
+    return this.#once(wholeOnly ? `${pool.uid} ahead` : pool.uid, () =>
+      this.#modules.ownership.claim(pool, { wholeOnly, atMost }),
+    )
   }
 
   /** The part of ours that has this address, claimed if need be; null: another's. @throws as Ownership.claimAddress */
@@ -187,6 +206,15 @@ export class Upkeep {
       () => this.soon(),
     )
     return claim
+  }
+
+  /** How many addresses one part more may have; 0: none. */
+  mayAdd(family: Family): number {
+    return mayAdd(this.#options.nodeLimit, ownedOf(this.#parts(), family))
+  }
+
+  #parts(): OwnedPart[] {
+    return this.#owned().flatMap(slot => slot.parts)
   }
 
   /** @throws store.*, journal.write-failed: of the first slot that failed */
@@ -217,6 +245,7 @@ export class Upkeep {
       () => this.#journalTerms(),
       () => this.#acceptUnknown(),
       () => this.#returnClosed(),
+      () => this.#returnSurplus(),
       () => this.#prefetch(),
     ]
     let failed = false
@@ -255,8 +284,8 @@ export class Upkeep {
     const dues = readable.map(slot => this.#options.confirmEveryMs - this.#sinceConfirmedMs(slot))
     const { restoration, serving } = this.#modules
     const confirmMs = Math.max(restoration.stands ? STANDING_MS : 10, Math.min(...dues))
-    const { confirmEveryMs } = this.#options
-    return Math.max(10, Math.min(confirmEveryMs, serving.nextDueMs(), restoration.nextDueMs(), confirmMs))
+    const othersMs = Math.min(serving.nextDueMs(), restoration.nextDueMs(), this.#surplusDueMs)
+    return Math.max(10, Math.min(this.#options.confirmEveryMs, othersMs, confirmMs))
   }
 
   #owned(): OwnSlot[] {
@@ -320,7 +349,7 @@ export class Upkeep {
   async #acceptUnknown(): Promise<void> {
     const waitMs = this.#options.offlineAllowanceMs + this.#options.marginMs
     const nowMs = this.#modules.clock.boottimeMs()
-    for (const part of this.#owned().flatMap(slot => slot.parts))
+    for (const part of this.#parts())
       if (part.unknownSinceMs !== null && nowMs - part.unknownSinceMs >= waitMs)
         await this.#modules.ownership.accept(part)
   }
@@ -328,8 +357,23 @@ export class Upkeep {
   async #returnClosed(): Promise<void> {
     if (!this.#modules.pools.isSynced) return
     const { pools, gifts } = this.#modules
-    for (const part of this.#owned().flatMap(slot => slot.parts))
+    for (const part of this.#parts())
       if (part.addresses.held === 0 && !pools.isKept(part.slot.poolUid)) await gifts.giveBack(part)
+  }
+
+  /** What is empty and not needed, and at once what is empty and more than this node may own. */
+  async #returnSurplus(): Promise<void> {
+    const { gifts, clock } = this.#modules
+    this.#surplusDueMs = Number.POSITIVE_INFINITY
+    if (!this.#modules.pools.isSynced) return
+    for (const { part, cidr } of excess(this.#parts(), this.#options.nodeLimit))
+      await gifts.giveBack(part, cidr)
+    for (const group of this.#groups()) {
+      const parts = group.flatMap(pool => [...this.#modules.allocator.partsOf(pool.uid)])
+      const surplus = this.#spares.surplus(parts, clock.boottimeMs())
+      this.#surplusDueMs = Math.min(this.#surplusDueMs, surplus.dueMs)
+      for (const part of surplus.parts) await gifts.giveBack(part)
+    }
   }
 
   /** Enough free addresses in each group of pools together. */
@@ -349,20 +393,27 @@ export class Upkeep {
     return group.length > 0 && free < this.#options.lowWater
   }
 
-  /** Of each family, the enabled pools for pods; and each pool for ipam of which this node has made use. */
-  #prefetched(): KnownPool[][] {
-    const { pools, allocator } = this.#modules
-    const enabled = pools.pools.filter(pool => pool.open && !pool.disabled && pool.here)
-    const isUsed = (pool: KnownPool) => [...allocator.partsOf(pool.uid)].some(part => part.addresses.held > 0)
+  /** Pools that stand in for each other: of each family those for pods; and each pool for ipam. */
+  #groups(): KnownPool[][] {
+    const enabled = this.#modules.pools.pools.filter(pool => pool.open && !pool.disabled && pool.here)
     const [forIpam, others] = [true, false].map(ipam =>
       enabled.filter(pool => pool.uses.includes('ipam') === ipam),
     ) as [KnownPool[], KnownPool[]]
     const families = ([4, 6] as const).map(family => others.filter(pool => pool.cidr.family === family))
-    return [...families, ...forIpam.filter(isUsed).map(pool => [pool])]
+    return [...families, ...forIpam.map(pool => [pool])]
+  }
+
+  /** Those of which there is to be enough: of a pool for ipam only where this node has made use of it. */
+  #prefetched(): KnownPool[][] {
+    const { allocator } = this.#modules
+    const isUsed = (pool: KnownPool) => [...allocator.partsOf(pool.uid)].some(part => part.addresses.held > 0)
+    return this.#groups().filter(
+      ([pool]) => pool !== undefined && (!pool.uses.includes('ipam') || isUsed(pool)),
+    )
   }
 
   async #claimFirst(pools: readonly KnownPool[]): Promise<void> {
-    for (const pool of pools) if ((await this.claim(pool)) !== null) return
+    for (const pool of pools) if ((await this.#claim(pool, true)) !== null) return
   }
 
   /**

@@ -1,7 +1,8 @@
 /**
- * Random histories of a cluster: pods come and go, daemons are killed and started, machines reboot, are cut off
- * and removed by name, commits are lost, land, or land late. After every step the invariants of ADDRESSES.md; at
- * the end, when all is well again, nothing may be lost.
+ * Random histories of a cluster: pods come and go, nodes fill the pool and ask each other for what is left, daemons
+ * are killed and started, machines reboot, are cut off and removed by name, commits are lost, land, or land late.
+ * After every step the invariants of ADDRESSES.md; at the end, when all is well again, nothing may be lost, and every
+ * address that is free anywhere goes out to whoever needs it.
  *
  * The seed is fixed, so that nobody's change fails by the luck of the draw; TWILL_MODEL_SEED draws others, and what
  * fails there is written down below by name. TWILL_MODEL_PATH repeats a failure, TWILL_MODEL_RUNS widens.
@@ -13,6 +14,7 @@ import { ADDRESS_SPACE_KEY } from '../../../datastore/keys.ts'
 import type { AddressSpaceRecord } from '../../../datastore/records/address-space.ts'
 import type { LedgerRecord } from '../../../datastore/records/ledger.ts'
 import type { SlotRecord } from '../../../datastore/records/slot.ts'
+import type { IpamOptions } from '../../../ipam/node-ipam.ts'
 import { deletePool } from '../../../ipam/pool-removal.ts'
 import { createPool, updatePool } from '../../../ipam/pools.ts'
 import { checkSlot, parseSlotKey } from '../../../ipam/slot.ts'
@@ -35,6 +37,8 @@ const OPTIONS = {
 }
 
 const CIDRS = [POOL, SECOND_POOL].map(parseCidr)
+/** By name of the node. */
+const LIMITS: Record<string, Partial<IpamOptions>> = { d: { nodeLimit: { parts: null, addresses: 12 } } }
 
 const node = fc.nat(3)
 const pod = fc.nat(14)
@@ -42,6 +46,8 @@ const step = fc.oneof(
   { weight: 12, arbitrary: fc.record({ t: fc.constant('add' as const), node, pod }) },
   { weight: 6, arbitrary: fc.record({ t: fc.constant('del' as const), node, pod }) },
   { weight: 3, arbitrary: fc.record({ t: fc.constant('burst' as const), node }) },
+  { weight: 3, arbitrary: fc.record({ t: fc.constant('hoard' as const), node, heir: node }) },
+  { weight: 2, arbitrary: fc.record({ t: fc.constant('leave' as const), node }) },
   { weight: 4, arbitrary: fc.record({ t: fc.constant('kill' as const), node }) },
   { weight: 5, arbitrary: fc.record({ t: fc.constant('start' as const), node }) },
   { weight: 2, arbitrary: fc.record({ t: fc.constant('reboot' as const), node }) },
@@ -116,8 +122,10 @@ async function play(rig: Rig, step: Step): Promise<void> {
   if (step.t === 'oust') return oust(rig, node, rig.nodes[step.heir] as RigNode)
   if (step.t === 'haunt') return haunt(rig, node, rig.nodes[step.heir] as RigNode)
   if (step.t === 'add') add(node, `${node.name}-${step.pod}`)
+  else if (step.t === 'hoard') hoard(node, rig.nodes[step.heir] as RigNode)
+  else if (step.t === 'leave') for (const id of [...node.attachments.keys()]) node.del(id)
   else if (step.t === 'burst') for (let i = 0; i < 12; i++) add(node, `${node.name}-b${i}`)
-  else if (step.t === 'del') node.del(`${node.name}-${step.pod}`)
+  else if (step.t === 'del') del(node, `${node.name}-${step.pod}`)
   else if (step.t === 'kill') node.kill()
   else if (step.t === 'halt') halt(node)
   else if (step.t === 'clock') setClock(node, step.ms)
@@ -166,15 +174,30 @@ async function changePool(rig: Rig, change: 'create' | 'disable' | 'delete' | 'd
   await settle()
 }
 
-/** A refusal is an answer too. */
-function add(node: RigNode, id: string): void {
-  if (node.ipam !== null && !node.attachments.has(id)) node.add(id).catch(() => {})
+/** One takes whatever there is, most of its pods end, and another one is in need at once. */
+function hoard(node: RigNode, heir: RigNode): void {
+  for (let i = 0; i < 30; i++) add(node, `${node.name}-f${i}`)
+  queueMicrotask(() => {
+    for (let i = 0; i < 30; i += 1 + (i % 3)) del(node, `${node.name}-f${i}`)
+    for (let i = 0; i < 5; i++) add(heir, `${heir.name}-g${i}`)
+  })
 }
 
-/** The daemon registers its name again when it starts. */
+/** A refusal is an answer too. */
+function add(node: RigNode, id: string): void {
+  if (node.ipam !== null && !node.attachments.has(id) && !node.adding.has(id)) node.add(id).catch(() => {})
+}
+
+/** As in the daemon, DEL waits for an ADD of the same pod. */
+function del(node: RigNode, id: string): void {
+  if (node.attachments.has(id)) node.del(id)
+}
+
+/** The daemon registers its name again when it starts, and its heart takes away the mark of a removal. */
 function begin(rig: Rig, node: RigNode): void {
   if (node.ipam !== null) return
   rig.register(node)
+  if (!node.isCutOff) rig.beat(node)
   node.start()
 }
 
@@ -236,6 +259,16 @@ function checkAlways(rig: Rig): void {
         assert.not(believers.has(address), `${address}: ${holder.id} and ${believers.get(address)}`)
         believers.set(address, holder.id)
       }
+  }
+}
+
+/** A gift may be larger than the limit for as long as it takes to cut it down. */
+function checkLimits(rig: Rig): void {
+  for (const { name, ipam } of rig.nodes) {
+    const limit = LIMITS[name]?.nodeLimit?.addresses ?? Number.POSITIVE_INFINITY
+    const parts = ipam?.ownParts() ?? []
+    const size = parts.reduce((sum, part) => sum + part.free + part.held, 0)
+    assert.ok(size <= limit || parts.every(part => part.free === 0), `${name} owns ${size} addresses`)
   }
 }
 
@@ -305,6 +338,34 @@ function checkPoolWhole(rig: Rig, { uid, cidr, state }: AddressSpaceRecord['pool
   assert.is(free + room + living.length + untouched * slotSize, whole, `no address of ${cidr} is lost`)
 }
 
+/** While store and owners answer, no address is refused while one is free anywhere, and none goes out twice. */
+async function checkEveryAddressGoesOut(rig: Rig): Promise<void> {
+  const inPool = ({ address }: { address: string }) => contains(parseCidr(POOL), parseIp(address))
+  const held = () =>
+    rig.nodes
+      .flatMap(node => [...node.attachments.values()])
+      .filter(({ addresses }) => addresses.some(inPool)).length
+  for (let i = 0; held() < 32; i++) {
+    // The last node has a limit of its own.
+    const node = rig.nodes[i % (rig.nodes.length - 1)] as RigNode
+    let answer: unknown = null
+    node.add(`${node.name}-last${i}`, [4], ['default']).then(
+      () => {
+        answer = 'granted'
+      },
+      error => {
+        answer = error
+      },
+    )
+    for (let waited = 0; answer === null && waited < 2000; waited += 50) await rig.clock.advance(50)
+    assert.is(answer, 'granted', `${node.name} needs an address, ${held()} of 32 are held: ${answer}`)
+  }
+}
+
+function checkNoRequests(rig: Rig): void {
+  for (const [key, { requests }] of rig.under<SlotRecord>('slots/')) assert.equal(requests, [], key)
+}
+
 function dropIfLost(node: RigNode, id: string): void {
   const { addresses } = node.attachments.get(id) ?? { addresses: [] }
   const parts = node.ipam?.ownParts() ?? []
@@ -323,7 +384,7 @@ async function history(seed: number, steps: readonly Step[]): Promise<void> {
   Error.stackTraceLimit = 0
   const rig = new Rig(seed)
   await rig.createPool('default', POOL, 29)
-  for (const name of ['a', 'b', 'c', 'd']) rig.node(name, OPTIONS).start()
+  for (const name of ['a', 'b', 'c', 'd']) rig.node(name, { ...OPTIONS, ...LIMITS[name] }).start()
   await settle()
   for (const step of steps) {
     await play(rig, step)
@@ -333,6 +394,10 @@ async function history(seed: number, steps: readonly Step[]): Promise<void> {
   await recover(rig)
   checkAlways(rig)
   checkNothingLost(rig)
+  checkNoRequests(rig)
+  checkLimits(rig)
+  await checkEveryAddressGoesOut(rig)
+  checkAlways(rig)
   for (const node of rig.nodes) node.kill()
 }
 

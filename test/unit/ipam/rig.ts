@@ -46,6 +46,8 @@ export class RigNode {
   store: MemoryStore
   readonly records: IpamJournalRecord[] = []
   readonly attachments = new Map<string, { holder: Holder; addresses: HeldAddress[] }>()
+  /** Allocations that are not answered yet. */
+  readonly adding = new Set<string>()
   readonly lost: LostPart[] = []
   boot = 'boot-1'
   journalFails = false
@@ -134,6 +136,7 @@ export class RigNode {
   /** SIGKILL: whatever it had under way writes nothing any more. */
   kill(): void {
     this.#lives++
+    this.adding.clear()
     this.ipam = null
     this.#process.end()
     void this.store.close()
@@ -168,6 +171,10 @@ export class RigNode {
     this.store.setDelay(this.#delayMs)
   }
 
+  get allowanceMs(): number {
+    return this.#options.offlineAllowanceMs ?? 3_600_000
+  }
+
   /** Cut off from the store, over restarts too. */
   setUnavailable(unavailable: boolean): void {
     this.#unavailable = unavailable
@@ -194,12 +201,10 @@ export class RigNode {
   /** As ADD does it: allocate, journal, recorded. */
   async add(id: string, families: Family[] = [4], pools: string[] = [], named: string[] = []) {
     const ipam = this.ipam as NodeIpam
-    const addresses = await ipam.allocate({
-      holder: holder(id),
-      families,
-      pools,
-      addresses: named.map(parseIp),
-    })
+    this.adding.add(id)
+    const addresses = await ipam
+      .allocate({ holder: holder(id), families, pools, addresses: named.map(parseIp) })
+      .finally(() => this.adding.delete(id))
     if (this.ipam !== ipam) throw new Error('the process is dead')
     this.attachments.set(id, { holder: holder(id), addresses })
     ipam.recorded(id)
@@ -238,17 +243,22 @@ export class Rig {
     const node = new RigNode(name, this.cluster, this.random, this.clock, options)
     this.nodes.push(node)
     this.register(node)
-    this.put(livenessKey(node.uid), {
+    this.beat(node)
+    return node
+  }
+
+  /** As the heart does: the record is there, and a removal that its return ends is over. */
+  beat({ name, uid, allowanceMs }: RigNode): void {
+    this.put(livenessKey(uid), {
       v: 1,
-      uid: node.uid,
+      uid,
       name,
       hardware: `hw-${name}`,
       heartbeat: 1,
       heartbeatMs: 10_000,
-      allowanceMs: options.offlineAllowanceMs ?? 3_600_000,
+      allowanceMs,
       removed: null,
     })
-    return node
   }
 
   /** The name's record, as the daemon writes it when it starts. */

@@ -1,0 +1,305 @@
+/**
+ * Whom a node asks when every slot is taken and it needs an address. Ledgers, which nobody watches, are read then:
+ * they show where there is room at the price of one read for each slot, while every question is a change of a slot
+ * that all nodes see. Owners with most room come first, those that did not answer lately last, a few at once.
+ *
+ * Ledgers follow their owners by up to two seconds. So before anything is refused some owners are asked whose
+ * ledger shows no room, unless they have just refused and their ledger has not changed since.
+ */
+import { ledgerKey, slotKey } from '../datastore/keys.ts'
+import { recordParser } from '../datastore/record.ts'
+import { type LedgerRecord, ledgerRecord } from '../datastore/records/ledger.ts'
+import type { Part } from '../datastore/records/slot.ts'
+import type { KeyValue, Store } from '../datastore/store.ts'
+import { type Cidr, parseCidr, sizeOf } from '../lib/address.ts'
+import type { Clock, Random } from '../lib/clock.ts'
+import { TwillError } from '../lib/errors.ts'
+import type { ClaimablePool } from './choose-slot.ts'
+import type { OwnedPart } from './own-slots.ts'
+import type { Answer, Requests } from './requests.ts'
+import { parseSlotKey } from './slot.ts'
+import type { SlotIndex } from './slot-index.ts'
+
+export interface AskingOptions {
+  readonly nodeUid: string
+  readonly coolDownMs: number
+}
+
+export interface AskingModules {
+  readonly store: Store
+  readonly clock: Clock
+  readonly random: Random
+  readonly slots: SlotIndex
+  readonly requests: Requests
+}
+
+export interface Wanted {
+  /** Also addresses that still cool there, owners whose ledger shows no room, and those who were silent lately. */
+  readonly cooling: boolean
+  readonly patienceMs: number
+}
+
+interface Candidate {
+  readonly slot: Cidr
+  readonly parts: readonly Part[]
+  /** Of its ledgers: the same, and nothing has been freed. */
+  readonly ledgers: string
+  readonly room: number
+}
+
+interface Search {
+  readonly endMs: number
+  readonly silent: Set<string>
+  readonly running: Set<Promise<void>>
+  /** A slot could not be asked for the moment. */
+  isBusy: boolean
+  found: OwnedPart | null
+  failure: { readonly error: unknown } | null
+}
+
+const parseLedger = recordParser(ledgerRecord)
+/** Ledgers read at once. */
+const READS = 16
+/** Questions that wait for their answers at once. */
+const QUESTIONS = 8
+/** An owner that lives answers sooner; after that the next is asked as well. */
+const HEDGE_MS = 200
+/** Owners asked although their ledger shows no room. */
+const BLIND_QUESTIONS = 16
+const REFUSAL_COUNTS_MS = 2_000
+const SILENCE_COUNTS_MS = 30_000
+const HOPELESS_MS = 10_000
+
+export class Asking {
+  readonly #options: AskingOptions
+  readonly #modules: AskingModules
+  readonly #searches = new Map<string, Promise<OwnedPart | null>>()
+  /** Owner → BOOTTIME of a question that he did not answer. */
+  readonly #silentMs = new Map<string, number>()
+  /** Slot → when, and over which ledgers, all its owners refused. */
+  readonly #refused = new Map<string, { readonly atMs: number; readonly ledgers: string }>()
+  /** Pool UID → BOOTTIME at which nobody had anything. */
+  readonly #hopelessMs = new Map<string, number>()
+
+  constructor(options: AskingOptions, modules: AskingModules) {
+    this.#options = options
+    this.#modules = modules
+  }
+
+  /**
+   * A part from another node, adopted; null when no owner has an address to give. Whoever comes while one search of
+   * the pool runs shares it, and is answered "none" only by a search that began after he came.
+   * @throws ipam.owner-silent (retryable) {owners, names}: some did not answer; store.*; journal.write-failed
+   */
+  async find(pool: ClaimablePool, wanted: Wanted): Promise<OwnedPart | null> {
+    const key = `${pool.uid} ${wanted.cooling}`
+    const endMs = this.#nowMs() + wanted.patienceMs
+    const joined = this.#searches.get(key)
+    if (joined !== undefined) {
+      const part = await joined.catch(() => null)
+      if (part !== null) return part
+    }
+    const running = this.#searches.get(key)
+    if (running !== undefined) return running
+    const patienceMs = endMs - this.#nowMs()
+    const search = this.#search(pool, { ...wanted, patienceMs }).finally(() => this.#searches.delete(key))
+    this.#searches.set(key, search)
+    return search
+  }
+
+  /** The last search found nothing, and not long ago. */
+  isHopeless(poolUid: string): boolean {
+    return this.#nowMs() - (this.#hopelessMs.get(poolUid) ?? Number.NEGATIVE_INFINITY) < HOPELESS_MS
+  }
+
+  async #search(pool: ClaimablePool, wanted: Wanted): Promise<OwnedPart | null> {
+    const search: Search = {
+      endMs: this.#nowMs() + wanted.patienceMs,
+      silent: new Set(),
+      running: new Set(),
+      isBusy: false,
+      found: null,
+      failure: null,
+    }
+    const full: Candidate[] = []
+    for (const batch of this.#batches(pool, wanted.cooling)) {
+      if (this.#isOver(search)) break
+      const candidates = await this.#withRoom(pool, batch, wanted.cooling)
+      const [some, none] = [
+        candidates.filter(({ room }) => room > 0),
+        candidates.filter(({ room }) => room <= 0),
+      ]
+      full.push(...none)
+      await this.#askAll(
+        pool,
+        some.sort((a, b) => b.room - a.room),
+        search,
+      )
+    }
+    const blind = wanted.cooling ? full.filter(each => !this.#hasJustRefused(pool, each)) : []
+    await this.#askAll(pool, blind.slice(0, BLIND_QUESTIONS), search)
+    // They end by themselves when their patience does.
+    while (search.found === null && search.running.size > 0) await Promise.race(search.running)
+    return this.#outcome(pool, search, wanted)
+  }
+
+  async #outcome(pool: ClaimablePool, search: Search, wanted: Wanted): Promise<OwnedPart | null> {
+    if (search.found !== null) {
+      this.#hopelessMs.delete(pool.uid)
+      return search.found
+    }
+    if (search.failure !== null) throw search.failure.error
+    const fenced = this.#fencedOwners(pool)
+    if (search.silent.size > 0)
+      throw await this.#modules.requests.silence([...search.silent], 'what is left of the pool')
+    if (search.isBusy || this.#nowMs() >= search.endMs)
+      throw new TwillError(
+        'ipam.owner-silent',
+        'not every node that has addresses could be asked in time',
+        { owners: [], names: [] },
+        { retryable: true },
+      )
+    if (wanted.cooling && fenced.length > 0)
+      throw await this.#modules.requests.silence(fenced, 'what is left of the pool')
+    if (wanted.cooling) this.#hopelessMs.set(pool.uid, this.#nowMs())
+    return null
+  }
+
+  /** Slots in which others own something, in an order of chance; those of silent owners come last. */
+  *#batches(pool: ClaimablePool, silentToo: boolean): Generator<Omit<Candidate, 'room' | 'ledgers'>[]> {
+    const { slots, random } = this.#modules
+    const all = [...slots.keysOf(pool.uid)].flatMap(key => {
+      const parts = this.#othersParts(key)
+      const slot = parseSlotKey(key)?.slot
+      const isSilent = parts.every(part => this.#isSilent(part))
+      if (slot === undefined || parts.length === 0 || (isSilent && !silentToo)) return []
+      return [{ slot, parts, rank: random.fraction() + (isSilent ? 1 : 0) }]
+    })
+    all.sort((a, b) => a.rank - b.rank)
+    for (let i = 0; i < all.length; i += READS) yield all.slice(i, i + READS)
+  }
+
+  /** Fenced ones are not theirs to give. */
+  #othersParts(key: string): Part[] {
+    const parts = this.#modules.slots.get(key)?.value.parts ?? []
+    return parts.filter(
+      part => part.owner !== null && part.owner !== this.#options.nodeUid && part.fence === null,
+    )
+  }
+
+  #fencedOwners(pool: ClaimablePool): string[] {
+    const { slots } = this.#modules
+    const parts = [...slots.keysOf(pool.uid)].flatMap(key => slots.get(key)?.value.parts ?? [])
+    return [
+      ...new Set(parts.flatMap(part => (part.owner !== null && part.fence !== null ? [part.owner] : []))),
+    ]
+  }
+
+  #isSilent({ owner }: Part): boolean {
+    const atMs = this.#silentMs.get(owner ?? '')
+    return atMs !== undefined && this.#nowMs() - atMs < SILENCE_COUNTS_MS
+  }
+
+  #withRoom(
+    pool: ClaimablePool,
+    batch: readonly Omit<Candidate, 'room' | 'ledgers'>[],
+    cooling: boolean,
+  ): Promise<Candidate[]> {
+    return Promise.all(
+      batch.map(async ({ slot, parts }) => {
+        const owners = [...new Set(parts.map(part => part.owner as string))]
+        const entries = await Promise.all(
+          owners.map(owner => this.#modules.store.get(ledgerKey(pool.uid, slot, owner))),
+        )
+        const ledgers = entries.map(({ entry }) => entry?.modRevision ?? 0).join(' ')
+        const room = owners.reduce((sum, owner, i) => {
+          const entry = entries[i]?.entry ?? null
+          const own = parts.filter(part => part.owner === owner)
+          return sum + (entry === null ? this.#roomOf(own, null, cooling) : this.#roomBy(own, entry, cooling))
+        }, 0)
+        return { slot, parts, ledgers, room }
+      }),
+    )
+  }
+
+  /** One that cannot be read shows none. */
+  #roomBy(parts: readonly Part[], { value, key }: KeyValue, cooling: boolean): number {
+    try {
+      return this.#roomOf(parts, parseLedger(value, key), cooling)
+    } catch {
+      return 0
+    }
+  }
+
+  /** A guess, for choosing only: it uses the wall clock of another node. */
+  #roomOf(parts: readonly Part[], ledger: LedgerRecord | null, cooling: boolean): number {
+    const size = parts.reduce((sum, part) => sum + Number(sizeOf(parseCidr(part.cidr))), 0)
+    const generations = [...new Set(parts.map(part => String(part.generation)))]
+    const held = generations.reduce(
+      (sum, generation) => sum + Object.keys(ledger?.generations[generation] ?? {}).length,
+      0,
+    )
+    const sinceMs = this.#modules.clock.realtimeMs() - this.#options.coolDownMs
+    const resting = cooling ? 0 : (ledger?.recent ?? []).filter(past => past.until > sinceMs).length
+    return size - held - resting
+  }
+
+  #hasJustRefused(pool: ClaimablePool, { slot, ledgers }: Candidate): boolean {
+    const refusal = this.#refused.get(slotKey(pool.uid, slot))
+    if (refusal === undefined || refusal.ledgers !== ledgers) return false
+    return this.#nowMs() - refusal.atMs < REFUSAL_COUNTS_MS
+  }
+
+  /** One after the other, the next also when an answer takes long. */
+  async #askAll(pool: ClaimablePool, candidates: readonly Candidate[], search: Search): Promise<void> {
+    for (const candidate of candidates) {
+      if (this.#isOver(search)) return
+      const question = this.#askOne(pool, candidate, search).finally(() => search.running.delete(question))
+      search.running.add(question)
+      await this.#orAfter(HEDGE_MS, question)
+      while (search.running.size >= QUESTIONS && !this.#isOver(search)) await Promise.race(search.running)
+    }
+  }
+
+  async #askOne(pool: ClaimablePool, candidate: Candidate, search: Search): Promise<void> {
+    const { requests } = this.#modules
+    try {
+      const patienceMs = Math.max(0, search.endMs - this.#nowMs())
+      const answer = await requests.ask(pool.uid, candidate.slot, null, patienceMs)
+      this.#learn(pool, candidate, answer, search)
+    } catch (error) {
+      search.failure ??= { error }
+    }
+  }
+
+  #learn(pool: ClaimablePool, candidate: Candidate, answer: Answer, search: Search): void {
+    const nowMs = this.#nowMs()
+    if (answer.kind === 'given') search.found = answer.part
+    if (answer.kind === 'busy') search.isBusy = true
+    if (answer.kind === 'refused')
+      this.#refused.set(slotKey(pool.uid, candidate.slot), { atMs: nowMs, ledgers: candidate.ledgers })
+    const silent = answer.kind === 'silent' ? answer.owners : []
+    for (const owner of silent) search.silent.add(owner)
+    for (const { owner } of candidate.parts)
+      if (silent.includes(owner as string)) this.#silentMs.set(owner as string, nowMs)
+      else this.#silentMs.delete(owner as string)
+  }
+
+  #isOver(search: Search): boolean {
+    return search.found !== null || search.failure !== null || this.#nowMs() >= search.endMs
+  }
+
+  async #orAfter(ms: number, question: Promise<void>): Promise<void> {
+    let end = () => {}
+    const passed = new Promise<void>(resolve => {
+      end = resolve
+    })
+    const timer = this.#modules.clock.setTimer(ms, end)
+    await Promise.race([question, passed])
+    timer.cancel()
+  }
+
+  #nowMs(): number {
+    return this.#modules.clock.boottimeMs()
+  }
+}

@@ -1,0 +1,171 @@
+/**
+ * The way to one address: from memory where this node's parts have one, else by a confirmation, a claim, or a gift
+ * of another node; the addresses that still cool last of all.
+ */
+import type { Store } from '../datastore/store.ts'
+import type { Clock } from '../lib/clock.ts'
+import { isTwillError, messageOf, TwillError } from '../lib/errors.ts'
+import type { Allocator } from './allocator.ts'
+import type { Asking } from './asking.ts'
+import { chooseSlots } from './choose-slot.ts'
+import type { HeldAddress, Holder } from './ipam.ts'
+import { describeLimit, type NodeLimit } from './node-limit.ts'
+import type { OwnedPart } from './own-slots.ts'
+import type { KnownPool } from './pool-view.ts'
+import type { SlotIndex } from './slot-index.ts'
+import type { Upkeep } from './upkeep.ts'
+
+/** An ADD that waits for other nodes is answered within two seconds. */
+export const REQUEST_PATIENCE_MS = 1_700
+
+/** So long for an address that has rested elsewhere: one that cools here may be at hand. */
+const FRESH_PATIENCE_MS = 500
+
+export interface TakingOptions {
+  readonly nodeUid: string
+  readonly nodeLimit: NodeLimit
+  readonly usable: (part: OwnedPart) => boolean
+}
+
+export interface TakingModules {
+  readonly store: Store
+  readonly clock: Clock
+  readonly allocator: Allocator
+  readonly slots: SlotIndex
+  readonly upkeep: Upkeep
+  readonly asking: Asking
+}
+
+export class Taking {
+  readonly #options: TakingOptions
+  readonly #modules: TakingModules
+
+  constructor(options: TakingOptions, modules: TakingModules) {
+    this.#options = options
+    this.#modules = modules
+  }
+
+  /**
+   * From memory, else from a part confirmed or claimed now, else from another node that has fresh ones; else from
+   * the addresses that cool, here and then elsewhere.
+   */
+  async takeFrom(holder: Holder, pools: readonly KnownPool[]): Promise<HeldAddress> {
+    const endMs = this.#modules.clock.boottimeMs() + REQUEST_PATIENCE_MS
+    const fresh = await this.#takeFresh(holder, pools, endMs)
+    if (!('failure' in fresh)) return fresh
+    const cooling = this.#take(holder, pools, true)
+    if (cooling !== null) return cooling
+    const isFinal = fresh.failure !== null && !isTwillError(fresh.failure, 'ipam.owner-silent')
+    if (isFinal) throw this.#refusal(pools, fresh.failure)
+    return await this.#takeLast(holder, pools, endMs)
+  }
+
+  async #takeFresh(
+    holder: Holder,
+    pools: readonly KnownPool[],
+    endMs: number,
+  ): Promise<HeldAddress | { failure: unknown }> {
+    try {
+      for (;;) {
+        const ready = this.#take(holder, pools, false)
+        if (ready !== null) return ready
+        if (await this.#confirmedMore(pools)) continue
+        if (await this.#claimed(pools)) continue
+        if (!(await this.#given(pools, false, endMs))) return { failure: null }
+      }
+    } catch (failure) {
+      return { failure }
+    }
+  }
+
+  /** Whatever there is anywhere, cooling or not. @throws what `allocate` does */
+  async #takeLast(holder: Holder, pools: readonly KnownPool[], endMs: number): Promise<HeldAddress> {
+    try {
+      while ((await this.#given(pools, true, endMs)) || (await this.#claimed(pools))) {
+        const taken = this.#take(holder, pools, false) ?? this.#take(holder, pools, true)
+        if (taken !== null) return taken
+      }
+    } catch (failure) {
+      throw this.#refusal(pools, failure)
+    }
+    throw this.#refusal(pools, null)
+  }
+
+  /** Has another node given a part that is usable? @throws ipam.owner-silent, store.*, journal.write-failed */
+  async #given(pools: readonly KnownPool[], cooling: boolean, endMs: number): Promise<boolean> {
+    const { asking, upkeep } = this.#modules
+    let failure: { readonly error: unknown } | null = null
+    for (const pool of pools) {
+      if (upkeep.mayAdd(pool.cidr.family) === 0) continue
+      try {
+        const leftMs = endMs - this.#modules.clock.boottimeMs()
+        const patienceMs = cooling ? leftMs : Math.min(leftMs, FRESH_PATIENCE_MS)
+        const part = await asking.find(pool, { cooling, patienceMs })
+        if (part !== null) return this.#options.usable(part)
+      } catch (error) {
+        failure ??= { error }
+      }
+    }
+    if (failure !== null) throw failure.error
+    return false
+  }
+
+  #take(holder: Holder, pools: readonly KnownPool[], cooling: boolean): HeldAddress | null {
+    for (const pool of pools) {
+      const held = this.#modules.allocator.take(holder, pool.uid, cooling)
+      if (held !== null) return held
+    }
+    return null
+  }
+
+  /** Did confirming parts that have room make one of them usable? */
+  async #confirmedMore(pools: readonly KnownPool[]): Promise<boolean> {
+    const waiting = this.unusable(pools)
+    if (waiting.length === 0) return false
+    await this.#modules.upkeep.confirm(waiting.map(part => part.slot))
+    return waiting.some(part => this.#options.usable(part))
+  }
+
+  /** Parts of these pools with room that may not be used now, and may after a confirmation. */
+  unusable(pools: readonly KnownPool[]): OwnedPart[] {
+    return pools
+      .flatMap(pool => [...this.#modules.allocator.partsOf(pool.uid)])
+      .filter(part => part.addresses.free > 0 && part.unknownSinceMs === null && !this.#options.usable(part))
+  }
+
+  /** Is there a usable part more now? */
+  async #claimed(pools: readonly KnownPool[]): Promise<boolean> {
+    for (const pool of pools) {
+      const part = await this.#modules.upkeep.claim(pool)
+      // One that may not be used is no reason to claim another.
+      if (part !== null) return this.#options.usable(part)
+    }
+    return false
+  }
+
+  #refusal(pools: readonly KnownPool[], failure: unknown): unknown {
+    const names = pools.map(pool => pool.name).join(', ')
+    if (this.unusable(pools).length > 0 && (failure === null || isTwillError(failure)))
+      return new TwillError(
+        'ipam.not-confirmed',
+        `this node's ownership of its addresses in ${names} is not confirmed${failure === null ? '' : `: ${messageOf(failure)}`}`,
+        { pools: names },
+        { retryable: true, cause: failure },
+      )
+    if (failure !== null) return failure
+    const limited = pools.filter(pool => this.#modules.upkeep.mayAdd(pool.cidr.family) === 0)
+    const why = limited.length === 0 ? '' : `: ${describeLimit(this.#options.nodeLimit)}`
+    return new TwillError('ipam.exhausted', `no address is free in ${names}${why}`, { pools: names })
+  }
+
+  /** Every slot is taken, and another node may have an address to give, as far as is known. */
+  mayBeGiven(pool: KnownPool): boolean {
+    const { slots, asking, upkeep } = this.#modules
+    if (!this.#modules.store.status().connected || asking.isHopeless(pool.uid)) return false
+    if (upkeep.mayAdd(pool.cidr.family) === 0) return false
+    if (!chooseSlots(pool, this.#options.nodeUid, slots).next().done) return false
+    return [...slots.keysOf(pool.uid)].some(key =>
+      slots.get(key)?.value.parts.some(part => part.owner !== this.#options.nodeUid && part.fence === null),
+    )
+  }
+}
