@@ -36,7 +36,7 @@ import { Auditor } from './audit/auditor.ts'
 import { collectFacts } from './audit/collect.ts'
 import type { Base } from './base.ts'
 import type { Config } from './config.ts'
-import type { Lease } from './journal/records.ts'
+import { journaledHolders } from './journal/holders.ts'
 import { LocalState, lockNode } from './local-state.ts'
 import { LOOP, Loop } from './loop.ts'
 import { createMetrics } from './metrics.ts'
@@ -497,21 +497,12 @@ async function adoptSurvivors(
 }
 
 function heldByJournal(local: LocalState): Parameters<NodeIpam['restore']>[0] {
-  const heldAs = (
-    kind: 'pod' | 'ipam',
-    { id, network, containerId, ifName, pod, since, addresses }: Lease,
-  ) => ({
-    holder: { id, kind, network, containerId, ifName, pod, since },
-    addresses,
-  })
-  const pods = [...local.found.attachments.values()].map(each => heldAs('pod', each))
-  const lent = [...local.found.leases.values()].map(each => heldAs('ipam', each))
   const { tunnel } = local
   const tunnels = (tunnel?.addresses ?? []).map(address => ({
     holder: tunnelHolder(address.family, tunnel?.since ?? 0),
     addresses: [address],
   }))
-  return [...pods, ...lent, ...tunnels]
+  return [...journaledHolders(local.found), ...tunnels]
 }
 
 /** From the configuration, only if the store has no pool at all. */

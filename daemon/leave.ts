@@ -15,6 +15,7 @@ import { messageOf, TwillError } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
 import { systemRandom } from '../lib/random.ts'
 import type { Config } from './config.ts'
+import { livingHolders } from './journal/holders.ts'
 import { LocalState, lockNode } from './local-state.ts'
 import { hardwareOf, readBoot, readProductUuid } from './node/boot.ts'
 import { observeSelf } from './node/self.ts'
@@ -125,14 +126,8 @@ function startIpam(
       journal: { append: record => local.append({ t: 'ipam', record }) },
     },
   )
-  // Pods of an earlier boot are dead, and a node that leaves needs no tunnel.
-  const living = [...local.found.attachments.values()].filter(attachment => attachment.boot === boot)
-  ipam.restore(
-    living.map(({ id, network, containerId, ifName, pod, since, addresses }) => ({
-      holder: { id, kind: 'pod', network, containerId, ifName, pod, since },
-      addresses,
-    })),
-  )
+  // A node that leaves needs no tunnel.
+  ipam.restore(livingHolders(local.found, boot))
   ipam.start()
   return ipam
 }
