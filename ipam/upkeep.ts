@@ -73,6 +73,8 @@ export class Upkeep {
   /** When the confirmation that the journal knows of was sent, by slot id. */
   readonly #journaled = new Map<string, Instant>()
   #timer: Timer | null = null
+  /** BOOTTIME at which the timer fires. */
+  #dueMs = 0
   #pass: Promise<void> | null = null
   #again = false
   /** A pass is due soon, whatever else. */
@@ -126,10 +128,12 @@ export class Upkeep {
     if (this.#prefetched().some(group => this.#isLow(group))) this.wake()
   }
 
-  /** Something failed that the next pass will see to. */
+  /** Something failed that the next pass will see to. One that is due earlier stays: ADDs may fail without end. */
   soon(): void {
     this.#soon = true
-    if (this.#pass === null && !this.#stopped) this.#schedule(this.#options.retryMs)
+    const { retryMs } = this.#options
+    const isDue = this.#timer !== null && this.#dueMs <= this.#modules.clock.boottimeMs() + retryMs
+    if (this.#pass === null && !this.#stopped && !isDue) this.#schedule(retryMs)
   }
 
   async stop(): Promise<void> {
@@ -276,6 +280,7 @@ export class Upkeep {
 
   #schedule(delayMs: number): void {
     this.#timer?.cancel()
+    this.#dueMs = this.#modules.clock.boottimeMs() + delayMs
     this.#timer = this.#modules.clock.setTimer(delayMs, () => this.wake())
   }
 

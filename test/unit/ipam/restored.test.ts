@@ -65,6 +65,24 @@ for (const [how, bump] of [
     assert.ok(a.ipam?.ownParts().every(({ usable }) => usable))
   })
 
+test('ADDs that fail faster than what failed is tried again keep nothing from being seen to', async () => {
+  const rig = new Rig()
+  await rig.createPool('default', '10.0.0.0/27', 28)
+  const a = rig.node('a', { ...options, offlineAllowanceMs: MINUTE, marginMs: MINUTE / 6 })
+  a.start()
+  await settle()
+  for (let i = 0; i < 16; i++) await a.add(`p${i}`)
+  a.ipam?.suspectRestore('a test says so')
+  let failed = 0
+  for (let i = 0; i < 400 && failed === i; i++) {
+    await a.add('one more').catch(() => failed++)
+    await rig.clock.advance(500)
+  }
+  assert.ok(failed > 100, 'nothing is claimed while the mark stands')
+  assert.is(mark(rig), null, 'taken away after allowance and margin')
+  assert.ok(a.attachments.has('one more'))
+})
+
 test('while the mark stands nobody claims; own parts go on; afterwards claims go on', async () => {
   const { rig, a, b, before } = await cluster()
   rig.cluster.restore(before)
