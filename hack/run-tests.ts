@@ -13,7 +13,7 @@ import { performance } from 'node:perf_hooks'
 import { type FileResult, runFile } from './testing/run-file.ts'
 import { findSuites, type Suite } from './testing/suites.ts'
 
-const DEFAULT_TIMEOUT_MS = 300_000
+const DEFAULT_TIMEOUT_MS = 480_000
 
 interface Totals {
   passed: number
