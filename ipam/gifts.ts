@@ -10,6 +10,7 @@ import type { Part, SlotRecord } from '../datastore/records/slot.ts'
 import type { Store } from '../datastore/store.ts'
 import { type Cidr, covers, parseCidr, sizeOf } from '../lib/address.ts'
 import type { Clock } from '../lib/clock.ts'
+import { isTwillError } from '../lib/errors.ts'
 import { faultPoint } from '../lib/fault.ts'
 import type { Log } from '../lib/log.ts'
 import { type Allocator, heldAddress } from './allocator.ts'
@@ -100,7 +101,9 @@ export class Gifts {
     const { log } = this.#modules
     // While the store is restored a gift's generation could beat that of an owner who is not back yet.
     if (mustSettle(slot) || slot.ledgerUnread || this.#modules.restoration.stands) return
-    if (!(await this.#isMember(request.owner))) return this.#drop(slot, new Set([request.id]))
+    const isMember = await this.#isMember(request.owner)
+    if (isMember === null) return
+    if (!isMember) return this.#drop(slot, new Set([request.id]))
     const piece = this.#pieceFor(slot, request)
     if (piece === null) return this.#refuse(slot, request)
     const struck = strike(slot, piece)
@@ -125,10 +128,19 @@ export class Gifts {
     return part.addresses.youngestFreedMs(offset, size) === null ? null : { part, cidr: wanted }
   }
 
-  /** Nothing goes to a node that was removed, or that nobody knows any more. */
-  async #isMember(uid: string): Promise<boolean> {
+  /**
+   * Nothing goes to a node that was removed, or that nobody knows any more. null: its record cannot be read; then it is not
+   * answered, others are, and its request goes when it has stood too long.
+   */
+  async #isMember(uid: string): Promise<boolean | null> {
     const { entry } = await this.#modules.store.get(livenessKey(uid))
-    return entry !== null && parseLiveness(entry.value, entry.key).removed === null
+    if (entry === null) return false
+    try {
+      return parseLiveness(entry.value, entry.key).removed === null
+    } catch (error) {
+      if (!isTwillError(error, 'document.invalid')) throw error
+      return null
+    }
   }
 
   async #refuse(slot: OwnSlot, request: SlotRequest): Promise<void> {

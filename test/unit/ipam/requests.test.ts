@@ -129,6 +129,29 @@ test('a request that stands for longer than anybody waits is taken out by an own
   assert.equal(brief(a), ['10.0.0.0/29 8/0'])
 })
 
+test('an asker whose record cannot be read keeps nobody waiting: others are answered, the owner starts', async () => {
+  const { rig, a } = await ownerAndAsker(1)
+  const c = rig.node('c')
+  c.start()
+  await a.ipam?.stop()
+  a.kill()
+  rig.put('liveness/uid-b', { v: 2, something: 'else' })
+  const request = { id: 'r1', owner: 'uid-b', cidr: '10.0.0.6/32', refusals: [] }
+  rig.put(keyOf(rig), { ...slotOf(rig), requests: [request] })
+  let isReady = false
+  void a
+    .start()
+    .ready()
+    .then(() => {
+      isReady = true
+    })
+  await rig.clock.advance(3000)
+  assert.is(isReady, true)
+  assert.is((await ask(c, '10.0.0.5')).text, '10.0.0.5/32')
+  await rig.clock.advance(70_000)
+  assert.equal(slotOf(rig).requests, [])
+})
+
 test('nothing is given to a node that was removed', async () => {
   const { rig, a } = await ownerAndAsker(1)
   const gone = rig.read<object>('liveness/uid-b')
