@@ -47,6 +47,8 @@ export function examine(
   for (const part of slot.parts)
     part.fenced = shown.some(({ cidr, fenced }) => fenced && covers(cidr, part.cidr))
   if (unknown.length > 0) slot.ledgerUnread = true
+  // Without a part of ours there is nothing that it could tell, and what comes is of another generation.
+  if (slot.parts.length === 0) slot.ledgerUnread = false
   if (at !== null && behind.length === 0) slot.confirmed = laterOf(slot.confirmed, at)
   return { lost, unknown, behind }
 }

@@ -424,4 +424,18 @@ test('a node whose ledger names past holders reads it after a reboot', () =>
     { t: 'reboot', node: 0 },
   ]))
 
+test('a slot that was lost before its ledger was read can be asked for', () =>
+  history(0, [
+    { t: 'add', node: 1, pod: 0 },
+    { t: 'burst', node: 0 },
+    { t: 'add', node: 0, pod: 0 },
+    { t: 'reboot', node: 0 },
+    { t: 'haunt', node: 0, heir: 0 },
+    { t: 'cut', node: 0, cut: false },
+    { t: 'clock', node: 0, ms: -3_600_000 },
+    { t: 'hoard', node: 0, heir: 0 },
+    { t: 'pool', change: 'create' },
+    { t: 'clock', node: 0, ms: -3_600_000 },
+  ]))
+
 test.run()
