@@ -28,6 +28,8 @@ export class TunnelAddresses {
   /** On their way into the journal. */
   #taken: readonly HeldAddress[] = []
   #asking = false
+  /** Why there is none yet. */
+  #told = ''
   #timer: Timer | null = null
   #stopped = false
 
@@ -62,12 +64,13 @@ export class TunnelAddresses {
     this.#allocate().then(
       () => {
         this.#asking = false
+        this.#told = ''
         // One may have been lost meanwhile.
         this.check()
       },
       error => {
         this.#asking = false
-        this.#modules.log.info({ error: messageOf(error) }, 'no tunnel address yet; trying again')
+        this.#tellFailure(messageOf(error))
         this.#timer = this.#modules.clock.setTimer(RETRY_MS, () => this.check())
       },
     )
@@ -119,23 +122,40 @@ export class TunnelAddresses {
     )
   }
 
+  /** One family's want keeps no other from its address. @throws what the first that failed did */
   async #allocate(): Promise<void> {
-    const { ipam, journal, clock, changed } = this.#modules
-    for (const family of this.#missing()) {
-      const since = clock.realtimeMs()
-      const holder = tunnelHolder(family, since)
-      const pools = this.#overlays(family).map(pool => pool.metadata.name)
-      const taken = await ipam.allocate({ holder, families: [family], pools })
-      this.#taken = taken
+    let failure: { readonly error: unknown } | null = null
+    for (const family of this.#missing())
       try {
-        await journal.append({ t: 'tunnel', addresses: [...this.#addresses, ...taken], since })
-        this.#addresses = [...this.#addresses, ...taken]
-      } finally {
-        this.#taken = []
+        await this.#allocateOne(family)
+      } catch (error) {
+        failure ??= { error }
       }
-      ipam.recorded(holder.id)
-      changed()
+    if (failure !== null) throw failure.error
+  }
+
+  async #allocateOne(family: Family): Promise<void> {
+    const { ipam, journal, clock, changed } = this.#modules
+    const since = clock.realtimeMs()
+    const holder = tunnelHolder(family, since)
+    const pools = this.#overlays(family).map(pool => pool.metadata.name)
+    const taken = await ipam.allocate({ holder, families: [family], pools })
+    this.#taken = taken
+    try {
+      await journal.append({ t: 'tunnel', addresses: [...this.#addresses, ...taken], since })
+      this.#addresses = [...this.#addresses, ...taken]
+    } finally {
+      this.#taken = []
     }
+    ipam.recorded(holder.id)
+    changed()
+  }
+
+  /** Once: a node that no pool is for asks for ever. */
+  #tellFailure(reason: string): void {
+    if (reason !== this.#told)
+      this.#modules.log.info({ error: reason }, 'no tunnel address yet; trying again')
+    this.#told = reason
   }
 }
 

@@ -6,6 +6,7 @@ import { ipPool } from '../../../datastore/resources/ippool.ts'
 import type { HeldAddress } from '../../../ipam/ipam.ts'
 import { systemClock } from '../../../lib/clock.ts'
 import { silentLog } from '../../../lib/log.ts'
+import { ManualClock } from '../../fixtures/manual-clock.ts'
 
 const pool = ipPool.parse({
   apiVersion: 'twill.network/v1alpha1',
@@ -39,6 +40,35 @@ test('what the ledgers know is taken over, but never over what the journal says'
   await tunnel.adopt([{ ...held('fd00::9', 1), family: 6 }])
   assert.equal(tunnel.byFamily(), { 4: '10.0.0.1', 6: 'fd00::9' })
   assert.is(journal.length, 1)
+})
+
+test('a family without an address to have keeps no other from its own, and is told of once', async () => {
+  const told: unknown[] = []
+  const clock = new ManualClock()
+  const pool6 = ipPool.parse({ ...pool, metadata: { name: 'six', uid: 'p6' }, spec: { cidr: 'fd00::/64' } })
+  const tunnel = new TunnelAddresses(
+    { journaled: null },
+    {
+      ipam: {
+        async allocate({ families: [family] }) {
+          if (family === 4) throw new Error('no enabled pool for IPv4')
+          return [{ ...held('fd00::1', 1), family: 6 }]
+        },
+        recorded() {},
+        release() {},
+      },
+      cluster: { complete: true, pools: () => [pool, pool6] },
+      journal: { append: async () => undefined },
+      clock,
+      log: { ...silentLog, info: (...line: unknown[]) => void told.push(line) },
+      changed() {},
+    },
+  )
+  tunnel.check()
+  await clock.advance(10_000)
+  assert.equal(tunnel.byFamily(), { 6: 'fd00::1' })
+  assert.is(told.length, 1)
+  tunnel.stop()
 })
 
 test('a lost tunnel address is released, journaled away, and replaced by one that is ours', async () => {
