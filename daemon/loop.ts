@@ -59,6 +59,7 @@ export class Loop {
   #converged = false
   #watch: { close(): Promise<void> } | null = null
   #running: Promise<void> | null = null
+  #started = false
   #stopped = false
   #settling: (() => void)[] = []
 
@@ -69,8 +70,9 @@ export class Loop {
     this.#rules = new RulesInForce(modules)
   }
 
-  /** Watches the kernel and makes the first pass soon. */
+  /** Watches the kernel and makes the first pass soon. No pass comes before: attachments may not be recovered yet. */
   start(): void {
+    this.#started = true
     this.#watch = this.#modules.kernel.watch(event => this.#heard(event))
     this.markDirty('all')
     this.#resyncLater()
@@ -130,7 +132,7 @@ export class Loop {
   }
 
   #wake(): void {
-    if (this.#stopped || this.#running !== null || this.#timers.has('pass')) return
+    if (!this.#started || this.#stopped || this.#running !== null || this.#timers.has('pass')) return
     this.#after('pass', this.#options.gatherMs, () => this.#run())
   }
 

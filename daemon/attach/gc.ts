@@ -13,7 +13,7 @@ import type { Leases } from './leases.ts'
 import type { Registry } from './registry.ts'
 
 export interface GcModules {
-  readonly attachments: Pick<Attachments, 'busy' | 'del'>
+  readonly attachments: Pick<Attachments, 'del'>
   readonly registry: Pick<Registry, 'all'>
   readonly leases: Pick<Leases, 'all' | 'busy' | 'del'>
   readonly log: Log
@@ -39,9 +39,7 @@ export async function collectGarbage(
 ): Promise<NotReclaimed[]> {
   const isIpam = request.plugin === 'twill-ipam'
   const holders = isIpam ? leases : attachments
-  const known: readonly Held[] = (isIpam ? leases : registry).all()
-  const busy = holders.busy()
-  const stale = staleAttachments(request, known).filter(({ id }) => !busy.has(id))
+  const stale = staleAttachments(request, isIpam ? settledLeases(leases) : settledAttachments(registry))
   const outcomes = await Promise.allSettled(stale.map(each => holders.del(each, atBoottimeMs)))
   const failed = stale.flatMap((attachment, i) => {
     const outcome = outcomes[i] as PromiseSettledResult<void>
@@ -53,6 +51,16 @@ export async function collectGarbage(
       'attachments that the runtime no longer has were taken down',
     )
   return failed
+}
+
+/** By state, not by whether something is under way: that may be an attempt to build the pod again whose DEL was lost. */
+function settledAttachments(registry: GcModules['registry']): readonly Held[] {
+  return registry.all().filter(({ state }) => state !== 'attaching')
+}
+
+function settledLeases(leases: GcModules['leases']): readonly Held[] {
+  const busy = leases.busy()
+  return leases.all().filter(({ id }) => !busy.has(id))
 }
 
 /** Pure. */

@@ -36,12 +36,11 @@ function attached(containerId: string, ifName = 'eth0', network = 'twill'): Atta
   }
 }
 
-function bed(known: Attachment[], busy: Attachment[] = [], failing: Record<string, Error> = {}) {
+function bed(known: Attachment[], failing: Record<string, Error> = {}) {
   const deeds: string[] = []
   const modules = {
     registry: { all: () => known },
     attachments: {
-      busy: () => new Set(busy.map(({ id }) => id)),
       async del({ network, containerId, ifName }: AttachmentKey, begunBefore?: number) {
         deeds.push(`${network}/${containerId}/${ifName} ${begunBefore}`)
         if (failing[containerId]) throw failing[containerId]
@@ -88,13 +87,13 @@ test('CNI-164: no list is no reason', async () => {
 })
 
 test('CNI-167: an ADD under way is let alone', async () => {
-  const { deeds, modules } = bed([attached('a'), attached('b')], [attached('a')])
+  const { deeds, modules } = bed([{ ...attached('a'), state: 'attaching' }, attached('b')])
   await collectGarbage({ plugin: 'twill', network: 'twill', validAttachments: [] }, 500, modules)
   assert.equal(deeds, ['twill/b/eth0 500'])
 })
 
 function gcVerb(failing: Record<string, Error>) {
-  const { deeds, modules } = bed([attached('a'), attached('b'), attached('c')], [], failing)
+  const { deeds, modules } = bed([attached('a'), attached('b'), attached('c')], failing)
   const verbs = createVerbs({ ...modules, servable: () => ({ ok: true }) } as unknown as Parameters<
     typeof createVerbs
   >[0])
@@ -157,7 +156,7 @@ async function drained(boot: string): Promise<{ deeds: string[]; left: string[] 
     netnsIno: null,
   }
   writeSpooled(folder, 'gc-x', { boot, boottimeMs: 300, realtimeMs: 0, request })
-  const { deeds, modules } = bed([attached('a')], [], { a: new TwillError('kernel.failed', 'busy') })
+  const { deeds, modules } = bed([attached('a')], { a: new TwillError('kernel.failed', 'busy') })
   const spool = new Spool({ folder, boot: 'boot:1' }, modules)
   await spool.start()
   spool.stop()

@@ -167,6 +167,17 @@ test('accept chains that iptables-legacy lost are back before they are looked at
   await all.loop.stop()
 })
 
+test('no pass comes before the start, whatever is known by then', async () => {
+  const all = rig()
+  all.loop.markDirty('facts')
+  await all.clock.advance(1_000)
+  assert.is(all.passes, 0)
+  all.loop.start()
+  await all.clock.advance(1_000)
+  assert.ok(all.loop.report().converged)
+  await all.loop.stop()
+})
+
 test('an idle node is not looked through because switches are', async () => {
   const all = await converged()
   await all.clock.advance(1_000)
