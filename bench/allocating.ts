@@ -2,6 +2,8 @@
 import { join } from 'node:path'
 import { Journal } from '../daemon/journal/journal.ts'
 import { EtcdStore } from '../datastore/etcd/store.ts'
+import { livenessKey } from '../datastore/keys.ts'
+import type { LivenessRecord } from '../datastore/records/liveness.ts'
 import type { HeldAddress, Holder } from '../ipam/ipam.ts'
 import { replay } from '../ipam/journal-records.ts'
 import { createIpam, type NodeIpam } from '../ipam/node-ipam.ts'
@@ -10,11 +12,13 @@ import { isTwillError } from '../lib/errors.ts'
 import { silentLog } from '../lib/log.ts'
 import { systemRandom } from '../lib/random.ts'
 
+const PATIENCE_MS = 30_000
 const modules = { clock: systemClock, random: systemRandom, log: silentLog }
 
 export async function openNode(uid: string, endpoint: string, folder: string): Promise<AllocatingNode> {
   const journal = await Journal.create(join(folder, `journal-${uid}`), [])
   const store = new EtcdStore({ endpoints: [endpoint] }, modules)
+  await store.commit({ key: livenessKey(uid), expected: 0, value: JSON.stringify(livenessOf(uid)) })
   const ipam = createIpam(
     { nodeUid: uid, nodeName: uid, boot: 'b', journaled: replay([]), journalIntact: true },
     { ...modules, store, journal: { append: async record => journal.append({ t: 'ipam', record }) } },
@@ -23,6 +27,18 @@ export async function openNode(uid: string, endpoint: string, folder: string): P
   await ipam.ready()
   return new AllocatingNode({ ipam, store, journal })
 }
+
+/** Only members of the cluster are given what they ask other nodes for. */
+const livenessOf = (uid: string): LivenessRecord => ({
+  v: 1,
+  uid,
+  name: uid,
+  hardware: uid,
+  heartbeat: 1,
+  heartbeatMs: 10_000,
+  allowanceMs: 3_600_000,
+  removed: null,
+})
 
 export class AllocatingNode {
   readonly #modules: { readonly ipam: NodeIpam; readonly store: EtcdStore; readonly journal: Journal }
@@ -45,13 +61,14 @@ export class AllocatingNode {
     ipam.recorded(id)
   }
 
-  /** Tried again as runtimes do. */
+  /** Tried again as runtimes do, and as long. */
   async #allocate(holder: Holder): Promise<readonly HeldAddress[]> {
+    const end = systemClock.boottimeMs() + PATIENCE_MS
     for (;;)
       try {
         return await this.#modules.ipam.allocate({ holder, families: [4], pools: [] })
       } catch (error) {
-        if (!isTwillError(error) || !error.retryable) throw error
+        if (!isTwillError(error) || !error.retryable || systemClock.boottimeMs() > end) throw error
         await systemClock.sleep(20)
       }
   }
