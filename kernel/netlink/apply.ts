@@ -6,6 +6,7 @@
  * next one is written. Trap: a name is looked up once per datagram, so a link that others rename in between is
  * hit by its index.
  */
+import { existsSync } from 'node:fs'
 import { parseCidr, parseIp } from '../../lib/address.ts'
 import { messageOf, TwillError } from '../../lib/errors.ts'
 import type { KernelStep, RouteSpec, StepOutcome } from '../kernel.ts'
@@ -28,6 +29,8 @@ type BatchedType = Exclude<KernelStep['type'], 'vxlan.add' | 'link.delete' | 'sy
 const PUT = c.NLM_F_CREATE | c.NLM_F_REPLACE
 const FULL = 48 * 1024
 const EEXIST = 17
+/** RFC 8200, section 5: below it a link has no IPv6. */
+const IPV6_MIN_MTU = 1280
 const ENODEV = 19
 /** What says that a thing to be deleted is not there. */
 const GONE = ['ENODEV', 'ENOENT', 'ESRCH', 'EADDRNOTAVAIL']
@@ -109,6 +112,7 @@ export class StepExecutor {
   readonly #socket: NetlinkSocket
   readonly #request = new Datagram(65536)
   readonly #lookup = new Datagram(4096)
+  readonly #ipv6 = existsSync('/proc/sys/net/ipv6')
 
   /** @param modules.socket NETLINK_ROUTE, in the node's own namespace */
   constructor(_options: object, modules: { socket: NetlinkSocket }) {
@@ -181,6 +185,14 @@ export class StepExecutor {
     // The kernel ignores an alias in the creating message; one datagram is not cut in two by a kill.
     writeLinkHeader(this.#request.begin(c.RTM_SETLINK, 0), 0)
     this.#request.attrString(c.IFLA_IFNAME, step.name).attrString(c.IFLA_IFALIAS, step.alias)
+    // No link-local address of its own, also when the switch for that becomes desired only after it is up.
+    if (this.#ipv6 && step.mtu >= IPV6_MIN_MTU)
+      this.#request
+        .nest(c.IFLA_AF_SPEC)
+        .nest(c.AF_INET6)
+        .attrU8(c.IFLA_INET6_ADDR_GEN_MODE, c.IN6_ADDR_GEN_MODE_NONE)
+        .end()
+        .end()
     this.#socket.executeAll(`add ${step.name}`, this.#request)
   }
 

@@ -177,6 +177,26 @@ test('200 pods attached and detached at once leave nothing', async () => {
   for (let i = 0; i < count; i++) world.removeNamespace(`p${i}`)
 })
 
+test('a VXLAN device gets no link-local address of its own, whatever is switched when', async () => {
+  const { kernel } = world
+  const vxlan = { vni: 9, port: 4789, local: '192.0.2.1', underlay: null, learning: false }
+  const steps = [
+    {
+      type: 'vxlan.add',
+      name: 'twill-vx4',
+      mac: '02:00:00:00:aa:01',
+      mtu: 1450,
+      alias: 'twill:vxlan',
+      vxlan,
+    },
+    { type: 'link.set', device: 'twill-vx4', up: true },
+  ] as const
+  for (const { error } of await kernel.apply(steps)) assert.is(error, null)
+  const own = (await kernel.readAddresses()).filter(({ device }) => device === 'twill-vx4')
+  assert.equal(own, [])
+  await kernel.apply([{ type: 'link.delete', device: 'twill-vx4' }])
+})
+
 test('10,000 routes are applied and read back', async () => {
   const routes = Array.from(
     { length: 10_000 },
