@@ -3,9 +3,8 @@ import * as assert from 'uvu/assert'
 import { PREFIX } from '../../../datastore/keys.ts'
 import type { LedgerRecord } from '../../../datastore/records/ledger.ts'
 import type { SlotRecord } from '../../../datastore/records/slot.ts'
-import { isTwillError } from '../../../lib/errors.ts'
 import { settle } from '../../fixtures/manual-clock.ts'
-import { holder, Rig } from './rig.ts'
+import { holder, Rig, refused } from './rig.ts'
 
 const slotsOf = (rig: Rig) => rig.under<SlotRecord>('slots/')
 const ledgersOf = (rig: Rig) => rig.under<LedgerRecord>('ledgers/')
@@ -17,16 +16,6 @@ async function started(cidr = '10.0.0.0/24', blockSize = 28) {
   node.start()
   await settle()
   return { rig, pool, node }
-}
-
-async function refused(promise: Promise<unknown>): Promise<string> {
-  try {
-    await promise
-  } catch (error) {
-    if (isTwillError(error)) return error.code
-    throw error
-  }
-  return 'granted'
 }
 
 test('an address comes from a part that this node has claimed, and stands in the ledger once recorded', async () => {

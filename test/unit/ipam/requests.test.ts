@@ -4,7 +4,7 @@ import * as assert from 'uvu/assert'
 import type { SlotRecord } from '../../../datastore/records/slot.ts'
 import { isTwillError } from '../../../lib/errors.ts'
 import { settle } from '../../fixtures/manual-clock.ts'
-import { Rig, type RigNode } from './rig.ts'
+import { Rig, type RigNode, refused } from './rig.ts'
 
 const slotOf = (rig: Rig) => rig.under<SlotRecord>('slots/')[0]?.[1] as SlotRecord
 const keyOf = (rig: Rig) => rig.under<SlotRecord>('slots/')[0]?.[0] as string
@@ -24,16 +24,6 @@ async function ownerAndAsker(pods: number) {
   for (let i = 0; i < pods; i++) await a.add(`a${i}`)
   await rig.clock.advance(5000)
   return { rig, a, b }
-}
-
-async function codeOf(promise: Promise<unknown>): Promise<string> {
-  try {
-    await promise
-  } catch (error) {
-    if (isTwillError(error)) return error.code
-    throw error
-  }
-  return 'granted'
 }
 
 const ask = (node: RigNode, address: string) =>
@@ -66,7 +56,7 @@ test('rule 5: what still cools is given when it is asked for by name, and cools 
 test('an address that a pod holds is refused, and nothing has changed', async () => {
   const { rig, a, b } = await ownerAndAsker(3)
   const before = briefSlot(rig)
-  assert.is(await codeOf(ask(b, '10.0.0.1')), 'ipam.address-taken')
+  assert.is(await refused(ask(b, '10.0.0.1')), 'ipam.address-taken')
   assert.equal(briefSlot(rig), before)
   assert.equal(slotOf(rig).requests, [])
   assert.equal(brief(a), ['10.0.0.0/29 3/5'])
@@ -212,7 +202,7 @@ test('rule 3: the owner dies with the gift on its way: landed or not, one of the
 test('rule 3: a gift that cannot be journaled is not given', async () => {
   const { rig, a, b } = await ownerAndAsker(3)
   a.journalFails = true
-  const asked = codeOf(ask(b, '10.0.0.5'))
+  const asked = refused(ask(b, '10.0.0.5'))
   await settle()
   assert.is(slotOf(rig).requests.length, 1)
   assert.equal(briefSlot(rig), ['10.0.0.0/29 a 2'])
@@ -227,14 +217,14 @@ test('rule 4: a request in doubt is settled by a further commit before its slot 
     const { rig, a, b } = await ownerAndAsker(3)
     a.setUnavailable(true)
     for (let i = 0; i < 2; i++) b.store.doubtNext(doubt, keyOf(rig))
-    assert.is(await codeOf(ask(b, '10.0.0.5')), 'store.in-doubt', doubt)
+    assert.is(await refused(ask(b, '10.0.0.5')), 'store.in-doubt', doubt)
     b.landLate()
     await rig.clock.advance(2000)
     assert.equal(slotOf(rig).requests, [], doubt)
     a.setUnavailable(false)
     await rig.clock.advance(2000)
     assert.equal(briefSlot(rig), ['10.0.0.0/29 a 2'], doubt)
-    assert.is(await codeOf(ask(b, '10.0.0.5')), 'granted', doubt)
+    assert.is(await refused(ask(b, '10.0.0.5')), 'granted', doubt)
   }
 })
 

@@ -12,9 +12,21 @@ import { type IpamJournalRecord, replay } from '../../../ipam/journal-records.ts
 import { createIpam, type IpamOptions, type LostPart, type NodeIpam } from '../../../ipam/node-ipam.ts'
 import { createPool } from '../../../ipam/pools.ts'
 import { type Family, parseIp } from '../../../lib/address.ts'
+import { isTwillError } from '../../../lib/errors.ts'
 import { silentLog } from '../../../lib/log.ts'
 import { MachineClock, type ProcessClock } from '../../fixtures/machine-clock.ts'
 import { ManualClock, SeededRandom } from '../../fixtures/manual-clock.ts'
+
+/** Code of the error with which it was refused, or 'granted'. */
+export async function refused(promise: Promise<unknown>): Promise<string> {
+  try {
+    await promise
+  } catch (error) {
+    if (isTwillError(error)) return error.code
+    throw error
+  }
+  return 'granted'
+}
 
 export function holder(id: string): Holder {
   return { id, kind: 'pod', network: 'n', containerId: `c-${id}`, ifName: 'eth0', pod: null, since: 1 }
