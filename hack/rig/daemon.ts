@@ -75,7 +75,7 @@ export const daemonLog = (machine: Machine): string => join(machine.state, 'twil
 
 /** Does nothing if it runs. @throws Error with its last log lines if it ends, or is not ready in time */
 export async function startDaemon(machine: Machine, options: DaemonOptions = {}): Promise<void> {
-  if ((await machine.servicePid('twilld')) === undefined) {
+  if (machine.servicePid('twilld') === undefined) {
     const variables = Object.entries(options.env ?? {}).map(([name, value]) => `${name}=${value}`)
     const command = ['env', ...variables, join(ROOT, 'dist/bin/twilld'), '--config', CONFIG]
     await machine.startService('twilld', command)
@@ -85,12 +85,10 @@ export async function startDaemon(machine: Machine, options: DaemonOptions = {})
 
 export async function awaitReady(machine: Machine, timeoutMs = 30_000): Promise<void> {
   let reason: string | undefined
-  let polls = 0
   await until(
     async () => {
       reason = await whyNotReady(machine)
-      // Looking for the process costs a process: not at every turn.
-      if (reason !== undefined && ++polls % 20 === 0 && (await machine.servicePid('twilld')) === undefined)
+      if (reason !== undefined && machine.servicePid('twilld') === undefined)
         throw new Error(`${machine.name}: twilld ended: ${lastLines(daemonLog(machine))}`)
       return reason === undefined
     },

@@ -7,7 +7,7 @@ import { until } from './processes.ts'
 
 /** Returns when it serves. Does nothing if it runs. */
 export async function startEtcd(underlay: Machine): Promise<void> {
-  if ((await underlay.servicePid('etcd')) !== undefined) return
+  if (underlay.servicePid('etcd') !== undefined) return
   // /var/lib/twill is bound from the state folder, so that the data outlives the machine.
   const data = '/var/lib/twill/etcd'
   mkdirSync(underlay.path(data), { recursive: true, mode: 0o700 })

@@ -8,6 +8,7 @@ import { MARK, ROOT } from './layout.ts'
 import {
   alive,
   end,
+  isLive,
   markedProcesses,
   must,
   type RunOptions,
@@ -133,26 +134,25 @@ export class Machine {
     )
   }
 
-  /** @returns the service's process id inside, undefined if it does not run */
-  async servicePid(name: string): Promise<number | undefined> {
+  /**
+   * Read from the machine's own /proc, without a process of its own: tests poll this, and a look that fails for a
+   * reason of its own must not count as the service's end.
+   * @returns the service's process id inside, undefined if it does not run
+   */
+  servicePid(name: string): number | undefined {
     const file = this.path(`/run/${name}.pid`)
     if (!existsSync(file)) return undefined
     const pid = Number(readFileSync(file, 'utf8'))
-    const test = await this.run([
-      'sh',
-      '-c',
-      `kill -0 ${pid} && ! grep -q '^State:.[ZX]' /proc/${pid}/status`,
-    ])
-    return test.status === 0 ? pid : undefined
+    return isLive(this.path(`/proc/${pid}/status`)) ? pid : undefined
   }
 
   /** Sends a signal and waits for the end. @returns false if it was not running */
   async endService(name: string, signal: 'TERM' | 'KILL', timeoutMs = 20_000): Promise<boolean> {
-    const pid = await this.servicePid(name)
+    const pid = this.servicePid(name)
     if (pid === undefined) return false
     await this.run(['kill', `-${signal}`, String(pid)])
     await until(
-      async () => (await this.servicePid(name)) === undefined,
+      () => this.servicePid(name) === undefined,
       timeoutMs,
       () => `${this.name}: ${name} does not end on SIG${signal}`,
     )

@@ -67,11 +67,15 @@ export function start(command: string, args: string[], env: Record<string, strin
   }
 }
 
-export function alive(pid: number): boolean {
+export const alive = (pid: number): boolean => isLive(`/proc/${pid}/status`)
+
+/** @param status a process's `status` file, in whichever /proc. @throws Error if it cannot be read for any other reason than its end */
+export function isLive(status: string): boolean {
   try {
-    return !/^State:\s+[ZX]/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'))
-  } catch {
-    return false
+    return !/^State:\s+[ZX]/m.test(readFileSync(status, 'utf8'))
+  } catch (error) {
+    if (['ENOENT', 'ESRCH'].includes((error as NodeJS.ErrnoException).code ?? '')) return false
+    throw error
   }
 }
 

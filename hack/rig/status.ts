@@ -20,7 +20,7 @@ const SILENT = Object.fromEntries(
 async function daemonState(cluster: Cluster, node: string): Promise<string> {
   const machine = cluster.node(node)
   if (!machine.running) return 'node is stopped'
-  if ((await machine.servicePid('twilld')) === undefined) return 'not running'
+  if (machine.servicePid('twilld') === undefined) return 'not running'
   const reason = await cluster.whyNotReady(node)
   return reason === undefined ? 'ready' : `not ready: ${reason.trim()}`
 }
@@ -35,7 +35,7 @@ export async function printStatus(cluster: Cluster): Promise<void> {
     console.log(`there is no rig "${cluster.name}" (hack/cluster up)`)
     return
   }
-  const etcd = (await cluster.underlay.servicePid('etcd')) === undefined ? 'stopped' : 'running'
+  const etcd = cluster.underlay.servicePid('etcd') === undefined ? 'stopped' : 'running'
   const rows = await Promise.all(cluster.nodes.map(node => nodeRow(cluster, node)))
   console.log(`rig ${cluster.name}, etcd ${etcd}\n`)
   console.log(table(['NODE', 'ADDRESSES', 'TWILLD'], rows))

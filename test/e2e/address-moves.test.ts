@@ -114,7 +114,7 @@ async function ownedBy(owner: string): Promise<void> {
 
 const killed = (node: string, point: string) =>
   until(
-    async () => (await rig.node(node).servicePid('twilld')) === undefined,
+    () => rig.node(node).servicePid('twilld') === undefined,
     BOUND_MS,
     () => `${point} was never reached`,
   )

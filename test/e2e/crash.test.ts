@@ -46,7 +46,7 @@ async function withFault(point: FaultPoint): Promise<void> {
 async function untilDead(): Promise<void> {
   const machine = rig.node(NODE)
   await until(
-    async () => (await machine.servicePid('twilld')) === undefined,
+    () => machine.servicePid('twilld') === undefined,
     10_000,
     () => 'the fault point was never reached',
   )
@@ -136,7 +136,7 @@ for (const point of FAULT_POINTS.claim)
     await rig.replaceNode('node2', { env: { TWILL_FAULT: point }, wait: false })
     const machine = rig.node('node2')
     await until(
-      async () => (await machine.servicePid('twilld')) === undefined,
+      () => machine.servicePid('twilld') === undefined,
       20_000,
       () => `${fresh}: never reached`,
     )

@@ -76,7 +76,7 @@ test('a MAC changed while the daemon was away is learned when it starts', async 
 
 test('pods that flap their link and their MAC hold up neither the others nor the daemon', async () => {
   await rig.addPod(NODE, 'flapper')
-  const pid = await rig.node(NODE).servicePid('twilld')
+  const pid = rig.node(NODE).servicePid('twilld')
   const storm = rig.exec('flapper', [
     'sh',
     '-c',
@@ -87,7 +87,7 @@ test('pods that flap their link and their MAC hold up neither the others nor the
   await rig.deletePod('newcomer')
   await storm
   assert.ok(await talks('victim'))
-  assert.is(await rig.node(NODE).servicePid('twilld'), pid)
+  assert.is(rig.node(NODE).servicePid('twilld'), pid)
   await rig.deletePod('flapper')
   await untilState(rig, NODE, baseline)
 })

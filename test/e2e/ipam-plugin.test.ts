@@ -253,7 +253,7 @@ test('no pool: an error of its own, and nothing is left', async () => {
 /** Starts again armed with the next point, which looking, DEL and a repeated ADD do not pass. */
 async function restart(point: FaultPoint | null): Promise<void> {
   await until(
-    async () => (await rig.node('node1').servicePid('twilld')) === undefined,
+    () => rig.node('node1').servicePid('twilld') === undefined,
     10_000,
     () => 'the fault point was never reached',
   )

@@ -62,7 +62,7 @@ test('two machines with one name: the second is refused naming both', async () =
     const { uid } = (await readStatus(rig, NODE)).node
     await rig.startDaemon('node3', { wait: false })
     await until(
-      async () => (await rig.node('node3').servicePid('twilld')) === undefined,
+      () => rig.node('node3').servicePid('twilld') === undefined,
       BOUND_MS,
       () => 'the second machine goes on',
     )
