@@ -3,6 +3,8 @@
  * capability that was asked for and that Twill does not have is error 7 (CNI-210): silence would leave a port
  * unmapped or a rate unlimited. `args` is optional by convention: what cannot be read there is passed over.
  */
+import type { PoolNames } from '../lib/pool-annotations.ts'
+import { parseAnnotations } from './annotations.ts'
 import { type CniArgs, MAC } from './environment.ts'
 import {
   isObject,
@@ -21,6 +23,8 @@ import { type Dns, isEmptyDns } from './result.ts'
 export interface Wishes {
   /** Addresses without prefix length, each once: any not satisfied fails the ADD (CNI-226). */
   readonly addresses: readonly string[]
+  /** By the pod's annotations. */
+  readonly pools: PoolNames
   /** Lower case; null when the kernel may choose. */
   readonly mac: string | null
   /** From runtimeConfig.dns; null when not asked for. */
@@ -42,8 +46,11 @@ export function parseAddressWishes(config: JsonObject, cniArgs: CniArgs): Wishes
   const runtime = objectAt(config, 'runtimeConfig', 'runtimeConfig')
   refuseRanges(runtime)
   const args = argsCni(config)
+  const annotated = parseAnnotations(runtime)
+  const inArgs = args.ips.length > 0 ? args.ips : optional(cniArgs.ip)
   return {
-    addresses: unique([...(args.ips.length > 0 ? args.ips : optional(cniArgs.ip)), ...runtimeIps(runtime)]),
+    addresses: unique([...inArgs, ...runtimeIps(runtime), ...annotated.addresses]),
+    pools: annotated.pools,
     mac: null,
     dns: runtimeDns(runtime),
     labels: args.labels,

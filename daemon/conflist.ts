@@ -5,13 +5,17 @@
  */
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
+import { ANNOTATIONS_CAPABILITY } from '../cni-bin/annotations.ts'
 
 export function conflistText(network: string): string {
   const document = {
     cniVersion: '1.0.0',
     cniVersions: ['0.3.1', '0.4.0', '1.0.0', '1.1.0'],
     name: network,
-    plugins: [{ type: 'twill' }, { type: 'portmap', capabilities: { portMappings: true } }],
+    plugins: [
+      { type: 'twill', capabilities: { [ANNOTATIONS_CAPABILITY]: true } },
+      { type: 'portmap', capabilities: { portMappings: true } },
+    ],
   }
   return `${JSON.stringify(document, null, 2)}\n`
 }

@@ -8,6 +8,7 @@
  */
 import type { Use } from '../datastore/resources/ippool.ts'
 import type { Family, Ip } from '../lib/address.ts'
+import type { PoolNames } from '../lib/pool-annotations.ts'
 
 export interface Holder {
   /** Attachment id, or 'tunnel'. Allocation is idempotent per id. */
@@ -49,6 +50,8 @@ export interface AllocationRequest {
   readonly families: readonly Family[]
   /** Names of pools to take from, in order; [] means every enabled one that allows the holder's kind of use. */
   readonly pools: readonly string[]
+  /** The same from the pod itself: they come before `pools`. */
+  readonly podPools?: PoolNames
   /** Asked for by name, one of a family at most: these, or nothing at all. From whatever pool they are in. */
   readonly addresses?: readonly Ip[]
 }

@@ -6,7 +6,6 @@
  * go out twice.
  */
 
-import type { Use } from '../datastore/resources/ippool.ts'
 import { RevisionedStore } from '../datastore/revisions.ts'
 import type { Store } from '../datastore/store.ts'
 import { contains, type Family, formatCidr, formatIp, hostCidr, parseIp } from '../lib/address.ts'
@@ -16,6 +15,15 @@ import type { Log } from '../lib/log.ts'
 import { KeyedQueue } from '../lib/queue.ts'
 import { Allocator } from './allocator.ts'
 import { Asking } from './asking.ts'
+import {
+  chosen,
+  familiesFound,
+  familiesOf,
+  noPool,
+  type PoolsInView,
+  poolOfAddress,
+  poolsOf,
+} from './choose-pools.ts'
 import { chooseSlots } from './choose-slot.ts'
 import { Fences } from './fences.ts'
 import { Gifts } from './gifts.ts'
@@ -31,7 +39,7 @@ import type {
 } from './ipam.ts'
 import { type IpamJournal, type IpamJournalState, slotId } from './journal-records.ts'
 import { Ledgers } from './ledger.ts'
-import { poolWith, refused, takeNamed } from './named.ts'
+import { refused, takeNamed } from './named.ts'
 import { NO_LIMIT, type NodeLimit } from './node-limit.ts'
 import { type OwnedPart, type OwnSlot, partOf, slotFromJournal } from './own-slots.ts'
 import { Ownership } from './ownership.ts'
@@ -298,12 +306,13 @@ export class NodeIpam implements Ipam {
     const known = this.#allocator.holdings.get(holder.id)
     if (known !== undefined && known.addresses.length > 0) return [...known.addresses]
     try {
-      const families = this.#familiesOf(request)
+      const query = { ...request, use: holder.kind }
+      const families = familiesOf(query, this.#view())
       const named = await this.#takeNamed(request, families)
       const taken = [...named]
       for (const family of families)
         if (!named.some(held => held.family === family))
-          taken.push(await this.#started().taking.takeFrom(holder, this.#poolsOf(request, family)))
+          taken.push(await this.#started().taking.takeFrom(holder, poolsOf(query, family, this.#view())))
       this.#started().upkeep.wakeIfLow()
       return taken.sort((a, b) => families.indexOf(a.family) - families.indexOf(b.family))
     } catch (error) {
@@ -312,10 +321,8 @@ export class NodeIpam implements Ipam {
     }
   }
 
-  async #takeNamed(
-    { holder, addresses = [] }: AllocationRequest,
-    families: readonly Family[],
-  ): Promise<HeldAddress[]> {
+  async #takeNamed(request: AllocationRequest, families: readonly Family[]): Promise<HeldAddress[]> {
+    const { holder, addresses = [] } = request
     const { pools, upkeep, requests } = this.#started()
     const usable = (part: OwnedPart) => this.#usable(part)
     const modules = { allocator: this.#allocator, upkeep, requests, queue: this.#naming, usable }
@@ -325,42 +332,10 @@ export class NodeIpam implements Ipam {
         throw refused(ip, 'family', `this network gives no IPv${ip.family} addresses`)
       if (taken.some(({ family }) => family === ip.family))
         throw refused(ip, 'family', 'another address of its family was asked for')
-      const pool = poolWith(ip, pools.pools, each => whyNot(each, holder.kind))
+      const pool = poolOfAddress({ ...request, use: holder.kind }, ip, this.#view())
       taken.push(await takeNamed(holder, ip, pool, { ...modules, reservations: pools.reservations }))
     }
     return taken
-  }
-
-  #familiesOf({ holder, families, pools, addresses = [] }: AllocationRequest): readonly Family[] {
-    if (families.length > 0) return families
-    const named = addresses.map(({ family }) => family)
-    const found = familiesOf(this.#chosen(holder.kind, pools))
-    const all = ([4, 6] as const).filter(family => found.includes(family) || named.includes(family))
-    if (all.length === 0) throw this.#noPool(holder.kind, pools)
-    return all
-  }
-
-  #poolsOf({ holder, pools }: AllocationRequest, family: Family): KnownPool[] {
-    const chosen = this.#chosen(holder.kind, pools).filter(pool => pool.cidr.family === family)
-    if (chosen.length === 0) throw this.#noPool(holder.kind, pools, family)
-    return chosen
-  }
-
-  /** Enabled pools for this use: those named, in that order; [] names all. */
-  #chosen(use: Use, names: readonly string[]): KnownPool[] {
-    const enabled = this.#enabled(use)
-    return names.length === 0 ? enabled : names.flatMap(name => enabled.filter(pool => pool.name === name))
-  }
-
-  #noPool(use: Use, pools: readonly string[], family?: Family): TwillError {
-    const named = pools.length === 0 ? '' : ` named ${pools.join(' or ')}`
-    const which = `no enabled pool${named}${use === 'pod' ? '' : ` that allows ${use}`}`
-    const conditions = this.conditions()
-    return new TwillError(
-      'ipam.no-pool',
-      `${which}${family === undefined ? '' : ` for IPv${family}`}${conditions.map(c => `; ${c.pool}: ${c.reason}`).join('')}`,
-      { pools, family: family ?? null, conditions },
-    )
   }
 
   recorded(holderId: string): void {
@@ -393,11 +368,11 @@ export class NodeIpam implements Ipam {
   }
 
   room(wanted: RoomRequest = { use: 'pod', families: [], pools: [] }): Room {
-    const chosen = this.#chosen(wanted.use, wanted.pools)
-    const families = wanted.families.length > 0 ? wanted.families : familiesOf(chosen)
-    if (families.length === 0) return { ok: false, reason: this.#noPool(wanted.use, wanted.pools).message }
-    for (const family of families) {
-      const pools = chosen.filter(pool => pool.cidr.family === family)
+    const view = this.#view()
+    const found = familiesFound(wanted, view)
+    if (found.length === 0) return { ok: false, reason: noPool(wanted, view).message }
+    for (const family of found) {
+      const pools = chosen(wanted, family, view)
       const parts = pools.flatMap(pool => [...this.#allocator.partsOf(pool.uid)])
       if (parts.some(part => part.addresses.free > 0 && this.#usable(part))) continue
       if (wanted.use === 'ipam' && pools.some(pool => this.#canClaim(pool))) continue
@@ -509,8 +484,9 @@ export class NodeIpam implements Ipam {
     return this.ownParts()
   }
 
-  #enabled(use: Use): KnownPool[] {
-    return this.#started().pools.pools.filter(pool => whyNot(pool, use) === null)
+  #view(): PoolsInView {
+    const { pools } = this.#started().pools
+    return { pools, conditions: () => this.conditions() }
   }
 
   /** Rule 8, and the pool must be open. */
@@ -527,15 +503,4 @@ export class NodeIpam implements Ipam {
       throw new TwillError('internal', 'the address management has not been started')
     return this.#running
   }
-}
-
-const familiesOf = (pools: readonly KnownPool[]): Family[] =>
-  ([4, 6] as const).filter(family => pools.some(pool => pool.cidr.family === family))
-
-/** Why nothing is handed out of this pool for such a use, or null. */
-function whyNot({ open, disabled, here, uses }: KnownPool, use: Use): string | null {
-  if (!open) return 'is being removed or not entered yet'
-  if (disabled) return 'is disabled'
-  if (!here) return 'is not for this node: nodeSelector'
-  return uses.includes(use) ? null : `is not for ${use}: allowedUses ${uses.join(', ')}`
 }

@@ -16,6 +16,7 @@ import type { Clock, Random, Timer } from '../../lib/clock.ts'
 import { messageOf, TwillError } from '../../lib/errors.ts'
 import { faultPoint } from '../../lib/fault.ts'
 import type { Log } from '../../lib/log.ts'
+import type { PoolNames } from '../../lib/pool-annotations.ts'
 import { KeyedQueue } from '../../lib/queue.ts'
 import type { Attachment } from '../journal/records.ts'
 import { detachSpec, endpointSpec } from './endpoint.ts'
@@ -36,7 +37,10 @@ export interface AttachRequest {
   /** Asked for; the paths' MTU is the upper bound. */
   readonly mtu: number | null
   readonly families: readonly Family[]
+  /** Of the network configuration. */
   readonly pools: readonly string[]
+  /** Of the pod's annotations. */
+  readonly podPools: PoolNames
   /** Asked for by name: these, or the ADD fails. */
   readonly addresses: readonly Ip[]
 }
@@ -149,6 +153,7 @@ export class Attachments {
       holder: holderOf(id, request, since),
       families: request.families,
       pools: request.pools,
+      podPools: request.podPools,
       addresses: request.addresses,
     })
     faultPoint('add.address-taken')

@@ -24,10 +24,10 @@ export async function addLease(
   request: AddRequest,
   gone: Gone,
 ): Promise<{ result: CniResult; isNew: boolean }> {
-  const { network, containerId, ifName, netns, pod, twill } = request
-  const addresses = uniqueIps(request.wishes.addresses)
+  const { network, containerId, ifName, netns, pod, wishes, twill } = request
+  const addresses = uniqueIps(wishes.addresses)
   const leased: Leased = await modules.leases.add(
-    { network, containerId, ifName, netns, pod, addresses, ...twill },
+    { network, containerId, ifName, netns, pod, addresses, podPools: wishes.pools, ...twill },
     gone,
   )
   const ips = leased.lease.addresses.map(held => addressOf(modules, held))

@@ -15,6 +15,7 @@ import type { Clock, Timer } from '../../lib/clock.ts'
 import { isTwillError, messageOf, TwillError } from '../../lib/errors.ts'
 import { faultPoint } from '../../lib/fault.ts'
 import type { Log } from '../../lib/log.ts'
+import type { PoolNames } from '../../lib/pool-annotations.ts'
 import { KeyedQueue } from '../../lib/queue.ts'
 import type { Lease } from '../journal/records.ts'
 import { type AttachmentKey, refuseWhenGone } from './attachments.ts'
@@ -26,6 +27,8 @@ export interface LeaseRequest extends AttachmentKey {
   readonly pod: Lease['pod']
   readonly families: readonly Family[]
   readonly pools: readonly string[]
+  /** Of the pod's annotations. */
+  readonly podPools: PoolNames
   /** Asked for by name. */
   readonly addresses: readonly Ip[]
 }
@@ -139,10 +142,10 @@ export class Leases {
 
   async #begin(id: string, request: LeaseRequest, netnsCookie: string): Promise<Lease> {
     const { ipam, clock } = this.#modules
-    const { network, containerId, ifName, pod, netns, families, pools } = request
+    const { network, containerId, ifName, pod, netns, families, pools, podPools, addresses: named } = request
     const since = clock.realtimeMs()
     const holder: Holder = { id, kind: 'ipam', network, containerId, ifName, pod, since }
-    const addresses = await ipam.allocate({ holder, families, pools, addresses: request.addresses })
+    const addresses = await ipam.allocate({ holder, families, pools, podPools, addresses: named })
     faultPoint('lease.address-taken')
     const begun = { boot: this.#boot, begunBoottimeMs: clock.boottimeMs(), since }
     const attachment = { id, network, containerId, ifName, pod, netns, netnsCookie }

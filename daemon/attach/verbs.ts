@@ -80,6 +80,7 @@ async function add(modules: VerbsModules, request: AddRequest, gone: Gone): Prom
       mtu: request.mtu,
       families: request.twill.families,
       pools: request.twill.pools,
+      podPools: request.wishes.pools,
       addresses: uniqueIps(request.wishes.addresses),
     },
     gone,

@@ -3,17 +3,14 @@
  * validator, the TypeScript type and the CRD schema come from it. Objects are strict: unknown fields are errors.
  */
 import { z } from 'zod'
+import { RESOURCE_NAME } from '../../lib/pool-annotations.ts'
 
 export const API_VERSION = 'twill.network/v1alpha1'
 
-/** DNS subdomain (RFC 1123), as Kubernetes names its objects. */
 export const resourceName = z
   .string()
   .max(253)
-  .regex(
-    /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/,
-    'expected lower-case letters, digits, "-" and "."',
-  )
+  .regex(RESOURCE_NAME, 'expected lower-case letters, digits, "-" and "."')
 
 /** Labels as Kubernetes has them: an optional prefix, a name of at most 63 characters. */
 export const labelKey = z

@@ -2,7 +2,7 @@
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { Cluster } from '../../hack/rig/cluster.ts'
-import { nodeLayout } from '../../hack/rig/layout.ts'
+import { nodeLayout, PODS } from '../../hack/rig/layout.ts'
 import { until } from '../../hack/rig/processes.ts'
 import type { CriClient } from '../fixtures/cri/client.ts'
 import { installContainerd } from '../fixtures/cri/containerd.ts'
@@ -22,7 +22,12 @@ let two: RuntimePod
 let talking = ''
 
 test.before(async () => {
-  await rig.up({ nodes: 2, config: { coolDown: '1s' }, daemons: false })
+  const firstPools = [
+    { name: 'pods-v4', spec: { cidr: PODS.v4 } },
+    { name: 'pods-v6', spec: { cidr: PODS.v6 } },
+    { name: 'shop', spec: { cidr: '10.77.0.0/24' } },
+  ]
+  await rig.up({ nodes: 2, config: { coolDown: '1s', firstPools }, daemons: false })
   for (const node of NODES) clients.set(node, await installContainerd(rig.node(node)))
 })
 test.after(async () => {
@@ -86,6 +91,28 @@ test('CNI-201 a port of the host, as containerd writes it, is reached from the o
   await pod.client.stopSandbox(pod.sandbox)
   await pod.client.removeSandbox(pod.sandbox)
   assert.not.match(await rig.node('node1').must(['iptables-save', '-t', 'nat']), '18080')
+  await untilState(rig, 'node1', talking, 30_000)
+})
+
+test('CNI-200 a pod chooses pool and address by its annotations, and is refused in the words of the annotation', async () => {
+  const fixed = '10.77.0.9'
+  const annotations = {
+    'twill.network/ipv4-pool': 'shop',
+    'twill.network/ip-addresses': fixed,
+    'example.com/of-others': 'x'.repeat(100_000),
+  }
+  const pod = await runPod(client('node1'), 'chosen', { annotations })
+  assert.is(pod.addresses.length, 2, 'the other family as usual')
+  assert.ok(pod.addresses.includes(fixed), pod.addresses.join())
+  for (const address of pod.addresses) await reads(two, address, 'I am chosen\n')
+  const bad = { 'twill.network/ipv4-pool': 'Shop' }
+  const refused = await runPod(client('node1'), 'refused', { annotations: bad }).catch(error => error)
+  assert.match(refused.message, /invalid annotation twill\.network\/ipv4-pool.*expected names of IPPools/)
+  const elsewhere = { 'twill.network/ipv4-pool': 'nowhere' }
+  const unknown = await runPod(client('node1'), 'refused', { annotations: elsewhere }).catch(error => error)
+  assert.match(unknown.message, /annotation twill\.network\/ipv4-pool of the pod.*there is no IPPool nowhere/)
+  await pod.client.stopSandbox(pod.sandbox)
+  await pod.client.removeSandbox(pod.sandbox)
   await untilState(rig, 'node1', talking, 30_000)
 })
 

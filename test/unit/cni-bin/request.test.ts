@@ -88,6 +88,58 @@ test('CNI-207 CNI-224: the capability mac before MAC of CNI_ARGS, lower case', (
   assert.is(mac({ runtimeConfig: { mac: 'AA:BB:CC:DD:EE:02' } }), 'aa:bb:cc:dd:ee:02')
 })
 
+const annotated = (annotations: unknown) => ({
+  runtimeConfig: { 'io.kubernetes.cri.pod-annotations': annotations },
+})
+
+test('annotations: pools of each family and addresses, beside those that the call asks for', () => {
+  const ours = {
+    'twill.network/ipv4-pool': 'shop, spare',
+    'twill.network/ipv6-pool': 'shop6',
+    'twill.network/ip-addresses': '10.0.0.7,fd00::7',
+    'example.com/other': '{}',
+  }
+  const { wishes } = as(parse({}, annotated(ours)), 'ADD')
+  assert.equal(wishes.pools, { 4: ['shop', 'spare'], 6: ['shop6'] })
+  assert.equal(wishes.addresses, ['10.0.0.7', 'fd00::7'])
+  const both = { runtimeConfig: { ...annotated(ours).runtimeConfig, ips: ['10.0.0.7', '10.0.0.8'] } }
+  assert.equal(as(parse({}, both), 'ADD').wishes.addresses, ['10.0.0.7', '10.0.0.8', 'fd00::7'])
+  for (const none of [null, {}, { 'Twill.Network/IPv4-Pool': 'x' }])
+    assert.equal(as(parse({}, annotated(none)), 'ADD').wishes.pools, { 4: [], 6: [] })
+  const forOther = { ipam: { type: 'twill-ipam' }, ...annotated(ours) }
+  assert.equal(as(parse({}, forOther, { program: 'twill-ipam' }), 'ADD').wishes.pools[4], ['shop', 'spare'])
+})
+
+test('CNI-210: an annotation that cannot be read is named, with what was expected, and does not stop DEL', () => {
+  const bad: [string, unknown, RegExp][] = [
+    ['ipv4-pool', '', /is "", expected names of IPPools/],
+    ['ipv4-pool', 'a,,b', /expected names of IPPools/],
+    ['ipv6-pool', 'Shop', /is "Shop", expected names/],
+    ['ipv6-pool', 7, /is 7, expected names/],
+    ['ip-addresses', '10.0.0.7/24', /expected one IPv4 address/],
+    ['ip-addresses', '10.0.0.7,10.0.0.8', /one IPv4 address, one IPv6 address, or one of each/],
+    ['ip-addresses', 'fe80::1%eth0', /expected one IPv4/],
+  ]
+  for (const [name, value, details] of bad) {
+    const config = annotated({ [`twill.network/${name}`]: value })
+    try {
+      parse({}, config)
+      assert.unreachable()
+    } catch (error) {
+      assert.instance(error, CniError)
+      const { code, message, details: said } = error as CniError
+      assert.is(code, 7)
+      assert.is(message, `invalid annotation twill.network/${name}`)
+      assert.match(said, details)
+    }
+    assert.is(parse({ CNI_COMMAND: 'DEL' }, config).command, 'DEL')
+  }
+  assert.is(
+    codeOf(() => parse({}, annotated([]))),
+    7,
+  )
+})
+
 test('CNI-220: labels', () => {
   const labels = [{ key: 'app', value: 'web' }, { key: 7, value: 'x' }, { key: 'empty' }]
   const { wishes } = as(parse({}, { args: { cni: { labels } } }), 'ADD')

@@ -13,6 +13,7 @@ import { parseIp } from '../../../lib/address.ts'
 import { systemClock } from '../../../lib/clock.ts'
 import { isTwillError, TwillError } from '../../../lib/errors.ts'
 import { silentLog } from '../../../lib/log.ts'
+import { NO_POOLS } from '../../../lib/pool-annotations.ts'
 import { systemRandom } from '../../../lib/random.ts'
 
 const request: AttachRequest = {
@@ -25,6 +26,7 @@ const request: AttachRequest = {
   mtu: null,
   families: [],
   pools: [],
+  podPools: NO_POOLS,
   addresses: [],
 }
 const id = attachmentId('twill', 'c1', 'eth0')

@@ -16,7 +16,10 @@ test('CNI-068 old runtimes get 1.0.0, new ones may choose, from what we speak', 
 test('CNI-045 CNI-260 CNI-263 a list with the network, twill first, capabilities declared where they are served', () => {
   const list = JSON.parse(conflistText('pods'))
   assert.is(list.name, 'pods')
-  assert.equal(list.plugins, [{ type: 'twill' }, { type: 'portmap', capabilities: { portMappings: true } }])
+  assert.equal(list.plugins, [
+    { type: 'twill', capabilities: { 'io.kubernetes.cri.pod-annotations': true } },
+    { type: 'portmap', capabilities: { portMappings: true } },
+  ])
 })
 
 test('CNI-262 CNI-264 the file appears whole, under its name only, and is not rewritten for nothing', async () => {

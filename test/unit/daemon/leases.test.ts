@@ -17,6 +17,7 @@ import type { LinkAddress, NetnsRef } from '../../../kernel/kernel.ts'
 import { formatIp } from '../../../lib/address.ts'
 import { isTwillError, TwillError } from '../../../lib/errors.ts'
 import { silentLog } from '../../../lib/log.ts'
+import { NO_POOLS } from '../../../lib/pool-annotations.ts'
 import { ManualClock, settle } from '../../fixtures/manual-clock.ts'
 
 const request: LeaseRequest = {
@@ -27,6 +28,7 @@ const request: LeaseRequest = {
   pod: null,
   families: [],
   pools: ['lan'],
+  podPools: NO_POOLS,
   addresses: [],
 }
 const id = leaseId('lan', 'c1', 'net1')
@@ -58,8 +60,9 @@ function bed(found: Lease[] = []) {
     },
   }
   const ipam = {
-    async allocate({ holder, addresses: wished = [] }: AllocationRequest) {
+    async allocate({ holder, addresses: wished = [], podPools }: AllocationRequest) {
       said.push(`allocate ${holder.kind}`)
+      if (podPools !== NO_POOLS) said.push(`of ${podPools?.[4]}`)
       const [named] = wished
       const address = named === undefined ? `10.50.0.${next++}` : formatIp(named)
       const addresses = [{ family: 4 as const, address, poolUid: 'p', slot: '10.50.0.0/26', generation: 1 }]
@@ -276,7 +279,7 @@ const common = {
   ...request,
   twill: { pools: ['lan'], families: [] },
 } as const
-const wishes = { addresses: [], mac: null, dns: null, labels: new Map() }
+const wishes = { addresses: [], pools: NO_POOLS, mac: null, dns: null, labels: new Map() }
 const route = { dst: '0.0.0.0/0', gw: null, mtu: null, advmss: null, priority: 7, table: null, scope: null }
 const addRequest = {
   command: 'ADD',
@@ -302,6 +305,12 @@ test('CNI-247: an address that is asked for is asked for', async () => {
   const named = { ...addRequest, wishes: { ...wishes, addresses: ['10.50.0.77'] } }
   const { result } = await addLease(bed(), named, here())
   assert.is(result.ips[0]?.address, '10.50.0.77/16')
+})
+
+test('pools of the annotations reach the address management', async () => {
+  const { said, ...all } = bed()
+  await addLease(all, { ...addRequest, wishes: { ...wishes, pools: { 4: ['lan2'], 6: [] } } }, here())
+  assert.ok(said.includes('of lan2'), said.join())
 })
 
 test('CNI-243: CHECK tells a reservation that is whole from one that is not there, elsewhere, lost or not in prevResult', async () => {
