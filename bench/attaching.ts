@@ -26,7 +26,7 @@ const rotated = <T>(all: readonly T[], by: number): T[] => all.map((_, i) => all
 export async function measureSingles(
   stage: Stage,
   rivals: readonly Competitor[],
-  extent: Extent,
+  extent: Pick<Extent, 'singles' | 'pods'>,
   times: Times,
 ) {
   let pod = 0
@@ -48,7 +48,7 @@ export async function measureSingles(
 export async function measureBursts(
   stage: Stage,
   rivals: readonly Competitor[],
-  extent: Extent,
+  extent: Pick<Extent, 'burst' | 'inFlight' | 'burstRounds'>,
   times: Times,
 ) {
   const { burst, inFlight, burstRounds } = extent

@@ -1,20 +1,16 @@
-/**
- * `ipam check` of a datastore with many allocations: filled with what daemons would have written, then judged by a
- * process of its own, as twillctl is one.
- */
+/** `twillctl ipam check` of a datastore with many allocations, filled with what daemons would have written. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
-import { EtcdStore } from '../datastore/etcd/store.ts'
+import type { CheckedDatastore } from '../cli/render/audit.ts'
 import { ledgerKey, livenessKey, nodeKey, slotKey } from '../datastore/keys.ts'
 import type { LedgerRecord } from '../datastore/records/ledger.ts'
 import type { SlotRecord } from '../datastore/records/slot.ts'
 import type { Store } from '../datastore/store.ts'
-import { auditDatastore } from '../ipam/audit/read.ts'
+import { ROOT } from '../hack/rig/layout.ts'
 import { addressAt, type Cidr, formatCidr, formatIp, parseCidr } from '../lib/address.ts'
-import { systemClock } from '../lib/clock.ts'
-import { silentLog } from '../lib/log.ts'
-import { systemRandom } from '../lib/random.ts'
 
 export interface Audited {
   readonly ms: number
@@ -75,26 +71,39 @@ function entryAt(slot: Cidr, offset: number) {
   return [address, { holder, kind: 'pod' as const, ...rest }] as const
 }
 
-/** Runs this file. */
+const LOOK_MS = 20
+
+/** As on a machine without a daemon: the datastore's half. @throws Error: it could not be read */
 export async function audit(endpoint: string): Promise<Audited> {
-  const program = ['--import', 'tsx', import.meta.filename, endpoint]
-  const child = spawn(process.execPath, program, { stdio: ['ignore', 'pipe', 'inherit'] })
-  const [said, [code]] = await Promise.all([text(child.stdout), once(child, 'exit')])
-  if (code !== 0) throw new Error(`the audit ended with ${code}`)
-  return JSON.parse(said) as Audited
-}
-
-async function main(endpoint: string): Promise<void> {
   const begin = performance.now()
-  const store = new EtcdStore(
-    { endpoints: [endpoint] },
-    { clock: systemClock, random: systemRandom, log: silentLog },
-  )
-  const { addresses, findings } = await auditDatastore(store)
+  const flags = ['--etcd-endpoints', endpoint, '--socket', '/nonexistent']
+  const child = spawn(join(ROOT, 'dist/bin/twillctl'), ['ipam', 'check', '-o', 'json', ...flags], {
+    env: { PATH: process.env.PATH },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  let residentMiB = 0
+  const looks = setInterval(() => {
+    residentMiB = Math.max(residentMiB, peakOf(child.pid as number))
+  }, LOOK_MS)
+  const [said] = await Promise.all([text(child.stdout), once(child, 'exit')])
+  clearInterval(looks)
   const ms = performance.now() - begin
-  await store.close()
-  const residentMiB = process.resourceUsage().maxRSS / 1024
-  console.log(JSON.stringify({ ms, residentMiB, addresses, findings: findings.length }))
+  const { datastore } = JSON.parse(said) as { datastore: CheckedDatastore & { error: string | null } }
+  if (datastore.error !== null) throw new Error(`twillctl ipam check: ${datastore.error}`)
+  return {
+    ms,
+    residentMiB,
+    addresses: datastore.compared.addresses,
+    findings: datastore.findings.length,
+  }
 }
 
-if (process.argv[1] === import.meta.filename) await main(process.argv[2] as string)
+/** MiB (VmHWM); 0 when it has ended. */
+function peakOf(pid: number): number {
+  try {
+    const [, kib] = /^VmHWM:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8')) ?? []
+    return Number(kib ?? 0) / 1024
+  } catch {
+    return 0
+  }
+}

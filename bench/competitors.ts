@@ -35,6 +35,24 @@ export const TWILL_V4: Shape = {
 
 export const OFFLINE: Shape = { ...TWILL, name: 'twill-offline', program: 'twill-offline' }
 
+/** Asked as a plugin that makes interfaces asks it. */
+export const TWILL_IPAM: Shape = {
+  name: 'twill-ipam',
+  folder: DEBIAN,
+  program: 'twill-ipam',
+  config: { type: 'bridge', ipam: { type: 'twill-ipam', pools: ['bench'] } },
+}
+
+export const HOST_LOCAL: Shape = {
+  ...TWILL_IPAM,
+  name: 'host-local 1.1.1',
+  program: 'host-local',
+  config: {
+    type: 'bridge',
+    ipam: { type: 'host-local', ranges: [[{ subnet: '10.90.0.0/16' }]], dataDir: '/run/bench-host-local' },
+  },
+}
+
 /** Each has a subnet and a bridge of its own. */
 export function reference(type: 'bridge' | 'ptp', folder = DEBIAN, version = '1.1.1'): Shape {
   const number = (type === 'bridge' ? 0 : 1) + (version === '1.1.1' ? 0 : 2)

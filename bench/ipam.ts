@@ -1,7 +1,8 @@
 /**
- * `npm run bench ipam`: what addresses cost, on a real etcd that syncs to disk. Each node is the whole address management
- * of a daemon, with a connection and a journal on disk of its own; an allocation counts when its ledger stands in
- * etcd. Goals are printed, never enforced. --quick only shows that all of it works.
+ * `npm run bench ipam`: what addresses cost, on a real etcd that syncs to disk. For twill-ipam and its socket a daemon of
+ * the rig; elsewhere each node is the whole address management of a daemon, with a connection and a journal on disk of
+ * its own. An allocation counts when its ledger stands in etcd. Goals are printed, never enforced. --quick only shows
+ * that all of it works.
  */
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -16,6 +17,7 @@ import { startEtcd, type TestEtcd } from '../test/fixtures/etcd.ts'
 import { pool } from '../test/unit/ipam/rig.ts'
 import { type AllocatingNode, openNode } from './allocating.ts'
 import { type Audited, audit, fill } from './auditing.ts'
+import { type LendingExtent, lendingRows } from './lending.ts'
 import { printRows, say, step } from './report.ts'
 import { type Row, summary } from './statistics.ts'
 
@@ -29,6 +31,7 @@ interface IpamExtent {
   readonly inFlight: number
   /** Allocations that `ipam check` looks through. */
   readonly audited: number
+  readonly lending: LendingExtent
 }
 
 const FULL: IpamExtent = {
@@ -39,6 +42,15 @@ const FULL: IpamExtent = {
   perNode: 200,
   inFlight: 32,
   audited: 150_000,
+  lending: {
+    singles: 30,
+    burst: 100,
+    inFlight: 32,
+    burstRounds: 5,
+    pods: 100,
+    calls: 5_000,
+    callRounds: 3,
+  },
 }
 const QUICK: IpamExtent = {
   rounds: 1,
@@ -48,6 +60,7 @@ const QUICK: IpamExtent = {
   perNode: 20,
   inFlight: 32,
   audited: 1_000,
+  lending: { singles: 1, burst: 8, inFlight: 4, burstRounds: 1, pods: 8, calls: 100, callRounds: 1 },
 }
 
 /** One round: an etcd of its own, with one pool. */
@@ -204,6 +217,7 @@ async function main(): Promise<void> {
   process.once('SIGINT', () => process.exit(1))
   process.once('SIGTERM', () => process.exit(1))
   const rows = [
+    ...(await step('twill-ipam', () => lendingRows(extent.lending))),
     await step('one node', () => aloneRow(extent)),
     await step('transactions', () => transactionsRow(extent)),
     await step('many nodes', () => manyRow(extent)),

@@ -1,4 +1,4 @@
-/** Where it is measured: a rig with two nodes, namespaces for pods on the first, and the daemon's own figures. */
+/** Where it is measured: a rig, with two nodes or one, namespaces for pods on the first, and the daemon's own figures. */
 import { readFileSync, readlinkSync } from 'node:fs'
 import type { Status } from '../daemon/api/types.ts'
 import { Cluster } from '../hack/rig/cluster.ts'
@@ -17,8 +17,8 @@ export class Stage {
   }
 
   /** @param pods namespaces bench0 … on the first node */
-  async up(pods: number): Promise<void> {
-    await this.cluster.up({ nodes: 2, config: { coolDown: '1s' } })
+  async up(pods: number, nodes = 2): Promise<void> {
+    await this.cluster.up({ nodes, config: { coolDown: '1s' } })
     await this.machine.script(
       `i=0; while [ $i -lt ${pods} ]; do ip netns add bench$i; ip -n bench$i link set lo up; i=$((i+1)); done`,
     )
