@@ -35,6 +35,7 @@ export interface AllocatorOptions {
 export class Allocator {
   readonly #options: AllocatorOptions
   readonly #slots = new Map<string, OwnSlot>()
+  readonly #byKey = new Map<string, OwnSlot>()
   readonly #holdings = new Map<string, Holding>()
 
   constructor(options: AllocatorOptions) {
@@ -52,6 +53,12 @@ export class Allocator {
   /** For ever: one object stands for a slot, also while nothing of it is ours. */
   addSlot(slot: OwnSlot): void {
     this.#slots.set(slot.id, slot)
+    this.#byKey.set(slot.key, slot)
+  }
+
+  /** By its key in the store; undefined: there is no object for it yet. */
+  slotOf(key: string): OwnSlot | undefined {
+    return this.#byKey.get(key)
   }
 
   /** The object that stands for this slot, made if there is none yet. */

@@ -47,6 +47,8 @@ interface Candidate {
   readonly room: number
 }
 
+type Unread = Omit<Candidate, 'room' | 'ledgers'>
+
 interface Search {
   readonly endMs: number
   readonly silent: Set<string>
@@ -165,18 +167,22 @@ export class Asking {
     return null
   }
 
-  /** Slots in which others own something, in an order of chance; those of silent owners come last. */
-  *#batches(pool: ClaimablePool, silentToo: boolean): Generator<Omit<Candidate, 'room' | 'ledgers'>[]> {
-    const { slots, random } = this.#modules
-    const all = [...slots.keysOf(pool.uid)].flatMap(key => {
+  /** Slots in which others own something, in an order of chance; those of silent owners come last. Looks no further than asked. */
+  *#batches(pool: ClaimablePool, silentToo: boolean): Generator<Unread[]> {
+    const silent: Unread[] = []
+    let batch: Unread[] = []
+    for (const key of shuffled([...this.#modules.slots.keysOf(pool.uid)], this.#modules.random)) {
       const parts = this.#othersParts(key)
-      const slot = parseSlotKey(key)?.slot
-      const isSilent = parts.every(part => this.#isSilent(part))
-      if (slot === undefined || parts.length === 0 || (isSilent && !silentToo)) return []
-      return [{ slot, parts, rank: random.fraction() + (isSilent ? 1 : 0) }]
-    })
-    all.sort((a, b) => a.rank - b.rank)
-    for (let i = 0; i < all.length; i += READS) yield all.slice(i, i + READS)
+      const slot = parts.length === 0 ? undefined : parseSlotKey(key)?.slot
+      if (slot === undefined) continue
+      if (parts.every(part => this.#isSilent(part))) silent.push({ slot, parts })
+      else batch.push({ slot, parts })
+      if (batch.length < READS) continue
+      yield batch
+      batch = []
+    }
+    const rest = silentToo ? [...batch, ...silent] : batch
+    for (let i = 0; i < rest.length; i += READS) yield rest.slice(i, i + READS)
   }
 
   /** Fenced ones are not theirs to give. */
@@ -189,7 +195,8 @@ export class Asking {
 
   #fencedOwners(pool: ClaimablePool): string[] {
     const { slots } = this.#modules
-    const parts = [...slots.keysOf(pool.uid)].flatMap(key => slots.get(key)?.value.parts ?? [])
+    const keys = [...slots.withFences()].filter(key => slots.keysOf(pool.uid).has(key))
+    const parts = keys.flatMap(key => slots.get(key)?.value.parts ?? [])
     return [
       ...new Set(parts.flatMap(part => (part.owner !== null && part.fence !== null ? [part.owner] : []))),
     ]
@@ -200,11 +207,7 @@ export class Asking {
     return atMs !== undefined && this.#nowMs() - atMs < SILENCE_COUNTS_MS
   }
 
-  #withRoom(
-    pool: ClaimablePool,
-    batch: readonly Omit<Candidate, 'room' | 'ledgers'>[],
-    cooling: boolean,
-  ): Promise<Candidate[]> {
+  #withRoom(pool: ClaimablePool, batch: readonly Unread[], cooling: boolean): Promise<Candidate[]> {
     return Promise.all(
       batch.map(async ({ slot, parts }) => {
         const owners = [...new Set(parts.map(part => part.owner as string))]
@@ -301,5 +304,15 @@ export class Asking {
 
   #nowMs(): number {
     return this.#modules.clock.boottimeMs()
+  }
+}
+
+/** Lazily, in place. */
+function* shuffled<T>(items: T[], random: Random): Generator<T> {
+  for (let left = items.length; left > 0; left--) {
+    const i = Math.floor(random.fraction() * left)
+    const item = items[i] as T
+    items[i] = items[left - 1] as T
+    yield item
   }
 }

@@ -2,7 +2,7 @@
  * Which free part a node claims next. Every node begins at a place of its own, by hash, so that nodes that claim
  * at the same time do not meet and a node that comes back finds its last slots first; slots that are free as a
  * whole come before pieces, larger pieces before smaller ones. What is withheld from end to end is passed over, many
- * slots at a time: half of an IPv6 pool may be.
+ * slots at a time: half of an IPv6 pool may be. So are, further on, slots that have a record: all but a few may.
  */
 import { createHash } from 'node:crypto'
 import { slotKey } from '../datastore/keys.ts'
@@ -25,6 +25,8 @@ export interface SlotView {
   exists(key: string): boolean
   count(poolUid: string): number
   withFree(poolUid: string): ReadonlySet<string>
+  /** Slots that had a record a while ago. One that has got its record since may be missing. */
+  recorded(poolUid: string): AddressRanges
 }
 
 export interface ClaimablePool {
@@ -41,6 +43,9 @@ export interface ClaimWanted {
   /** A power of two, or Infinity. */
   readonly atMost: number
 }
+
+/** So many slots each node tries one after the other: enough unless the pool is nearly used up. */
+const NEAR = 64n
 
 /** Best first, cut to what is wanted. */
 export function* chooseFree(
@@ -65,38 +70,56 @@ export function* chooseSlots(pool: ClaimablePool, nodeUid: string, view: SlotVie
 }
 
 function* wholeSlots(pool: ClaimablePool, nodeUid: string, view: SlotView): Generator<Candidate> {
-  const count = 1n << BigInt(pool.slotPrefix - pool.cidr.prefix)
+  const count = slotsOf(pool)
   const start = placeOf(nodeUid, pool.uid) % count
-  // Where every slot has a record, only those known to have a free part need a look.
-  if (BigInt(view.count(pool.uid)) >= count) {
-    for (const candidate of wholeFree(pool, start, count, view))
-      if (pool.withheld.coveredUntil(candidate.slot) === null) yield candidate
-    return
-  }
-  for (let i = 0n; i < count; i++) {
-    const slot = slotAt(pool, (start + i) % count)
-    const withheldTo = pool.withheld.coveredUntil(slot)
-    if (withheldTo !== null) {
-      i += slotsWithin(pool, slot, withheldTo) - 1n
-      continue
-    }
-    const key = slotKey(pool.uid, slot)
-    const entry = view.get(key)
+  const isFull = BigInt(view.count(pool.uid)) >= count
+  const near = isFull ? 0n : NEAR
+  for (const slot of around(pool, start, { from: 0n, to: near }, [pool.withheld])) {
+    const entry = view.get(slotKey(pool.uid, slot))
     if (entry !== undefined) yield* wholeOf(slot, entry)
-    else if (!view.exists(key)) yield { slot, cidr: formatCidr(slot), record: null, modRevision: 0 }
+    else yield* unrecorded(pool, slot, view)
+  }
+  for (const { slot, candidate } of wholeFree(pool, start, view))
+    if (distance(pool, start, slot) >= near && pool.withheld.coveredUntil(slot) === null) yield candidate
+  if (isFull) return
+  for (const slot of around(pool, start, { from: near, to: count }, [pool.withheld, view.recorded(pool.uid)]))
+    yield* unrecorded(pool, slot, view)
+}
+
+/** Slots in the order in which the node at `start` tries them; what one of the ranges covers is passed in one step. */
+function* around(
+  pool: ClaimablePool,
+  start: bigint,
+  { from, to }: { readonly from: bigint; readonly to: bigint },
+  passed: readonly AddressRanges[],
+): Generator<Cidr> {
+  const count = slotsOf(pool)
+  const end = to < count ? to : count
+  for (let i = from; i < end; i++) {
+    const slot = slotAt(pool, (start + i) % count)
+    const until = passed.map(ranges => ranges.coveredUntil(slot)).find(last => last !== null)
+    if (until === undefined) yield slot
+    else i += slotsWithin(pool, slot, until as bigint) - 1n
   }
 }
 
-function* wholeFree(pool: ClaimablePool, start: bigint, count: bigint, view: SlotView): Generator<Candidate> {
-  const distance = (slot: Cidr) => (indexOf(pool, slot) - start + count) % count
-  const slots = freeSlots(pool, view).filter(
-    slot => view.get(slotKey(pool.uid, slot))?.value.parts.length === 1,
-  )
-  slots.sort((a, b) => (distance(a) < distance(b) ? -1 : 1))
-  for (const slot of slots) {
+function* unrecorded(pool: ClaimablePool, slot: Cidr, view: SlotView): Generator<Candidate> {
+  if (!view.exists(slotKey(pool.uid, slot)))
+    yield { slot, cidr: formatCidr(slot), record: null, modRevision: 0 }
+}
+
+/** Slots that have a record and are free as a whole, in the order in which the node at `start` tries them. */
+function wholeFree(
+  pool: ClaimablePool,
+  start: bigint,
+  view: SlotView,
+): { readonly slot: Cidr; readonly candidate: Candidate }[] {
+  const found = freeSlots(pool, view).flatMap(slot => {
     const entry = view.get(slotKey(pool.uid, slot))
-    if (entry !== undefined) yield* wholeOf(slot, entry)
-  }
+    const [candidate] = entry === undefined ? [] : wholeOf(slot, entry)
+    return candidate === undefined ? [] : [{ slot, candidate, steps: distance(pool, start, slot) }]
+  })
+  return found.sort((a, b) => (a.steps < b.steps ? -1 : 1))
 }
 
 function* wholeOf(slot: Cidr, entry: { value: SlotRecord; modRevision: number }): Generator<Candidate> {
@@ -106,19 +129,29 @@ function* wholeOf(slot: Cidr, entry: { value: SlotRecord; modRevision: number })
 }
 
 function* pieces(pool: ClaimablePool, view: SlotView): Generator<Candidate> {
-  const found: Candidate[] = []
+  const found: { readonly candidate: Candidate; readonly prefix: number }[] = []
   for (const slot of freeSlots(pool, view)) {
     const entry = view.get(slotKey(pool.uid, slot))
     if (entry === undefined || entry.value.parts.length < 2) continue
-    for (const part of entry.value.parts)
-      if (part.owner === null)
-        found.push({ slot, cidr: part.cidr, record: entry.value, modRevision: entry.modRevision })
+    const { value: record, modRevision } = entry
+    for (const { owner, cidr } of record.parts)
+      if (owner === null)
+        found.push({ candidate: { slot, cidr, record, modRevision }, prefix: parseCidr(cidr).prefix })
   }
-  yield* found.sort((a, b) => parseCidr(a.cidr).prefix - parseCidr(b.cidr).prefix)
+  found.sort((a, b) => a.prefix - b.prefix)
+  for (const { candidate } of found) yield candidate
 }
 
 const freeSlots = (pool: ClaimablePool, view: SlotView): Cidr[] =>
   [...view.withFree(pool.uid)].map(key => parseSlotKey(key)?.slot).filter(slot => slot !== undefined)
+
+const slotsOf = (pool: ClaimablePool): bigint => 1n << BigInt(pool.slotPrefix - pool.cidr.prefix)
+
+/** Steps from `start` to the slot. */
+function distance(pool: ClaimablePool, start: bigint, slot: Cidr): bigint {
+  const count = slotsOf(pool)
+  return (indexOf(pool, slot) - start + count) % count
+}
 
 function slotAt(pool: ClaimablePool, index: bigint): Cidr {
   const shift = BigInt(bitsOf(pool.cidr.family) - pool.slotPrefix)

@@ -4,7 +4,7 @@
  * itself seen on its own BOOTTIME. A restart begins to count again; no stamp of anybody's wall clock is used.
  */
 import { ledgerKey, livenessKey, PREFIX } from '../datastore/keys.ts'
-import { Mirror } from '../datastore/mirror.ts'
+import { Mirror, type MirrorChange } from '../datastore/mirror.ts'
 import { recordParser } from '../datastore/record.ts'
 import { ledgerRecord } from '../datastore/records/ledger.ts'
 import { livenessRecord } from '../datastore/records/liveness.ts'
@@ -16,7 +16,7 @@ import { messageOf } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
 import { changeRecord, KEEP } from './change-record.ts'
 import type { Restoration } from './restoration.ts'
-import { fenceParts, freeFenced, parseSlotKey, partsOf } from './slot.ts'
+import { fenceParts, freeFenced, isOwnedBy, parseSlotKey, partsOf } from './slot.ts'
 import { parseSlot, type SlotIndex } from './slot-index.ts'
 
 export interface FencesOptions {
@@ -41,12 +41,25 @@ const parseNode = recordParser(nodeRecord)
 const parseLiveness = recordParser(livenessRecord)
 const parseLedger = recordParser(ledgerRecord)
 
+/** How many daemons look after what a removed node left, of all that see it, in the time of one sweep. */
+const ACTORS = 4
+/** After so many sweeps in which nobody did it, no more are added. */
+const SWEEPS_MAX = 64
+/** Changed slots that are remembered one by one. */
+const UNJUDGED_MAX = 256
+
 export class Fences {
   readonly #options: FencesOptions
   readonly #modules: FencesModules
   readonly #nodes: Mirror<NodeRecord>
   /** BOOTTIME at which a part was first seen under its fence. */
   readonly #firstSeenMs = new Map<string, number>()
+  /** Keys of slots whose owners are to be looked up; null: all. */
+  #unjudged: Set<string> | null = null
+  /** Keys of slots with parts of owners that no node record named. */
+  #orphaned: ReadonlySet<string> = new Set()
+  /** Owner → BOOTTIME at which it was first seen that no node record names him. */
+  readonly #orphanedSinceMs = new Map<string, number>()
   #timer: Timer | null = null
   #sweeping: Promise<void> | null = null
   #stopped = false
@@ -54,7 +67,8 @@ export class Fences {
   constructor(options: FencesOptions, modules: FencesModules) {
     this.#options = options
     this.#modules = modules
-    this.#nodes = new Mirror({ prefix: PREFIX.nodes, parse: parseNode }, modules)
+    const onChange = (changes: readonly MirrorChange<NodeRecord>[]) => this.#observeNodes(changes)
+    this.#nodes = new Mirror({ prefix: PREFIX.nodes, parse: parseNode, onChange }, modules)
   }
 
   async start(): Promise<void> {
@@ -79,6 +93,18 @@ export class Fences {
     })
   }
 
+  /** The watch shows these slots changed. */
+  observe(changes: readonly MirrorChange<SlotRecord>[]): void {
+    for (const { key } of changes) this.#unjudged?.add(key)
+    if ((this.#unjudged?.size ?? 0) > UNJUDGED_MAX) this.#unjudged = null
+  }
+
+  #observeNodes(changes: readonly MirrorChange<NodeRecord>[]): void {
+    // Whose parts these are is to be found: any slot may have some.
+    if (changes.some(({ before, after }) => before !== null && before.value.uid !== after?.value.uid))
+      this.#unjudged = null
+  }
+
   async #sweep(): Promise<void> {
     // Fences that were lifted may stand again, and nodes that came may be missing: all are given the time to come back.
     if (this.#modules.restoration.stands) return this.#firstSeenMs.clear()
@@ -86,19 +112,58 @@ export class Fences {
     for (const [key, ids] of this.#due()) await this.#free(key, ids)
   }
 
+  /**
+   * Every daemon sees the same: a few of them act at a time, chosen by chance, and more of them the longer nobody has.
+   * @param sinceMs BOOTTIME since which it could have been done
+   */
+  #takesPart(sinceMs: number): boolean {
+    const { clock, random } = this.#modules
+    const sweeps = (clock.boottimeMs() - sinceMs) / this.#options.sweepEveryMs
+    const chance = (ACTORS * (1 + Math.min(sweeps, SWEEPS_MAX))) / this.#nodes.entries.size
+    return chance >= 1 || random.fraction() < chance
+  }
+
   /** Owners that no node record names: their liveness record, if any, says whether they are removed. */
   async #fenceOrphans(): Promise<void> {
-    const known = new Set([...this.#nodes.entries.values()].map(({ value }) => value.uid))
-    const orphans = new Map<string, string[]>()
-    for (const [key, { value }] of this.#modules.slots.entries)
-      for (const part of value.parts)
-        if (part.owner !== null && part.fence === null && !known.has(part.owner))
-          orphans.set(part.owner, [...(orphans.get(part.owner) ?? []), key])
-    orphans.delete(this.#options.nodeUid)
+    const nowMs = this.#modules.clock.boottimeMs()
+    const orphans = this.#judge()
+    for (const owner of this.#orphanedSinceMs.keys())
+      if (!orphans.has(owner)) this.#orphanedSinceMs.delete(owner)
     for (const [owner, keys] of orphans) {
-      const fence = await this.#fenceFor(owner)
-      for (const key of fence === null ? [] : keys) await this.#fence(key, owner, fence as Fence)
+      const sinceMs = this.#orphanedSinceMs.get(owner) ?? nowMs
+      this.#orphanedSinceMs.set(owner, sinceMs)
+      if (this.#takesPart(sinceMs)) await this.#fenceOwner(owner, keys)
     }
+  }
+
+  async #fenceOwner(owner: string, keys: readonly string[]): Promise<void> {
+    const unfenced = () => keys.filter(key => this.#isUnfenced(key, owner))
+    const fence = unfenced().length === 0 ? null : await this.#fenceFor(owner)
+    for (const key of fence === null ? [] : unfenced()) await this.#fence(key, owner, fence as Fence)
+  }
+
+  /** By the watch, which others may have moved on meanwhile. */
+  #isUnfenced(key: string, owner: string): boolean {
+    const parts = this.#modules.slots.get(key)?.value.parts ?? []
+    return parts.some(part => part.owner === owner && part.fence === null)
+  }
+
+  /** Owners without a node record and the keys of their slots; looks only at what may have become another since the last. */
+  #judge(): Map<string, string[]> {
+    const { slots } = this.#modules
+    const orphans = new Map<string, string[]>()
+    if (this.#unjudged?.size === 0 && this.#orphaned.size === 0) return orphans
+    const keys =
+      this.#unjudged === null ? slots.entries.keys() : new Set([...this.#unjudged, ...this.#orphaned])
+    const known = new Set([this.#options.nodeUid])
+    for (const { value } of this.#nodes.entries.values()) known.add(value.uid)
+    for (const key of keys)
+      for (const { owner, fence } of slots.get(key)?.value.parts ?? [])
+        if (owner !== null && fence === null && !known.has(owner))
+          orphans.set(owner, [...(orphans.get(owner) ?? []), key])
+    this.#unjudged = new Set()
+    this.#orphaned = new Set([...orphans.values()].flat())
+    return orphans
   }
 
   /** null: registered under some name, or just about to be. */
@@ -128,16 +193,17 @@ export class Fences {
     const nowMs = this.#modules.clock.boottimeMs()
     const due = new Map<string, Set<string>>()
     const seen = new Set<string>()
-    for (const [key, { value }] of this.#modules.slots.entries) {
+    for (const key of this.#modules.slots.withFences()) {
       const waiting = new Set<string>()
-      for (const { fence, owner, cidr, generation } of value.parts) {
+      for (const { fence, owner, cidr, generation } of this.#modules.slots.get(key)?.value.parts ?? []) {
         if (fence === null || owner === this.#options.nodeUid) continue
         const id = `${key} ${cidr} ${generation} ${fence.id}`
         seen.add(id)
         const sinceMs = this.#firstSeenMs.get(id) ?? nowMs
         this.#firstSeenMs.set(id, sinceMs)
-        if (nowMs - sinceMs < fence.allowanceMs + this.#options.marginMs) waiting.add(fence.id)
-        else due.set(key, (due.get(key) ?? new Set()).add(fence.id))
+        const dueMs = sinceMs + fence.allowanceMs + this.#options.marginMs
+        if (nowMs < dueMs) waiting.add(fence.id)
+        else if (this.#takesPart(dueMs)) due.set(key, (due.get(key) ?? new Set()).add(fence.id))
       }
       for (const id of waiting) due.get(key)?.delete(id)
     }
@@ -146,7 +212,9 @@ export class Fences {
   }
 
   async #free(key: string, ids: ReadonlySet<string>): Promise<void> {
-    if (ids.size === 0) return
+    const parts = this.#modules.slots.get(key)?.value.parts ?? []
+    // Others may have freed them since this sweep began.
+    if (!parts.some(({ fence }) => fence !== null && ids.has(fence.id))) return
     const owners = new Set<string>()
     const changed = await changeRecord<SlotRecord>(this.#modules.store, {
       key,
@@ -167,17 +235,14 @@ export class Fences {
   async #clearAfter(owner: string, key: string, record: SlotRecord): Promise<void> {
     const { store, slots } = this.#modules
     const place = parseSlotKey(key)
-    if (place === null || partsOf(record, owner).length > 0) return
+    if (place === null || isOwnedBy(record, owner)) return
     const ledger = ledgerKey(place.poolUid, place.slot, owner)
     await changeRecord(store, {
       key: ledger,
       parse: parseLedger,
       step: current => (current === null ? KEEP : null),
     })
-    const elsewhere = [...slots.entries].some(
-      ([other, { value }]) => other !== key && partsOf(value, owner).length > 0,
-    )
-    if (elsewhere) return
+    for (const [other, { value }] of slots.entries) if (other !== key && isOwnedBy(value, owner)) return
     await changeRecord(store, {
       key: livenessKey(owner),
       parse: parseLiveness,

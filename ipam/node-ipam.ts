@@ -215,7 +215,15 @@ export class NodeIpam implements Ipam {
       },
       modules,
     )
-    const slots = new SlotIndex({ onChange: changes => upkeep.observe(changes) }, modules)
+    const slots = new SlotIndex(
+      {
+        onChange: changes => {
+          upkeep.observe(changes)
+          fences.observe(changes)
+        },
+      },
+      modules,
+    )
     const lost = (part: OwnedPart) => {
       this.#ledgers.mark(part.slot)
       const { slot, text, generation } = part

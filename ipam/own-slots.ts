@@ -9,6 +9,7 @@ import { type Cidr, contains, formatCidr, type Ip, parseCidr } from '../lib/addr
 import type { HeldAddress } from './ipam.ts'
 import { type Instant, type JournaledSlot, slotId } from './journal-records.ts'
 import { PartAddresses } from './part-addresses.ts'
+import { parseSlotKey } from './slot.ts'
 
 export interface OwnedPart {
   readonly slot: OwnSlot
@@ -58,6 +59,12 @@ export function newSlot(poolUid: string, slot: Cidr): OwnSlot {
     confirmed: null,
     seen: null,
   }
+}
+
+/** null: the key names no slot. */
+export function slotFromKey(key: string): OwnSlot | null {
+  const place = parseSlotKey(key)
+  return place === null ? null : newSlot(place.poolUid, place.slot)
 }
 
 /**

@@ -11,8 +11,8 @@ import { messageOf } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
 import type { Allocator } from './allocator.ts'
 import type { Gifts } from './gifts.ts'
-import { newSlot, type OwnSlot } from './own-slots.ts'
-import { parseSlotKey, partsOf } from './slot.ts'
+import { type OwnSlot, slotFromKey } from './own-slots.ts'
+import { partsOf } from './slot.ts'
 import type { SlotIndex } from './slot-index.ts'
 import { silentOwners } from './slot-requests.ts'
 
@@ -98,10 +98,7 @@ export class Serving {
   }
 
   #slotOf(key: string): OwnSlot | null {
-    const place = parseSlotKey(key)
-    if (place === null) return null
-    const fresh = newSlot(place.poolUid, place.slot)
-    return this.#modules.allocator.slots.get(fresh.id) ?? fresh
+    return this.#modules.allocator.slotOf(key) ?? slotFromKey(key)
   }
 
   #failed(slot: OwnSlot, error: unknown): void {

@@ -2,17 +2,24 @@
 import { PREFIX } from '../datastore/keys.ts'
 import { Mirror, type MirrorChange, type MirrorEntry } from '../datastore/mirror.ts'
 import { recordParser } from '../datastore/record.ts'
-import { type SlotRecord, slotRecord } from '../datastore/records/slot.ts'
+import { type Part, type SlotRecord, slotRecord } from '../datastore/records/slot.ts'
 import type { Store } from '../datastore/store.ts'
+import { type IpRange, lastOf } from '../lib/address.ts'
 import { TwillError } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
+import { AddressRanges } from './address-ranges.ts'
 import { checkSlot, parseSlotKey } from './slot.ts'
 
 interface PoolSlots {
   readonly keys: Set<string>
   /** Keys of slots with a free part. */
   readonly free: Set<string>
+  /** As they were when there were `count` keys; null: one has gone since. */
+  recorded: { readonly ranges: AddressRanges; readonly count: number } | null
 }
+
+/** Records that may come before `recorded` is made anew: who looks for a slot without one tries as many in vain. */
+const RECORDED_BEHIND = 64
 
 const parseRecord = recordParser(slotRecord)
 
@@ -29,6 +36,7 @@ export class SlotIndex {
   readonly #mirror: Mirror<SlotRecord>
   readonly #pools = new Map<string, PoolSlots>()
   readonly #asked = new Set<string>()
+  readonly #fenced = new Set<string>()
 
   constructor(
     options: { readonly onChange: (changes: readonly MirrorChange<SlotRecord>[]) => void },
@@ -75,6 +83,19 @@ export class SlotIndex {
     return this.#pools.get(poolUid)?.keys ?? new Set()
   }
 
+  recorded(poolUid: string): AddressRanges {
+    const pool = this.#pools.get(poolUid)
+    if (pool === undefined) return NO_RANGES
+    if (pool.recorded === null || pool.keys.size - pool.recorded.count > RECORDED_BEHIND)
+      pool.recorded = { ranges: rangesOf(pool.keys), count: pool.keys.size }
+    return pool.recorded.ranges
+  }
+
+  /** Keys of slots with a fenced part. */
+  withFences(): ReadonlySet<string> {
+    return this.#fenced
+  }
+
   /** Keys of slots in which somebody asks for addresses. */
   withRequests(): ReadonlySet<string> {
     return this.#asked
@@ -89,14 +110,40 @@ export class SlotIndex {
   }
 
   #index({ key, after }: MirrorChange<SlotRecord>): void {
-    const poolUid = parseSlotKey(key)?.poolUid ?? ''
-    const pool = this.#pools.get(poolUid) ?? { keys: new Set<string>(), free: new Set<string>() }
-    this.#pools.set(poolUid, pool)
-    if (after === null) pool.keys.delete(key)
-    else pool.keys.add(key)
-    if ((after?.value.requests.length ?? 0) > 0) this.#asked.add(key)
-    else this.#asked.delete(key)
-    if (after?.value.parts.some(part => part.owner === null)) pool.free.add(key)
-    else pool.free.delete(key)
+    const pool = this.#poolOf(key)
+    const { parts, requests } = after?.value ?? { parts: [], requests: [] }
+    if (after === null) pool.recorded = null
+    enter(pool.keys, key, after !== null)
+    enter(pool.free, key, parts.some(isFree))
+    enter(this.#fenced, key, parts.some(isFenced))
+    enter(this.#asked, key, requests.length > 0)
   }
+
+  #poolOf(key: string): PoolSlots {
+    const uid = key.slice(PREFIX.slots.length, key.indexOf('/', PREFIX.slots.length))
+    const known = this.#pools.get(uid)
+    if (known !== undefined) return known
+    const fresh: PoolSlots = { keys: new Set(), free: new Set(), recorded: null }
+    this.#pools.set(uid, fresh)
+    return fresh
+  }
+}
+
+const isFree = (part: Part): boolean => part.owner === null
+const isFenced = (part: Part): boolean => part.fence !== null
+
+function enter(keys: Set<string>, key: string, isIn: boolean): void {
+  if (isIn) keys.add(key)
+  else keys.delete(key)
+}
+
+const NO_RANGES = new AddressRanges([])
+
+function rangesOf(keys: Iterable<string>): AddressRanges {
+  const ranges: IpRange[] = []
+  for (const key of keys) {
+    const slot = parseSlotKey(key)?.slot
+    if (slot !== undefined) ranges.push({ family: slot.family, first: slot.base, last: lastOf(slot).value })
+  }
+  return new AddressRanges(ranges)
 }

@@ -114,6 +114,11 @@ export function partsOf(record: SlotRecord, owner: string): Part[] {
   return record.parts.filter(part => part.owner === owner)
 }
 
+/** Has the node a part of the slot? */
+export function isOwnedBy(record: SlotRecord, owner: string): boolean {
+  return record.parts.some(part => part.owner === owner)
+}
+
 /** The part that has this address, which must lie in the slot. */
 export function partAround(record: SlotRecord, ip: Ip): Part {
   return record.parts.find(part => contains(parseCidr(part.cidr), ip)) as Part

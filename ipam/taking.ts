@@ -164,8 +164,10 @@ export class Taking {
     if (!this.#modules.store.status().connected || asking.isHopeless(pool.uid)) return false
     if (upkeep.mayAdd(pool.cidr.family) === 0) return false
     if (!chooseSlots(pool, this.#options.nodeUid, slots).next().done) return false
-    return [...slots.keysOf(pool.uid)].some(key =>
-      slots.get(key)?.value.parts.some(part => part.owner !== this.#options.nodeUid && part.fence === null),
-    )
+    for (const key of slots.keysOf(pool.uid)) {
+      const parts = slots.get(key)?.value.parts ?? []
+      if (parts.some(part => part.owner !== this.#options.nodeUid && part.fence === null)) return true
+    }
+    return false
   }
 }

@@ -19,13 +19,13 @@ import type { Gifts } from './gifts.ts'
 import type { Instant, IpamJournal } from './journal-records.ts'
 import type { Ledgers } from './ledger.ts'
 import { mayAdd, type NodeLimit, ownedOf } from './node-limit.ts'
-import { mustSettle, newSlot, type OwnedPart, type OwnSlot } from './own-slots.ts'
+import { mustSettle, type OwnedPart, type OwnSlot, slotFromKey } from './own-slots.ts'
 import type { Ownership } from './ownership.ts'
 import type { KnownPool, PoolView } from './pool-view.ts'
 import type { Requests } from './requests.ts'
 import type { Restoration } from './restoration.ts'
 import type { Serving } from './serving.ts'
-import { parseSlotKey, partsOf } from './slot.ts'
+import { isOwnedBy } from './slot.ts'
 import type { SlotIndex } from './slot-index.ts'
 import { excess, SpareParts } from './spare-parts.ts'
 import { elapsedMs, instantNow } from './term.ts'
@@ -157,12 +157,13 @@ export class Upkeep {
   /** Slots changed in the store. */
   observe(changes: readonly MirrorChange<SlotRecord>[]): void {
     for (const { key, after } of changes) {
-      const place = parseSlotKey(key)
-      if (after === null || place === null) continue
-      const fresh = newSlot(place.poolUid, place.slot)
-      const slot = this.#modules.allocator.slots.get(fresh.id)
-      if (slot === undefined && partsOf(after.value, this.#options.nodeUid).length === 0) continue
-      this.#follow(slot ?? fresh, after.value, after.modRevision)
+      if (after === null) continue
+      const known = this.#modules.allocator.slotOf(key)
+      // Nearly all of them: what other nodes do among themselves must cost this one next to nothing.
+      if (known === undefined && !after.value.parts.some(part => part.owner === this.#options.nodeUid))
+        continue
+      const slot = known ?? slotFromKey(key)
+      if (slot !== null) this.#follow(slot, after.value, after.modRevision)
     }
   }
 
@@ -271,11 +272,9 @@ export class Upkeep {
   #knowsItsParts(): boolean {
     const { slots, allocator } = this.#modules
     if (!this.#slotsSynced || this.#owned().some(slot => slot.ledgerUnread)) return false
-    return [...slots.entries].every(([key, { value }]) => {
-      const place = parseSlotKey(key)
-      if (place === null || partsOf(value, this.#options.nodeUid).length === 0) return true
-      return allocator.slots.has(newSlot(place.poolUid, place.slot).id)
-    })
+    for (const [key, { value }] of slots.entries)
+      if (allocator.slotOf(key) === undefined && isOwnedBy(value, this.#options.nodeUid)) return false
+    return true
   }
 
   #schedule(delayMs: number): void {

@@ -19,13 +19,21 @@ export type Since =
   /** Compacted, or another epoch: only a fresh list tells the state. */
   | { readonly resumable: false }
 
+/** Told of a change, with its revision; null: anything may have changed. */
+type Observer = (modRevision: number | null) => void
+
 export class MemoryCluster {
   #entries = new Map<string, KeyValue>()
   #history: StoreEvent[] = []
   #revision = 1
   #compacted = 1
   #epoch = 0
-  readonly #observers = new Set<() => void>()
+  /** By prefix: thousands of watches of other prefixes are not asked about a change. */
+  readonly #observers = new Map<string, Set<Observer>>()
+  /** Of all entries; null: keys came or went since. */
+  #sortedKeys: string[] | null = null
+  /** Watches of one prefix that are equally far share the answer, until the next change. */
+  readonly #answers = new Map<string, StoreEvent[]>()
 
   get revision(): number {
     return this.#revision
@@ -41,9 +49,12 @@ export class MemoryCluster {
   }
 
   list(prefix: string): KeyValue[] {
-    return [...this.#entries.values()]
-      .filter(entry => entry.key.startsWith(prefix))
-      .sort((a, b) => Buffer.compare(Buffer.from(a.key), Buffer.from(b.key)))
+    this.#sortedKeys ??= sortedAsBytes([...this.#entries.keys()])
+    const keys = this.#sortedKeys
+    const found: KeyValue[] = []
+    for (let i = firstAtLeast(keys, prefix); keys[i]?.startsWith(prefix); i++)
+      found.push(this.#entries.get(keys[i] as string) as KeyValue)
+    return found
   }
 
   commit({ key, expected, value }: Commit): CommitOutcome {
@@ -57,17 +68,28 @@ export class MemoryCluster {
 
   #change(key: string, value: string | null): void {
     const modRevision = ++this.#revision
+    if (value === null || !this.#entries.has(key)) this.#sortedKeys = null
     if (value === null) this.#entries.delete(key)
     else this.#entries.set(key, { key, value, modRevision })
     this.#history.push({ key, value, modRevision })
-    this.#notify()
+    this.#answers.clear()
+    this.#notify(key, modRevision)
   }
 
   /** Changes under the prefix after `revision`, seen in `epoch`. */
   since(prefix: string, revision: number, epoch: number): Since {
     if (epoch !== this.#epoch || revision < this.#compacted) return { resumable: false }
-    const events = this.#history.filter(event => event.modRevision > revision && event.key.startsWith(prefix))
+    const question = `${revision} ${prefix}`
+    const events = this.#answers.get(question) ?? this.#eventsSince(prefix, revision)
+    this.#answers.set(question, events)
     return { resumable: true, events, revision: this.#revision }
+  }
+
+  #eventsSince(prefix: string, revision: number): StoreEvent[] {
+    // Each change raises the revision by one: the last so many events are those after it.
+    const count = Math.min(this.#history.length, this.#revision - revision)
+    const later = count <= 0 ? [] : this.#history.slice(-count)
+    return later.filter(event => event.key.startsWith(prefix))
   }
 
   /** Forgets the history up to now, but for the last `keep` events (at times twice as many). */
@@ -98,16 +120,57 @@ export class MemoryCluster {
     this.#epoch++
     this.#history = []
     this.#compacted = this.#revision
-    this.#notify()
+    this.#sortedKeys = null
+    this.#answers.clear()
+    this.#notifyAll()
   }
 
-  /** Calls back after every change. Returns the end of it. */
-  observe(callback: () => void): () => void {
-    this.#observers.add(callback)
-    return () => this.#observers.delete(callback)
+  /** Calls back after every change under the prefix. Returns the end of it. */
+  observe(callback: Observer, prefix = ''): () => void {
+    const observers = this.#observers.get(prefix) ?? new Set()
+    this.#observers.set(prefix, observers.add(callback))
+    return () => {
+      observers.delete(callback)
+      if (observers.size === 0 && this.#observers.get(prefix) === observers) this.#observers.delete(prefix)
+    }
   }
 
-  #notify(): void {
-    for (const observer of this.#observers) observer()
+  #notify(key: string, modRevision: number): void {
+    // Which cluster this is concerns everybody.
+    if (key === CLUSTER_KEY) this.#notifyAll()
+    else
+      for (let length = 0; length <= key.length; length++)
+        for (const observer of this.#observers.get(key.slice(0, length)) ?? []) observer(modRevision)
   }
+
+  #notifyAll(): void {
+    for (const observers of this.#observers.values()) for (const observer of observers) observer(null)
+  }
+}
+
+/** By their UTF-8 bytes, as etcd has them. */
+function sortedAsBytes(keys: string[]): string[] {
+  return keys.sort((a, b) => compareAsBytes(a, b))
+}
+
+/** Code units order as bytes do, but for surrogates, which stand for what comes after all other characters. */
+function compareAsBytes(a: string, b: string): number {
+  const length = Math.min(a.length, b.length)
+  for (let i = 0; i < length; i++) {
+    const [x, y] = [a.charCodeAt(i), b.charCodeAt(i)]
+    if (x !== y) return isSurrogate(x) === isSurrogate(y) ? x - y : isSurrogate(x) ? 1 : -1
+  }
+  return a.length - b.length
+}
+
+const isSurrogate = (unit: number): boolean => unit >= 0xd800 && unit <= 0xdfff
+
+function firstAtLeast(keys: readonly string[], wanted: string): number {
+  let [low, high] = [0, keys.length]
+  while (low < high) {
+    const middle = (low + high) >> 1
+    if (compareAsBytes(keys[middle] as string, wanted) < 0) low = middle + 1
+    else high = middle
+  }
+  return low
 }

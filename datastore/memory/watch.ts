@@ -21,6 +21,8 @@ export class MemoryWatch implements Watch {
   readonly #listener: (message: WatchMessage) => void
   readonly #unobserve: () => void
   #position: { revision: number; epoch: number } | null = null
+  /** Something under the prefix has changed since `#position`. */
+  #behind = false
   #connected = false
   #told = false
   #scheduled = false
@@ -35,7 +37,15 @@ export class MemoryWatch implements Watch {
     this.#cluster = modules.cluster
     this.#clock = modules.clock
     this.#listener = listener
-    this.#unobserve = this.#cluster.observe(() => this.pump())
+    this.#unobserve = this.#cluster.observe(revision => this.#changed(revision), options.prefix)
+    this.pump()
+  }
+
+  #changed(revision: number | null): void {
+    // Up to here nothing under the prefix has: neither history nor its compaction matters.
+    if (revision !== null && !this.#behind && this.#position !== null)
+      this.#position = { ...this.#position, revision: revision - 1 }
+    this.#behind = true
     this.pump()
   }
 
@@ -79,6 +89,7 @@ export class MemoryWatch implements Watch {
         ? null
         : this.#cluster.since(prefix, this.#position.revision, this.#position.epoch)
     this.#position = { epoch, revision }
+    this.#behind = false
     if (since === null || !since.resumable)
       this.#listener({ type: 'snapshot', entries: this.#cluster.list(prefix), revision })
     else if (since.events.length > 0)

@@ -15,6 +15,7 @@ const EMPTY: SlotView = {
   exists: () => false,
   count: () => 0,
   withFree: () => new Set(),
+  recorded: () => ranges(),
 }
 
 const pool = (cidr: string, slotPrefix: number, ...withheld: string[]): ClaimablePool => ({
@@ -55,6 +56,7 @@ test('nor a piece of one', () => {
     exists: () => true,
     count: () => 1,
     withFree: () => new Set([key]),
+    recorded: () => ranges('10.0.0.0/28'),
   }
   const chosenFrom = (...withheld: string[]) =>
     [...chooseSlots(pool('10.0.0.0/28', 28, ...withheld), 'node', view)].map(({ cidr }) => cidr)

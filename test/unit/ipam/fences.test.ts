@@ -121,6 +121,72 @@ test('rule 15: who comes back after its parts were freed has lost them, and says
   assert.equal(b.ipam?.ownParts(), [])
 })
 
+test('rule 14: owners that nobody knows are found whenever they come, and whoever took their name', async () => {
+  const { rig, a } = await withDead()
+  await rig.clock.advance(5 * MINUTE)
+  assert.is(parts(rig, 'uid-b')[0]?.fence, null)
+  await a.add('p2')
+  const [[key, slot] = []] = rig
+    .under<SlotRecord>('slots/')
+    .filter(([, { parts }]) => parts[0]?.owner === 'uid-a')
+  const stranger = slot?.parts.map(part => ({ ...part, generation: 7, owner: 'uid-x' }))
+  rig.put(key?.replace(/[^/]+$/, '10.0.0.240-28') ?? '', {
+    ...slot,
+    generation: 7,
+    parts: stranger?.map(part => ({ ...part, cidr: '10.0.0.240/28' })),
+  })
+  await rig.clock.advance(MINUTE)
+  assert.is.not(parts(rig, 'uid-x')[0]?.fence, null)
+  rig.put('nodes/b', { ...rig.read<object>('nodes/b'), uid: 'uid-c' })
+  rig.put('liveness/uid-b', null)
+  await rig.clock.advance(MINUTE)
+  assert.is.not(parts(rig, 'uid-b')[0]?.fence, null)
+})
+
+/** `count` nodes with a part each; how often the parts and liveness record of the first are read, written or tried to. */
+async function crowd(count: number) {
+  const rig = new Rig()
+  await rig.createPool('default', '10.0.0.0/16', 28)
+  const nodes = Array.from({ length: count }, (_, i) => rig.node(i === 0 ? 'b' : `n${i}`, options))
+  for (const node of nodes) node.start()
+  await settle()
+  for (const node of nodes) await node.add(`p-${node.name}`)
+  await rig.clock.advance(5_000)
+  nodes[0]?.kill()
+  // So slow that what one of them does is known to the others only when they are at it themselves.
+  for (const node of nodes) node.setDelay(5_000)
+  const [key] = rig.under<SlotRecord>('slots/').find(([, slot]) => slot.parts[0]?.owner === 'uid-b') ?? []
+  let calls = 0
+  const get = rig.cluster.get.bind(rig.cluster)
+  rig.cluster.get = asked => {
+    if (asked === key || asked === 'liveness/uid-b') calls++
+    return get(asked)
+  }
+  return { rig, nodes, calls: () => calls }
+}
+
+test('of many nodes a few look after one that was removed', async () => {
+  const { rig, calls } = await crowd(60)
+  remove(rig)
+  await rig.clock.advance(2 * MINUTE)
+  assert.is(parts(rig, 'uid-b')[0]?.fence?.id, 'f')
+  const fencing = calls()
+  await rig.clock.advance(13 * MINUTE)
+  assert.is(parts(rig, 'uid-b').length, 0)
+  assert.is(rig.read('liveness/uid-b'), null)
+  // All 59 would be at it hundreds of times.
+  assert.ok(fencing < 60, `${fencing} calls to fence`)
+  assert.ok(calls() - fencing < 60, `${calls() - fencing} calls to free`)
+})
+
+test('the last of many nodes looks after it in the end', async () => {
+  const { rig, nodes } = await crowd(60)
+  for (const node of nodes.slice(2)) node.kill()
+  remove(rig)
+  await rig.clock.advance(60 * MINUTE)
+  assert.is(parts(rig, 'uid-b').length, 0)
+})
+
 test('rule 12: a clean leave frees parts in which nobody lives, and keeps the others', async () => {
   const rig = new Rig()
   await rig.createPool('default', '10.0.0.0/24', 28)

@@ -98,6 +98,35 @@ test('compaction while away, and a restored snapshot, each bring a snapshot', as
   assert.is((await store.get('x')).revision, 2)
 })
 
+test('changes elsewhere, and their compaction, leave a watch where it is', async () => {
+  const { cluster, store, other } = setUp()
+  const messages: WatchMessage[] = []
+  store.watch('a/', message => messages.push(message))
+  await settle()
+  for (const key of ['b/1', 'b/2', 'b/3']) await other.commit({ key, expected: 0, value: '1' })
+  cluster.compact()
+  await other.commit({ key: 'a/x', expected: 0, value: '1' })
+  await settle()
+  assert.equal(messages.at(-1), {
+    type: 'events',
+    events: [{ key: 'a/x', value: '1', modRevision: 5 }],
+    revision: 5,
+  })
+})
+
+test('a list is in the order of bytes, also of keys that came and went since the last', async () => {
+  const { cluster, other } = setUp()
+  const keys = () => cluster.list('k/').map(({ key }) => key)
+  // In UTF-16, as strings compare, the second is less than the first.
+  for (const key of ['k/\uFFFD', 'k/\u{1F600}', 'j', 'l'])
+    await other.commit({ key, expected: 0, value: '1' })
+  assert.equal(keys(), ['k/\uFFFD', 'k/\u{1F600}'])
+  await other.commit({ key: 'k/a', expected: 0, value: '1' })
+  assert.equal(keys(), ['k/a', 'k/\uFFFD', 'k/\u{1F600}'])
+  await other.commit({ key: 'k/\uFFFD', expected: 2, value: null })
+  assert.equal(keys(), ['k/a', 'k/\u{1F600}'])
+})
+
 test('a closed store rejects for good', async () => {
   const { store } = setUp()
   await store.close()
