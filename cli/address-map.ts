@@ -6,9 +6,16 @@ import { PREFIX, slotKey } from '../datastore/keys.ts'
 import { recordParser } from '../datastore/record.ts'
 import { type LedgerRecord, ledgerRecord, type PastHolder } from '../datastore/records/ledger.ts'
 import { type Part, type SlotRecord, slotRecord } from '../datastore/records/slot.ts'
-import { slotPrefixOf } from '../datastore/resources/ippool.ts'
+import { gatewayOf, isForIpam, isNoHost, slotPrefixOf } from '../datastore/resources/ippool.ts'
 import type { Store } from '../datastore/store.ts'
 import { countedEntries } from '../ipam/audit/cluster.ts'
+import {
+  PREFIX_RESERVATIONS,
+  parseReservation,
+  type Reservation,
+  reservationOf,
+  reservedBy,
+} from '../ipam/reservations.ts'
 import { parseSlotKey } from '../ipam/slot.ts'
 import {
   cidrOf,
@@ -29,6 +36,7 @@ export interface AddressMap {
   readonly occupancy: Occupancy
   /** UID → name. */
   readonly names: ReadonlyMap<string, string>
+  readonly reservations: readonly Reservation[]
 }
 
 export interface ShownPool {
@@ -90,6 +98,8 @@ export interface ShownAddress extends Holders {
   readonly pool: string
   readonly slot: string
   readonly part: ShownPart
+  /** Why it is never handed out; null: it is. */
+  readonly withheld: string | null
 }
 
 type Warn = (line: string) => void
@@ -98,27 +108,38 @@ const parseLedger = recordParser(ledgerRecord)
 
 export async function readMap(store: Store, warn: Warn): Promise<AddressMap> {
   const pools = await readPools(store, warn)
-  return { pools, names: await readNames(store, warn), occupancy: await readOccupancy(store, warn) }
+  return {
+    pools,
+    names: await readNames(store, warn),
+    occupancy: await readOccupancy(store, warn),
+    reservations: await readReservations(store, warn),
+  }
 }
 
 /** Of one slot only: whose `ip` is costs the same however many pods there are. null: in no pool. */
 export async function readMapOf(ip: Ip, store: Store, warn: Warn): Promise<AddressMap | null> {
-  const pools = (await readPools(store, warn)).filter(({ resource }) =>
-    contains(parseCidr(resource.spec.cidr), ip),
+  const pools = (await readPools(store, warn)).filter(({ entered }) =>
+    contains(parseCidr(entered.spec.cidr), ip),
   )
-  const entered = pools.find(({ state }) => state !== 'Conflict') ?? pools[0]
-  if (entered === undefined) return null
-  const poolUid = entered.resource.metadata.uid ?? ''
-  const key = slotKey(poolUid, cidrOf(ip, slotPrefixOf(entered.resource)))
+  const found = pools.find(({ state }) => state !== 'Conflict') ?? pools[0]
+  if (found === undefined) return null
+  const poolUid = found.resource.metadata.uid ?? ''
+  const key = slotKey(poolUid, cidrOf(ip, slotPrefixOf(found.entered)))
   const name = key.slice(PREFIX.slots.length)
   const ledgers = await readAll(store, `${PREFIX.ledgers}${name}/`, parseLedger, warn)
   const { entry } = await store.get(key)
   const slots = new Map(entry === null ? [] : [[name, parseSlot(entry.value, key)] as const])
   return {
-    pools: [entered],
+    pools: [found],
     names: await readNames(store, warn),
     occupancy: { slots, ledgers: new Map([[name, [...ledgers.values()]]]) },
+    reservations: await readReservations(store, warn),
   }
+}
+
+async function readReservations(store: Store, warn: Warn): Promise<Reservation[]> {
+  const stored = await readAll(store, PREFIX_RESERVATIONS, parseReservation, warn)
+  return [...stored.values()].map(reservationOf)
 }
 
 async function readNames(store: Store, warn: Warn): Promise<ReadonlyMap<string, string>> {
@@ -130,17 +151,17 @@ async function readNames(store: Store, warn: Warn): Promise<ReadonlyMap<string, 
 // ---------------------------------------------------------------- what is shown
 
 export function shownPools({ pools, occupancy }: AddressMap): ShownPool[] {
-  return pools.map(({ resource, state }) => {
-    const cidr = parseCidr(resource.spec.cidr)
+  return pools.map(({ resource, entered, state }) => {
+    const cidr = parseCidr(entered.spec.cidr)
     const slots = [...occupancy.slots].filter(([name]) => name.startsWith(`${resource.metadata.uid}/`))
     const owned = slots.flatMap(([, { parts }]) => parts.filter(({ owner }) => owner !== null))
     const touched = slots.filter(([, { parts }]) => parts.some(({ owner }) => owner !== null)).length
     const held = slots.reduce((sum, [name, slot]) => sum + countHeld(occupancy, name, slot), 0)
     return {
       pool: resource.metadata.name,
-      cidr: resource.spec.cidr,
+      cidr: entered.spec.cidr,
       state,
-      slots: `${touched}/${1n << BigInt(slotPrefixOf(resource) - cidr.prefix)}`,
+      slots: `${touched}/${1n << BigInt(slotPrefixOf(entered) - cidr.prefix)}`,
       parts: owned.length,
       nodes: new Set(owned.map(({ owner }) => owner)).size,
       addresses: String(sizeOf(cidr)),
@@ -207,7 +228,7 @@ function keep<T>(list: T[], item: T, owner: string, chosen: (item: T, owner: str
 export function shownAddress(map: AddressMap, ip: Ip): ShownAddress {
   const address = formatIp(ip)
   const [pool] = map.pools as readonly [KnownPool]
-  const slot = cidrOf(ip, slotPrefixOf(pool.resource))
+  const slot = cidrOf(ip, slotPrefixOf(pool.entered))
   const parts = shownParts(map, null)
   const found = parts.find(each => contains(parseCidr(each.part), ip))
   return {
@@ -224,8 +245,22 @@ export function shownAddress(map: AddressMap, ip: Ip): ShownAddress {
       held: 0,
       state: 'Free',
     },
+    withheld: whyWithheld(address, pool, map.reservations),
     ...shownHolders(map, each => each.address === address),
   }
+}
+
+function whyWithheld(
+  address: string,
+  { entered }: KnownPool,
+  reservations: readonly Reservation[],
+): string | null {
+  const name = reservedBy(address, reservations)
+  if (name !== null) return `reserved by IPReservation ${name}`
+  if (!isForIpam(entered)) return null
+  if (gatewayOf(entered) === address) return "the pool's gateway"
+  const isHost = !isNoHost(parseCidr(entered.spec.cidr), parseIp(address))
+  return isHost ? null : 'the network or broadcast address of the pool'
 }
 
 function holderOf(

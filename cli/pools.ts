@@ -1,33 +1,37 @@
 /** Pools with their entry in the address space: a pool without one is not in use, whatever its document says. */
-import { ADDRESS_SPACE_KEY } from '../datastore/keys.ts'
-import { recordParser } from '../datastore/record.ts'
-import { addressSpaceRecord } from '../datastore/records/address-space.ts'
 import type { IPPool } from '../datastore/resources/ippool.ts'
 import { kindNamed } from '../datastore/resources/kinds.ts'
 import type { Store } from '../datastore/store.ts'
+import { asEntered, isEntryOf, type PoolEntry, readSpace } from '../ipam/address-space.ts'
 import { listResources } from './resources.ts'
 
-/** Open; Disabled by its document; Closing while it is being deleted; Conflict: it overlaps one that came first. */
-export type PoolState = 'Open' | 'Disabled' | 'Closing' | 'Conflict'
+/**
+ * Open; Disabled by its document; Closing while it is being deleted; Changed: its document says another range than was
+ * entered; Conflict: it overlaps one that came first.
+ */
+export type PoolState = 'Open' | 'Disabled' | 'Closing' | 'Changed' | 'Conflict'
 
 export interface KnownPool {
   readonly resource: IPPool
+  /** The same with the range that was entered: its addresses lie in that. */
+  readonly entered: IPPool
   readonly state: PoolState
 }
 
-const parseSpace = recordParser(addressSpaceRecord)
-
 export async function readPools(store: Store, warn: (line: string) => void): Promise<KnownPool[]> {
   const resources = (await listResources(kindNamed('ippool')!, store, warn)) as IPPool[]
-  const { entry } = await store.get(ADDRESS_SPACE_KEY)
-  const entries = entry === null ? [] : parseSpace(entry.value, entry.key).pools
-  const states = new Map(entries.map(({ uid, state }) => [uid, state]))
-  return resources.map(resource => ({ resource, state: stateOf(resource, states) }))
+  const space = await readSpace(store)
+  const entries = new Map(space.pools.map(entry => [entry.uid, entry]))
+  return resources.map(resource => ({
+    resource,
+    entered: asEntered(resource, space),
+    state: stateOf(resource, entries.get(resource.metadata.uid ?? '')),
+  }))
 }
 
-function stateOf(resource: IPPool, states: ReadonlyMap<string, 'open' | 'closed'>): PoolState {
-  const state = states.get(resource.metadata.uid ?? '')
-  if (state === undefined) return 'Conflict'
-  if (state === 'closed') return 'Closing'
+function stateOf(resource: IPPool, entry: PoolEntry | undefined): PoolState {
+  if (entry === undefined || entry.name !== resource.metadata.name) return 'Conflict'
+  if (!isEntryOf(entry, resource)) return 'Changed'
+  if (entry.state === 'closed') return 'Closing'
   return resource.spec.disabled ? 'Disabled' : 'Open'
 }

@@ -3,6 +3,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { PREFIX, resourceKey } from '../datastore/keys.ts'
 import { completed, fieldOf, kindOf, type Resource, type ResourceKind } from '../datastore/resources/kinds.ts'
 import type { Store } from '../datastore/store.ts'
+import { asEntered, readSpace } from '../ipam/address-space.ts'
 import { changeRecord, KEEP } from '../ipam/change-record.ts'
 import { createPool, updatePool } from '../ipam/pools.ts'
 import type { Clock, Random } from '../lib/clock.ts'
@@ -63,7 +64,10 @@ export function notFound(kind: ResourceKind, name: string): TwillError {
 export async function applyResource(wanted: Resource, modules: ResourceModules): Promise<Applied> {
   const kind = kindOf(wanted)
   const current = await getResource(kind, wanted.metadata.name, modules.store)
-  refuseChanges(wanted, current)
+  refuseChanges(
+    wanted,
+    current?.kind === 'IPPool' ? asEntered(current, await readSpace(modules.store)) : current,
+  )
   if (current !== null && isDeepStrictEqual(comparable(current), comparable(wanted))) return 'unchanged'
   if (wanted.kind === 'IPPool') return applyPool(wanted, current !== null, modules)
   return applyPlain(kind, wanted, modules)
@@ -114,20 +118,23 @@ async function applyPlain(
 
 /** @throws document.invalid */
 function refuseChanges(wanted: Resource, current: Resource | null): void {
+  const [first] = refusedChanges(wanted, current)
+  if (first !== undefined) throw first
+}
+
+/** Of fields that never change, each that does: document.invalid. */
+export function refusedChanges(wanted: Resource, current: Resource | null): TwillError[] {
   const paths = [['metadata', 'uid'], ...(current === null ? [] : kindOf(wanted).immutable)]
-  for (const path of paths) {
+  return paths.flatMap(path => {
     const [value, was] = [fieldOf(wanted, path), current === null ? undefined : fieldOf(current, path)]
-    if (isDeepStrictEqual(value, was) || (path[1] === 'uid' && value === undefined)) continue
+    if (isDeepStrictEqual(value, was) || (path[1] === 'uid' && value === undefined)) return []
     const expected =
       current === null
         ? 'expected none: it is given at creation'
         : `expected ${JSON.stringify(was)}: immutable`
-    throw new TwillError('document.invalid', `${path.join('.')}: ${JSON.stringify(value)}: ${expected}`, {
-      field: path.join('.'),
-      value,
-      expected: was,
-    })
-  }
+    const message = `${path.join('.')}: ${JSON.stringify(value)}: ${expected}`
+    return [new TwillError('document.invalid', message, { field: path.join('.'), value, expected: was })]
+  })
 }
 
 /** What an operator writes of a resource. */

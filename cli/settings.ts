@@ -1,14 +1,15 @@
 /**
  * Where the datastore and the daemon are: flags, then the environment, then the daemon's own configuration file,
  * so that on a node nothing has to be said. The variables are twilld's: TWILL_CONFIG, TWILL_DATASTORE_ENDPOINTS,
- * TWILL_DATASTORE_PREFIX, TWILL_RUN_DIR. Of the file only `datastore` and `runDir` are read; the rest is the
- * daemon's to judge. TLS files, user and password come from it alone.
+ * TWILL_DATASTORE_PREFIX, TWILL_RUN_DIR. Of the file only `datastore`, `runDir` and `fenceMargin` are read; the
+ * rest is the daemon's to judge. TLS files, user and password come from it alone.
  *
  * A default file that does not exist is no error (a workstation has none); a file that was named must be there.
  */
 import { parseDocument } from 'yaml'
 import { z } from 'zod'
 import { type DatastoreSettings, datastoreSettings, withDatastoreType } from '../datastore/settings.ts'
+import { duration, FENCE_MARGIN } from '../lib/duration.ts'
 import { messageOf, TwillError } from '../lib/errors.ts'
 import { validateOrThrow } from '../lib/validation.ts'
 import type { CliModules } from './modules.ts'
@@ -26,6 +27,8 @@ export interface Settings {
   /** Embedded, when nothing says where it is: the daemon is asked. */
   readonly datastore: DatastoreSettings
   readonly socket: string
+  /** As the daemons have it, if they have the same configuration. */
+  readonly fenceMarginMs: number
   /** The configuration file that was looked for, for messages. */
   readonly configFile: string
 }
@@ -33,6 +36,7 @@ export interface Settings {
 const configFile = z.object({
   datastore: datastoreSettings,
   runDir: z.string().default(DEFAULT_RUN_DIR),
+  fenceMargin: duration.prefault(FENCE_MARGIN),
 })
 
 /** @throws config.invalid: the file, a variable or a flag is wrong */
@@ -46,6 +50,7 @@ export async function readSettings(
   return {
     datastore: datastoreOf(flags, modules.env, file.datastore),
     socket: flags.socket ?? `${modules.env.TWILL_RUN_DIR ?? file.runDir}/api.sock`,
+    fenceMarginMs: file.fenceMargin,
     configFile: path,
   }
 }
@@ -56,7 +61,7 @@ async function readConfig(path: string, mustExist: boolean, modules: Pick<CliMod
     text = await modules.readFile(path)
   } catch (error) {
     if (!mustExist && (error as NodeJS.ErrnoException).code === 'ENOENT')
-      return { datastore: { type: 'embedded' as const }, runDir: DEFAULT_RUN_DIR }
+      return configFile.parse({ datastore: { type: 'embedded' } })
     throw new TwillError('config.invalid', `${path}: cannot be read: ${messageOf(error)}`, { path })
   }
   const document = parseDocument(text, { prettyErrors: false })

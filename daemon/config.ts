@@ -6,13 +6,8 @@ import { z } from 'zod'
 import { ipPoolSpec } from '../datastore/resources/ippool.ts'
 import { resourceName } from '../datastore/resources/metadata.ts'
 import { datastoreSettings } from '../datastore/settings.ts'
-import { parseDurationMs } from '../lib/duration.ts'
+import { duration, FENCE_MARGIN } from '../lib/duration.ts'
 import { VXLAN_PORT } from '../routing/vxlan/vtep.ts'
-
-const duration = z
-  .string()
-  .refine(text => parseDurationMs(text) !== null, 'expected a duration such as 500ms, 90s, 5m or 1h')
-  .transform(text => parseDurationMs(text) as number)
 
 const absolutePath = z.string().regex(/^\//, 'expected an absolute path')
 
@@ -43,7 +38,7 @@ export const configSchema = z.strictObject({
   /** How long this node may hand out its own addresses without hearing from the datastore. */
   offlineAllowance: duration.prefault('1h'),
   /** What is added to a removed node's allowance before its addresses are free: clocks run at different speeds. */
-  fenceMargin: duration.prefault('60s'),
+  fenceMargin: duration.prefault(FENCE_MARGIN),
   /** How long a freed address rests. */
   coolDown: duration.prefault('60s'),
   /** How much of the pools this node may own, of each family; null: as much as it needs. */

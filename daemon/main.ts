@@ -10,7 +10,9 @@ import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import pino from 'pino'
 import yargs from 'yargs'
+import { minutesUntilFree } from '../ipam/removal.ts'
 import { isTwillError, messageOf, TwillError } from '../lib/errors.ts'
+import { counted } from '../lib/plural.ts'
 import { startDaemon } from './compose.ts'
 import type { Config } from './config.ts'
 import { type ConfigSources, flagOf, loadConfig, SETTINGS, variableOf } from './config-load.ts'
@@ -71,10 +73,11 @@ function configure(): { readonly config: Config; readonly leaves: boolean } {
 async function leaveAndTell(config: Config): Promise<void> {
   const log = pino({ level: config.logLevel }, pino.destination(2))
   const { freed, fenced, allowanceMs } = await leave(config, { log })
-  const minutes = Math.ceil((allowanceMs + config.fenceMargin) / 60_000)
-  const rest =
-    fenced === 0 ? '' : `; ${fenced} in which pods live are fenced and become free after ${minutes} min`
-  process.stdout.write(`Node ${config.nodeName} has left: ${freed} parts are free${rest}\n`)
+  const minutes = minutesUntilFree(allowanceMs, config.fenceMargin)
+  const kept = `${counted(fenced, 'part')} in which pods live ${fenced === 1 ? 'is' : 'are'} fenced`
+  const rest = fenced === 0 ? '' : `; ${kept}, free after ${minutes} min`
+  const given = `${counted(freed, 'part')} ${freed === 1 ? 'is' : 'are'} free`
+  process.stdout.write(`Node ${config.nodeName} has left: ${given}${rest}\n`)
 }
 
 async function main(): Promise<void> {

@@ -9,7 +9,7 @@ import { ledgerRecord } from '../datastore/records/ledger.ts'
 import type { IPPool } from '../datastore/resources/ippool.ts'
 import type { Store } from '../datastore/store.ts'
 import { TwillError } from '../lib/errors.ts'
-import { emptySpace, isOpen, type PoolEntry, parseSpace } from './address-space.ts'
+import { emptySpace, isOpen, type PoolEntry, parseSpace, readSpace } from './address-space.ts'
 import { changeRecord, KEEP } from './change-record.ts'
 import { notFound, type PoolModules, parsePool, poolKey } from './pools.ts'
 import { parseSlot } from './slot-index.ts'
@@ -68,9 +68,7 @@ async function uidOf(store: Store, name: string): Promise<string> {
   const resource = (await store.get(poolKey(name))).entry
   const uid = resource === null ? undefined : parsePool(resource.value, resource.key).metadata.uid
   if (uid !== undefined) return uid
-  const { entry } = await store.get(ADDRESS_SPACE_KEY)
-  const pools = entry === null ? [] : parseSpace(entry.value, entry.key).pools
-  const found = pools.find(pool => pool.name === name)
+  const found = (await readSpace(store)).pools.find(pool => pool.name === name)
   if (found === undefined) throw notFound(name)
   return found.uid
 }

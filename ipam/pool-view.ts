@@ -32,7 +32,7 @@ import type { Random } from '../lib/clock.ts'
 import { isTwillError, messageOf } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
 import { AddressRanges } from './address-ranges.ts'
-import { isEntryOf } from './address-space.ts'
+import { asEntered, isEntryOf } from './address-space.ts'
 import type { IpamJournal, IpamJournalState, JournaledPool, JournaledReservation } from './journal-records.ts'
 import { admitPool, parsePool } from './pools.ts'
 import { PREFIX_RESERVATIONS, parseReservation, type Reservation, reservationOf } from './reservations.ts'
@@ -203,7 +203,7 @@ export class PoolView {
 
   #isEntered(pool: IPPool): boolean {
     const entries = this.#space.entries.get(ADDRESS_SPACE_KEY)?.value.pools ?? []
-    return entries.some(entry => isEntryOf(entry, pool))
+    return entries.some(entry => entry.blockSize !== undefined && isEntryOf(entry, pool))
   }
 
   async #admitOne(pool: IPPool): Promise<void> {
@@ -211,7 +211,7 @@ export class PoolView {
       await admitPool(pool, this.#modules)
       this.#refused.delete(pool.metadata.name)
     } catch (error) {
-      if (!isTwillError(error, 'ipam.pool-overlap')) throw error
+      if (!isTwillError(error, 'ipam.pool-overlap') && !isTwillError(error, 'ipam.pool-changed')) throw error
       if (!this.#refused.has(pool.metadata.name))
         this.#modules.log.error({ pool: pool.metadata.name, err: error.message }, 'pool is not used')
       this.#refused.set(pool.metadata.name, error.message)
@@ -247,15 +247,17 @@ export class PoolView {
     return [...this.#reserving.entries.values()].map(({ value }) => value)
   }
 
-  #knownOf(pool: IPPool, space: AddressSpaceRecord | null): KnownPool[] {
-    const { uid, name } = pool.metadata
+  #knownOf(document: IPPool, space: AddressSpaceRecord | null): KnownPool[] {
+    const { uid, name } = document.metadata
     if (uid === undefined) return []
+    // What was handed out lies in the range that was entered, whatever the document was changed to.
+    const pool = asEntered(document, space)
     try {
       const cidr = parseCidr(pool.spec.cidr)
       const { disabled, allowedUses: uses, nodeSelector } = pool.spec
       const here = selects(nodeSelector, this.#labels())
       const gateway = isForIpam(pool) ? parseIp(gatewayOf(pool)) : null
-      const open = space?.pools.some(entry => isEntryOf(entry, pool) && entry.state === 'open') ?? false
+      const open = space?.pools.some(entry => isEntryOf(entry, document) && entry.state === 'open') ?? false
       const withheld = withheldOf(cidr, gateway, this.#reservations)
       return [
         { uid, name, cidr, slotPrefix: slotPrefixOf(pool), disabled, here, uses, gateway, withheld, open },

@@ -23,11 +23,15 @@ import { formatCidr, parseCidr } from '../lib/address.ts'
 import type { Clock, Random } from '../lib/clock.ts'
 import { TwillError } from '../lib/errors.ts'
 import {
+  asEntered,
+  changedError,
   emptySpace,
+  entryOf,
   isEntryOf,
   overlapError,
   type PoolEntry,
   parseSpace,
+  readSpace,
   withEntry,
 } from './address-space.ts'
 import { changeRecord, KEEP } from './change-record.ts'
@@ -75,7 +79,7 @@ export async function listPools(store: Store): Promise<IPPool[]> {
  */
 export async function createPool(document: IPPool, modules: PoolModules): Promise<StoredPool> {
   const uid = document.metadata.uid ?? modules.random.uuid()
-  const wanted: PoolEntry = { uid, name: document.metadata.name, cidr: document.spec.cidr, state: 'open' }
+  const wanted = entryOf(document, uid)
   const entry = await enter(wanted, modules.store)
   const stored: StoredPool = {
     ...document,
@@ -116,7 +120,7 @@ async function enter(wanted: PoolEntry, store: Store): Promise<PoolEntry> {
 }
 
 /**
- * Brings the fields that may change to a pool that exists.
+ * Brings the fields that may change to a pool that exists; the others, back to what was entered for it.
  * @throws document.invalid {field} when cidr or blockSize differ; resource.not-found; store.*
  */
 export async function updatePool(
@@ -124,12 +128,13 @@ export async function updatePool(
   modules: Pick<PoolModules, 'store'>,
 ): Promise<{ pool: IPPool; changed: boolean }> {
   const { name } = document.metadata
+  const space = await readSpace(modules.store)
   const changed = await changeRecord<IPPool>(modules.store, {
     key: poolKey(name),
     parse: parsePool,
     step: current => {
       if (current === null) throw notFound(name)
-      const next = updated(current, document)
+      const next = updatedPool(asEntered(current, space), document)
       return JSON.stringify(next) === JSON.stringify(current) ? KEEP : next
     },
   })
@@ -148,7 +153,8 @@ const IMMUTABLE: readonly (readonly [field: string, of: (pool: IPPool) => unknow
   ['gateway', pool => (isForIpam(pool) ? gatewayOf(pool) : null)],
 ]
 
-function updated(current: IPPool, document: IPPool): IPPool {
+/** @throws document.invalid: a field that never changes differs */
+export function updatedPool(current: IPPool, document: IPPool): IPPool {
   const { name } = document.metadata
   for (const [field, of] of IMMUTABLE) {
     const [was, wanted] = [of(current), of(document)]
@@ -179,18 +185,19 @@ export async function ensureFirstPools(pools: readonly FirstPool[], modules: Poo
     step: current => {
       const space = current ?? emptySpace
       if (space.pools.length > 0 || existing.length > 0) return KEEP
-      return documents.reduce<AddressSpaceRecord>((before, { metadata, spec }) => {
-        const entry = { uid: random.uuid(), name: metadata.name, cidr: spec.cidr, state: 'open' as const }
-        const after = withEntry(before, entry)
+      return documents.reduce<AddressSpaceRecord>((before, document) => {
+        const after = withEntry(before, entryOf(document, random.uuid()))
         return after === KEEP ? before : after
       }, space)
     },
   })
   const names = new Set(existing.map(pool => pool.metadata.name))
   for (const document of documents) {
-    const entry = changed.value?.pools.find(pool => pool.name === document.metadata.name)
-    if (entry?.cidr !== document.spec.cidr || names.has(entry.name)) continue
-    await createFirst(document, entry.uid, modules)
+    const { name } = document.metadata
+    const entry = changed.value?.pools.find(pool => pool.name === name)
+    if (entry === undefined || names.has(name)) continue
+    const pool = { ...document, metadata: { ...document.metadata, uid: entry.uid } }
+    if (isEntryOf(entry, pool)) await createFirst(pool, entry.uid, modules)
   }
 }
 
@@ -221,31 +228,35 @@ function documentOf({ name, spec }: FirstPool): IPPool {
 
 /**
  * Gives a pool resource that was written straight into the store its uid and its entry.
- * @throws ipam.pool-overlap: it must not be used; store.*
+ * @throws ipam.pool-overlap, ipam.pool-changed: it must not be used; store.*
  */
 export async function admitPool(pool: IPPool, modules: Pick<PoolModules, 'store' | 'random'>): Promise<void> {
   const { store, random } = modules
-  const { name } = pool.metadata
+  const key = poolKey(pool.metadata.name)
   const changed = await changeRecord<IPPool>(store, {
-    key: poolKey(name),
+    key,
     parse: parsePool,
     step: current => {
       if (current === null || current.metadata.uid !== undefined) return KEEP
       return { ...current, metadata: { ...current.metadata, uid: random.uuid() } }
     },
   })
-  const uid = changed.value?.metadata.uid
-  if (uid === undefined) return
+  const known = changed.value
+  const uid = known?.metadata.uid
+  if (known === null || uid === undefined) return
   await changeRecord<AddressSpaceRecord>(store, {
     key: ADDRESS_SPACE_KEY,
     parse: parseSpace,
     step: current => {
       const space = current ?? emptySpace
-      const wanted: PoolEntry = { uid, name, cidr: pool.spec.cidr, state: 'open' }
+      const wanted = entryOf(known, uid)
       const entered = space.pools.find(entry => entry.uid === uid)
       if (entered === undefined) return withEntry(space, wanted)
-      if (isEntryOf(entered, pool)) return KEEP
-      throw overlapError(wanted, entered)
+      if (entered.name !== wanted.name) throw overlapError(wanted, entered)
+      if (!isEntryOf(entered, known)) throw changedError(known, entered)
+      if (entered.blockSize !== undefined) return KEEP
+      const { blockSize } = wanted
+      return { ...space, pools: space.pools.map(each => (each === entered ? { ...each, blockSize } : each)) }
     },
   })
 }

@@ -12,6 +12,13 @@ import type { Store } from '../datastore/store.ts'
 import { changeRecord, KEEP } from './change-record.ts'
 import { fenceParts } from './slot.ts'
 
+/**
+ * Whole minutes until addresses under a fence that was set now are free: the owner's allowance, then the margin of
+ * whoever frees them.
+ */
+export const minutesUntilFree = (allowanceMs: number, marginMs: number): number =>
+  Math.ceil((allowanceMs + marginMs) / 60_000)
+
 const parseSlot = recordParser(slotRecord)
 const parseNode = recordParser(nodeRecord)
 const parseLiveness = recordParser(livenessRecord)

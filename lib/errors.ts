@@ -14,6 +14,7 @@ export type ErrorCode =
   | 'ipam.no-pool'
   | 'ipam.not-confirmed'
   | 'ipam.owner-silent'
+  | 'ipam.pool-changed'
   | 'ipam.pool-overlap'
   | 'ipam.record-damaged'
   | 'ipam.identity-refused'

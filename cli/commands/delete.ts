@@ -3,7 +3,9 @@ import { resourceKey } from '../../datastore/keys.ts'
 import { kindOf, type Resource, type ResourceKind } from '../../datastore/resources/kinds.ts'
 import { changeRecord, KEEP } from '../../ipam/change-record.ts'
 import { deletePool } from '../../ipam/pool-removal.ts'
+import { minutesUntilFree } from '../../ipam/removal.ts'
 import { isTwillError, messageOf, TwillError } from '../../lib/errors.ts'
+import { counted } from '../../lib/plural.ts'
 import { removeNode } from '../node-removal.ts'
 import { notFound, parseStored } from '../resources.ts'
 import type { Session } from '../session.ts'
@@ -94,8 +96,9 @@ async function deleteNode({ kind, name }: Named, session: Session): Promise<stri
   const hadResource = await deleteResource(kind, name, session)
   if (!removal.known && !hadResource) throw notFound(kind, name)
   if (removal.fencedParts === 0) return `Node ${name} deleted`
-  const minutes = Math.ceil(removal.allowanceMs / 60_000)
-  return `Node ${name} deleted: its ${removal.fencedParts} parts are fenced and become free after ${minutes} min`
+  const minutes = minutesUntilFree(removal.allowanceMs, session.settings.fenceMarginMs)
+  const verbs = removal.fencedParts === 1 ? 'is fenced and becomes' : 'are fenced and become'
+  return `Node ${name} deleted: its ${counted(removal.fencedParts, 'part')} ${verbs} free after ${minutes} min`
 }
 
 /** Whether there was one. */

@@ -72,8 +72,9 @@ export function holderTables({ holders, before }: Holders): string {
 }
 
 export function addressText(shown: ShownAddress): string {
-  const { part } = shown
+  const { part, withheld } = shown
   const owner = part.node === null ? 'free' : `of ${part.node}${part.state === 'Fenced' ? ', fenced' : ''}`
   const where = `${shown.address}: pool ${shown.pool}, slot ${shown.slot}, part ${part.part} (${owner})\n`
-  return `${where}\n${holderTables(shown)}`
+  const kept = withheld === null ? '' : `never handed out: ${withheld}\n`
+  return `${where}${kept}\n${holderTables(shown)}`
 }

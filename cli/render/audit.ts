@@ -1,5 +1,6 @@
 /** `ipam check` for people: each disagreement with what it is, since when, and what would mend it. */
 import type { AuditReport, ReportedFinding } from '../../daemon/api/types.ts'
+import { counted } from '../../lib/plural.ts'
 import type { Answer } from '../answer.ts'
 import type { Colours } from './colours.ts'
 
@@ -28,16 +29,18 @@ const away = (what: string, reason: string, colours: Colours): string =>
 
 function daemonTitle({ node, compared, runtime }: AuditReport): string {
   const { attachments, addresses } = compared
-  return `Node ${node}: ${attachments} attachments and ${addresses} addresses compared, runtime: ${runtime}`
+  return `Node ${node}: ${counted(attachments, 'attachment')} and ${addressesOf(addresses)} compared, runtime: ${runtime}`
 }
 
 function datastoreTitle({ compared: { slots, ledgers, addresses } }: CheckedDatastore): string {
-  return `Datastore: ${slots} slots, ${ledgers} ledgers and ${addresses} addresses compared`
+  return `Datastore: ${counted(slots, 'slot')}, ${counted(ledgers, 'ledger')} and ${addressesOf(addresses)} compared`
 }
+
+const addressesOf = (count: number): string => (count === 1 ? '1 address' : `${count} addresses`)
 
 function section(title: string, findings: readonly ReportedFinding[], colours: Colours): string {
   if (findings.length === 0) return `${title}: ${colours.green('all agrees')}\n`
-  const count = findings.length === 1 ? '1 disagreement' : `${findings.length} disagreements`
+  const count = counted(findings.length, 'disagreement')
   return `${title}: ${colours.yellow(count)}\n${findings.map(each => entry(each, colours)).join('')}`
 }
 

@@ -9,7 +9,7 @@ export function documentHeaders(kind: ResourceKind, wide: boolean): string[] {
 export function documentCells(kind: ResourceKind, resource: Resource | null, wide: boolean): string[] {
   return kind.columns
     .filter(column => wide || !column.wide)
-    .map(column => (resource === null ? '' : cell(fieldOf(resource, column.field))))
+    .map(({ field, text = cell }) => (resource === null ? '' : text(fieldOf(resource, field))))
 }
 
 function cell(value: unknown): string {

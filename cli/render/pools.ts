@@ -40,7 +40,7 @@ function usageOfPool(pool: KnownPool, occupancy: Occupancy): Usage {
   return usageOf(occupancy, pool.resource.metadata.uid ?? '', null)
 }
 
-const sizeOfPool = ({ resource }: KnownPool) => sizeOf(parseCidr(resource.spec.cidr))
+const sizeOfPool = ({ entered }: KnownPool) => sizeOf(parseCidr(entered.spec.cidr))
 
 /** "37/65536 (0.1%)"; an IPv6 pool's size as a power of two. */
 function fill(held: number, size: bigint): string {

@@ -1,5 +1,5 @@
 /** `twillctl status` for people: a summary, then nodes, parts and pods as tables. */
-import type { PodStatus, Status } from '../../daemon/api/types.ts'
+import type { LeaseStatus, PodStatus, Status } from '../../daemon/api/types.ts'
 import type { Answer } from '../answer.ts'
 import type { Colours } from './colours.ts'
 import { renderTable } from './table.ts'
@@ -109,15 +109,31 @@ function tables(status: Status): string[] {
     table('NODE', ['UNDERLAY', 'TUNNEL'], nodes),
     table('POOL', ['PART', 'FREE', 'HELD', 'USABLE'], parts),
     table('POD', ['ADDRESSES', 'INTERFACE', 'HOST END', 'STATE'], status.pods.map(podCells)),
+    table('LEASE', ['ADDRESSES', 'INTERFACE', 'NETWORK', 'NAMESPACE'], status.leases.map(leaseCells)),
   ].filter(text => text !== '')
 }
 
 const table = (first: string, more: readonly string[], rows: readonly string[][]) =>
   rows.length === 0 ? '' : renderTable([first, ...more], rows)
 
-function podCells(pod: PodStatus): string[] {
-  const name = pod.pod === null ? pod.containerId : `${pod.pod.namespace}/${pod.pod.name}`
-  return [name, pod.addresses.join(','), pod.ifName, pod.hostInterface, pod.state]
-}
+const nameOf = ({ pod, containerId }: Pick<PodStatus, 'pod' | 'containerId'>): string =>
+  pod === null ? containerId : `${pod.namespace}/${pod.name}`
+
+const podCells = (pod: PodStatus): string[] => [
+  nameOf(pod),
+  pod.addresses.join(','),
+  pod.ifName,
+  pod.hostInterface,
+  pod.state,
+]
+
+/** Interfaces that other plugins made. */
+const leaseCells = (lease: LeaseStatus): string[] => [
+  nameOf(lease),
+  lease.addresses.join(','),
+  lease.ifName,
+  lease.network,
+  lease.netns,
+]
 
 const listed = (words: readonly string[]) => (words.length === 0 ? 'none' : words.join(', '))

@@ -1,15 +1,20 @@
 /**
  * The cluster's facts as this node knows them: pools, nodes and slots, followed by watches. Until the store has told
  * them since the start, a snapshot may stand in for them.
+ *
+ * A pool has the range that was entered for it: what its document was changed to behind our back would cut off pods
+ * that live outside of that.
  */
 
-import { PREFIX } from '../../datastore/keys.ts'
+import { ADDRESS_SPACE_KEY, PREFIX } from '../../datastore/keys.ts'
 import { Mirror } from '../../datastore/mirror.ts'
 import { recordParser } from '../../datastore/record.ts'
+import type { AddressSpaceRecord } from '../../datastore/records/address-space.ts'
 import { type NodeRecord, nodeRecord } from '../../datastore/records/node.ts'
 import type { SlotRecord } from '../../datastore/records/slot.ts'
 import type { IPPool } from '../../datastore/resources/ippool.ts'
 import type { Store } from '../../datastore/store.ts'
+import { asEntered, parseSpace } from '../../ipam/address-space.ts'
 import { parsePool } from '../../ipam/pools.ts'
 import { parseSlot } from '../../ipam/slot-index.ts'
 import type { Log } from '../../lib/log.ts'
@@ -26,6 +31,7 @@ export interface ClusterModules {
 
 export class Cluster {
   readonly #pools: Mirror<IPPool>
+  readonly #space: Mirror<AddressSpaceRecord>
   readonly #nodes: Mirror<NodeRecord>
   readonly #slots: Mirror<SlotRecord>
   readonly #modules: ClusterModules
@@ -37,6 +43,7 @@ export class Cluster {
     this.#modules = modules
     const onChange = () => modules.changed()
     this.#pools = new Mirror({ prefix: `${PREFIX.resources}ippools/`, parse: parsePool, onChange }, modules)
+    this.#space = new Mirror({ prefix: ADDRESS_SPACE_KEY, parse: parseSpace, onChange }, modules)
     this.#nodes = new Mirror({ prefix: PREFIX.nodes, parse: recordParser(nodeRecord), onChange }, modules)
     this.#slots = new Mirror({ prefix: PREFIX.slots, parse: parseSlot, onChange }, modules)
     this.synced().then(() => {
@@ -58,7 +65,7 @@ export class Cluster {
 
   /** Resolves when each was listed once. */
   async synced(): Promise<void> {
-    await Promise.all([this.#pools.synced(), this.#nodes.synced(), this.#slots.synced()])
+    await Promise.all(this.#mirrors().map(mirror => mirror.synced()))
   }
 
   /** The store has said all of it since the start. */
@@ -98,10 +105,11 @@ export class Cluster {
   }
 
   #mirrored(): KnownCluster {
-    const [pools, nodes, slots] = [this.#pools, this.#nodes, this.#slots]
+    const [pools, space, nodes, slots] = [this.#pools, this.#space, this.#nodes, this.#slots]
     return {
       get pools() {
-        return valuesOf(pools)
+        const entered = space.entries.get(ADDRESS_SPACE_KEY)?.value ?? null
+        return valuesOf(pools).map(pool => asEntered(pool, entered))
       },
       get nodes() {
         return valuesOf(nodes)
@@ -114,13 +122,17 @@ export class Cluster {
 
   /** Records that could not be read, each a sentence. */
   damaged(): string[] {
-    return [this.#pools, this.#nodes, this.#slots].flatMap(mirror =>
+    return this.#mirrors().flatMap(mirror =>
       [...mirror.aside.values()].map(({ key, reason }) => `${key}: ${reason}`),
     )
   }
 
   async close(): Promise<void> {
-    await Promise.all([this.#pools.close(), this.#nodes.close(), this.#slots.close()])
+    await Promise.all(this.#mirrors().map(mirror => mirror.close()))
+  }
+
+  #mirrors() {
+    return [this.#pools, this.#space, this.#nodes, this.#slots]
   }
 }
 

@@ -12,6 +12,8 @@ export const addressSpaceRecord = z.object({
       uid: z.string().min(1),
       name: z.string().min(1),
       cidr: z.string(),
+      /** Prefix length of its slots. Absent: entered by a version that did not say; the first daemon adds it. */
+      blockSize: z.number().int().optional(),
       state: z.enum(['open', 'closed']),
     }),
   ),

@@ -1,7 +1,6 @@
 /**
- * YAML files of operator resources → resources. Every mistake of a file is found in one pass and told with file,
- * document, line, field, value and what was expected; a file with a mistake yields errors, so that nothing of it
- * is applied by halves.
+ * YAML files of operator resources → resources. Every mistake of all files is found in one pass and told, in the order
+ * of the files and their lines, with file, document, line, field, value and what was expected.
  *
  * Trap: YAML forgives much that is a mistake here (an empty document, an unknown tag, the same key twice in the
  * merged result), so warnings of the parser are errors too.
@@ -27,7 +26,12 @@ export interface LocatedResource {
   readonly where: string
 }
 
-export interface ParsedFile {
+/** What messages call the file, and its text or why there is none. */
+export type SourceFile =
+  | { readonly name: string; readonly text: string }
+  | { readonly name: string; readonly failure: string }
+
+export interface ParsedFiles {
   readonly resources: readonly LocatedResource[]
   /** One line for each mistake; when there is one, `resources` must not be applied. */
   readonly problems: readonly string[]
@@ -40,60 +44,90 @@ interface Source {
   readonly lines: LineCounter
 }
 
-type Parsed = { readonly found: LocatedResource } | { readonly problems: readonly string[] }
-
-/** `file` is what messages call the text. Does not throw. */
-export function readDocuments(file: string, text: string): ParsedFile {
-  const lines = new LineCounter()
-  const documents = parseAllDocuments(text, { lineCounter: lines, prettyErrors: false, uniqueKeys: true })
-  if (documents.length === 0)
-    return { resources: [], problems: [`${file}: empty: expected at least one document`] }
-  const parsed = documents.map((document, index) =>
-    readDocument({ file, document: document as Document.Parsed, number: index + 1, lines }),
-  )
-  const resources = parsed.flatMap(each => ('found' in each ? [each.found] : []))
-  const problems = parsed.flatMap(each => ('found' in each ? [] : each.problems))
-  return { resources, problems: [...problems, ...repeatedNames(resources)] }
+interface Mistake {
+  /** Of the file. */
+  readonly line: number
+  readonly text: string
 }
 
-/** One line for each resource that an earlier one of the list has named already. */
-export function repeatedNames(resources: readonly LocatedResource[]): string[] {
+interface Found extends LocatedResource {
+  readonly line: number
+}
+
+type Parsed = { readonly found: Found } | { readonly problems: readonly Mistake[] }
+
+/** Does not throw. */
+export function readDocuments(files: readonly SourceFile[]): ParsedFiles {
   const first = new Map<string, string>()
-  return resources.flatMap(({ resource, where }) => {
+  const read = files.map(file => {
+    const parsed = readFile(file)
+    const found = parsed.flatMap(each => ('found' in each ? [each.found] : []))
+    const problems = parsed.flatMap(each => ('found' in each ? [] : each.problems))
+    const all = [...problems, ...repeatedNames(found, first)].sort((a, b) => a.line - b.line)
+    return { found, problems: all.map(({ text }) => text) }
+  })
+  return {
+    resources: read.flatMap(({ found }) => found.map(({ resource, where }) => ({ resource, where }))),
+    problems: read.flatMap(({ problems }) => problems),
+  }
+}
+
+function readFile(file: SourceFile): Parsed[] {
+  const { name } = file
+  if ('failure' in file)
+    return [{ problems: [{ line: 1, text: `${name}: cannot be read: ${file.failure}` }] }]
+  const lines = new LineCounter()
+  const documents = parseAllDocuments(file.text, {
+    lineCounter: lines,
+    prettyErrors: false,
+    uniqueKeys: true,
+  })
+  if (documents.length === 0)
+    return [{ problems: [{ line: 1, text: `${name}: empty: expected at least one document` }] }]
+  return documents.map((document, index) =>
+    readDocument({ file: name, document: document as Document.Parsed, number: index + 1, lines }),
+  )
+}
+
+/** @param first name → where it was seen first, also in the files before; what is new is added */
+function repeatedNames(found: readonly Found[], first: Map<string, string>): Mistake[] {
+  return found.flatMap(({ resource, where, line }) => {
     const name = `${resource.kind} ${resource.metadata.name}`
     const earlier = first.get(name)
     if (earlier === undefined) {
       first.set(name, where)
       return []
     }
-    return [
-      `${where}: metadata.name: ${JSON.stringify(resource.metadata.name)}: expected one ${name}, the first is in ${earlier}`,
-    ]
+    const expected = `expected one ${name}, the first is in ${earlier}`
+    return [{ line, text: `${where}: metadata.name: ${JSON.stringify(resource.metadata.name)}: ${expected}` }]
   })
 }
 
 function readDocument(source: Source): Parsed {
   const syntax = [...source.document.errors, ...source.document.warnings]
   if (syntax.length > 0) return { problems: syntax.map(error => describeSyntax(source, error)) }
-  const start = `${source.file}: document ${source.number}, line ${lineAt(source, [])}`
+  const line = lineAt(source, [])
+  const start = whereIs(source, line)
   let input: unknown
   try {
     input = source.document.toJS()
   } catch (error) {
-    return { problems: [`${start}: ${messageOf(error)}`] }
+    return { problems: [{ line, text: `${start}: ${messageOf(error)}` }] }
   }
   if (input === null || input === undefined)
-    return { problems: [`${start}: empty: expected apiVersion, kind, metadata and spec`] }
-  return readResource(source, start, input)
+    return { problems: [{ line, text: `${start}: empty: expected apiVersion, kind, metadata and spec` }] }
+  return readResource(source, line, input)
 }
 
-function readResource(source: Source, where: string, input: unknown): Parsed {
+const whereIs = ({ file, number }: Source, line: number) => `${file}: document ${number}, line ${line}`
+
+function readResource(source: Source, line: number, input: unknown): Parsed {
   const header = problemsOfHeader(input)
   const kind = KINDS.find(each => each.kind === (input as { kind?: unknown }).kind)
   if (kind === undefined || header.length > 0) return { problems: describeAll(source, header) }
   const result = validate(kind.schema, input)
   if (!result.ok) return { problems: describeAll(source, result.problems) }
-  return { found: { resource: completed(result.value), where } }
+  return { found: { resource: completed(result.value), where: whereIs(source, line), line } }
 }
 
 function problemsOfHeader(input: unknown): Problem[] {
@@ -114,14 +148,15 @@ function headerProblem(path: readonly string[], value: unknown, message: string)
   return { field: path.join('.'), path, value: formatValue(value), message }
 }
 
-const describeAll = (source: Source, problems: readonly Problem[]) =>
-  problems.map(problem =>
-    formatProblem(`${source.file}: document ${source.number}, line ${lineAt(source, problem.path)}`, problem),
-  )
+const describeAll = (source: Source, problems: readonly Problem[]): Mistake[] =>
+  problems.map(problem => {
+    const line = lineAt(source, problem.path)
+    return { line, text: formatProblem(whereIs(source, line), problem) }
+  })
 
-function describeSyntax(source: Source, error: YAMLError): string {
+function describeSyntax(source: Source, error: YAMLError): Mistake {
   const { line } = source.lines.linePos(error.pos[0])
-  return `${source.file}: document ${source.number}, line ${line}: not YAML: ${error.message}`
+  return { line, text: `${whereIs(source, line)}: not YAML: ${error.message}` }
 }
 
 /** Line of the field's name, or of the nearest mapping around it when it is missing. */

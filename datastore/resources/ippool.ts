@@ -13,7 +13,7 @@ import {
   sizeOf,
 } from '../../lib/address.ts'
 import { poolCidr } from './cidr.ts'
-import { API_VERSION, metadata } from './metadata.ts'
+import { apiVersion, metadata } from './metadata.ts'
 import { labelSelector } from './selector.ts'
 
 /** Bounds of blockSize per family (ADDRESSES.md, Records). */
@@ -121,10 +121,10 @@ export function isNoHost(subnet: Cidr, { value }: Ip): boolean {
 }
 
 export const ipPool = z.strictObject({
-  apiVersion: z.literal(API_VERSION),
-  kind: z.literal('IPPool'),
+  apiVersion,
+  kind: z.literal('IPPool').meta({ description: 'What this is a document of.' }),
   metadata,
-  spec: ipPoolSpec,
+  spec: ipPoolSpec.meta({ description: 'The range, and what is done with it.' }),
 })
 
 export type IPPool = z.infer<typeof ipPool>

@@ -2,7 +2,7 @@
 import { z } from 'zod'
 import { type IpRange, parseRange } from '../../lib/address.ts'
 import { messageOf } from '../../lib/errors.ts'
-import { API_VERSION, metadata } from './metadata.ts'
+import { apiVersion, metadata } from './metadata.ts'
 
 function problemOf(text: string): string | null {
   try {
@@ -20,15 +20,17 @@ const addresses = z.string().superRefine((text, context) => {
 })
 
 export const ipReservation = z.strictObject({
-  apiVersion: z.literal(API_VERSION),
-  kind: z.literal('IPReservation'),
+  apiVersion,
+  kind: z.literal('IPReservation').meta({ description: 'What this is a document of.' }),
   metadata,
-  spec: z.strictObject({
-    addresses: z.array(addresses).min(1).meta({
-      description:
-        'What is never handed out: addresses (10.0.0.5), prefixes (10.0.0.0/28) and ranges (10.0.0.5-10.0.0.9), of any pool or none. Pods that hold one keep it.',
-    }),
-  }),
+  spec: z
+    .strictObject({
+      addresses: z.array(addresses).min(1).meta({
+        description:
+          'What is never handed out: addresses (10.0.0.5), prefixes (10.0.0.0/28) and ranges (10.0.0.5-10.0.0.9), of any pool or none. Pods that hold one keep it.',
+      }),
+    })
+    .meta({ description: 'Which addresses.' }),
 })
 
 export type IPReservation = z.infer<typeof ipReservation>

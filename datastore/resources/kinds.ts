@@ -6,6 +6,7 @@ import type { z } from 'zod'
 import { gatewayOf, type IPPool, ipPool, isForIpam, slotPrefixOf } from './ippool.ts'
 import { type IPReservation, ipReservation } from './ipreservation.ts'
 import { type Node, node } from './node.ts'
+import { type LabelSelector, selectorText } from './selector.ts'
 
 export type Resource = IPPool | IPReservation | Node
 
@@ -17,6 +18,8 @@ export interface Column {
   readonly field: FieldPath
   /** Shown only with `-o wide`. */
   readonly wide: boolean
+  /** Where the value is not its own text. */
+  readonly text?: (value: unknown) => string
 }
 
 export interface ResourceKind {
@@ -30,6 +33,8 @@ export interface ResourceKind {
   readonly immutable: readonly FieldPath[]
   readonly columns: readonly Column[]
 }
+
+const selectorCell = (value: unknown): string => selectorText(value as LabelSelector | undefined)
 
 const IP_POOL: ResourceKind = {
   kind: 'IPPool',
@@ -49,6 +54,8 @@ const IP_POOL: ResourceKind = {
     { header: 'ROUTES', field: ['spec', 'routes'], wide: true },
     { header: 'NAT', field: ['spec', 'natOutgoing'], wide: true },
     { header: 'DISABLED', field: ['spec', 'disabled'], wide: true },
+    { header: 'USES', field: ['spec', 'allowedUses'], wide: true },
+    { header: 'NODESELECTOR', field: ['spec', 'nodeSelector'], wide: true, text: selectorCell },
   ],
 }
 

@@ -26,10 +26,14 @@ export const labelValue = z
     'expected at most 63 letters, digits, "-", "_" and "."',
   )
 
-export const metadata = z.strictObject({
-  name: resourceName.meta({ description: 'One of a kind: lower-case letters, digits, "-" and ".".' }),
-  uid: z.string().optional().meta({ description: 'Given at creation; never written by the operator.' }),
-  creationTimestamp: z.string().optional().meta({ description: 'Given at creation, RFC 3339.' }),
-  labels: z.record(labelKey, labelValue).optional().meta({ description: 'For selectors.' }),
-  annotations: z.record(z.string(), z.string()).optional().meta({ description: 'Anything else.' }),
-})
+export const apiVersion = z.literal(API_VERSION).meta({ description: 'The version of this schema.' })
+
+export const metadata = z
+  .strictObject({
+    name: resourceName.meta({ description: 'One of a kind: lower-case letters, digits, "-" and ".".' }),
+    uid: z.string().optional().meta({ description: 'Given at creation; never written by the operator.' }),
+    creationTimestamp: z.string().optional().meta({ description: 'Given at creation, RFC 3339.' }),
+    labels: z.record(labelKey, labelValue).optional().meta({ description: 'For selectors.' }),
+    annotations: z.record(z.string(), z.string()).optional().meta({ description: 'Anything else.' }),
+  })
+  .meta({ description: 'Its name, and labels for selectors.' })

@@ -7,11 +7,11 @@
  * node by name deletes it.
  */
 import { z } from 'zod'
-import { API_VERSION, metadata } from './metadata.ts'
+import { apiVersion, metadata } from './metadata.ts'
 
 export const node = z.strictObject({
-  apiVersion: z.literal(API_VERSION),
-  kind: z.literal('Node'),
+  apiVersion,
+  kind: z.literal('Node').meta({ description: 'What this is a document of.' }),
   metadata,
   spec: z.strictObject({}).default({}).meta({ description: 'No fields yet.' }),
 })

@@ -45,6 +45,26 @@ export function selects(selector: LabelSelector | undefined, labels: Labels): bo
   )
 }
 
+/** As kubectl writes it: "zone=a,rack in (r1,r2),!gpu"; '' means all. */
+export function selectorText(selector: LabelSelector | undefined): string {
+  const { matchLabels = {}, matchExpressions = [] } = selector ?? {}
+  const labels = Object.entries(matchLabels).map(([key, value]) => `${key}=${value}`)
+  return [...labels, ...matchExpressions.map(expressionText)].join(',')
+}
+
+function expressionText({ key, operator, values = [] }: z.infer<typeof expression>): string {
+  switch (operator) {
+    case 'Exists':
+      return key
+    case 'DoesNotExist':
+      return `!${key}`
+    case 'In':
+      return `${key} in (${values.join(',')})`
+    case 'NotIn':
+      return `${key} notin (${values.join(',')})`
+  }
+}
+
 function holds({ operator, values = [] }: z.infer<typeof expression>, value: string | undefined): boolean {
   switch (operator) {
     case 'Exists':

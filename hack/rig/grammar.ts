@@ -61,6 +61,12 @@ const OPTIONS = {
   'machines-only': { type: 'boolean' as const },
 }
 
+/** Of this program, not of one that it is told to execute. */
+export function asksForHelp(argv: readonly string[]): boolean {
+  const own = argv.includes('--') ? argv.slice(0, argv.indexOf('--')) : argv
+  return own[0] === 'help' || own.includes('--help') || own.includes('-h')
+}
+
 /** @throws UsageError */
 export function parse(argv: readonly string[]): Invocation {
   const split = argv.indexOf('--')

@@ -1,6 +1,6 @@
 /** hack/cluster: from what was typed (grammar.ts) to calls of Cluster. Exit status 2 for a wrong word, 1 for what went wrong. */
 import { Cluster } from './cluster.ts'
-import { type Invocation, parse, USAGE, UsageError, type Verb } from './grammar.ts'
+import { asksForHelp, type Invocation, parse, USAGE, UsageError, type Verb } from './grammar.ts'
 import { printStatus } from './status.ts'
 
 type Handler = (cluster: Cluster, invocation: Invocation, first: string, second: string) => Promise<number>
@@ -71,7 +71,12 @@ const HANDLERS: Record<Verb, Handler> = {
 
 async function main(): Promise<number> {
   try {
-    const invocation = parse(process.argv.slice(2))
+    const argv = process.argv.slice(2)
+    if (asksForHelp(argv)) {
+      console.log(USAGE)
+      return 0
+    }
+    const invocation = parse(argv)
     if (process.getuid?.() !== 0)
       throw new Error('hack/cluster needs root: it makes network and mount namespaces')
     const cluster = new Cluster(process.env.TWILL_CLUSTER ?? 'twill')

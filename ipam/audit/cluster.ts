@@ -14,7 +14,7 @@ import type { Part, SlotRecord } from '../../datastore/records/slot.ts'
 import type { IPPool } from '../../datastore/resources/ippool.ts'
 import { type Cidr, contains, covers, formatCidr, parseCidr, parseIp } from '../../lib/address.ts'
 import { messageOf } from '../../lib/errors.ts'
-import { isEntryOf } from '../address-space.ts'
+import { changedError, isEntryOf, isNamesakeOf } from '../address-space.ts'
 import { poolKey } from '../pools.ts'
 import { checkSlot } from '../slot.ts'
 import type { Finding } from './finding.ts'
@@ -70,8 +70,21 @@ export function auditCluster(facts: ClusterFacts, owners: ReadonlySet<string> | 
 
 function auditPools({ pools, space, unreadable }: ClusterFacts): ClusterFinding[] {
   if (space === null) return []
+  const changed = pools.flatMap((pool): ClusterFinding[] => {
+    const entry = space.pools.find(each => isNamesakeOf(each, pool))
+    if (entry === undefined || isEntryOf(entry, pool)) return []
+    return [
+      {
+        ...plain,
+        kind: 'pool.changed',
+        object: `IPPool ${entry.name}`,
+        message: changedError(pool, entry).message,
+        mend: 'twillctl apply it as it was; for another range: make another pool, and drain this one',
+      },
+    ]
+  })
   const notEntered = pools
-    .filter(pool => !space.pools.some(entry => isEntryOf(entry, pool)))
+    .filter(pool => !space.pools.some(entry => isNamesakeOf(entry, pool)))
     .map(({ metadata, spec }): ClusterFinding => {
       const rival = space.pools.find(entry => entry.cidr === spec.cidr || entry.name === metadata.name)
       const why = rival === undefined ? '' : `: ${rival.name} (${rival.cidr}) is in it`
@@ -95,7 +108,7 @@ function auditPools({ pools, space, unreadable }: ClusterFacts): ClusterFinding[
         mend: `twillctl delete ippool ${name} takes it out`,
       }),
     )
-  return [...notEntered, ...withoutDocument]
+  return [...changed, ...notEntered, ...withoutDocument]
 }
 
 function auditNodes(

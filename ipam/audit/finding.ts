@@ -7,6 +7,7 @@ export type FindingKind =
   // Judged from the datastore alone, by whoever reads it.
   | 'record.unreadable'
   | 'pool.not-entered'
+  | 'pool.changed'
   | 'pool.without-document'
   | 'slot.damaged'
   | 'slot.outside-pool'

@@ -51,6 +51,14 @@ test.after(async () => {
   await rig.down()
 })
 
+test('--help and help: the usage on standard output, status 0', () => {
+  for (const words of [['--help'], ['help'], ['up', '-h']]) {
+    const { status, stdout, stderr } = cluster(words)
+    assert.equal([status, stderr], [0, ''], words.join(' '))
+    assert.match(stdout, /^usage: hack\/cluster/)
+  }
+})
+
 test('words and options that do not exist: status 2, and what would have been right', () => {
   const wrong = [
     [],

@@ -133,18 +133,85 @@ test('a uid of another resource, or of none, is refused', async () => {
   assert.match(err, 'metadata.uid: "other": expected "id-1": immutable')
 })
 
-test('an overlapping pool is refused by name, the rest is applied', async () => {
+test('an overlapping pool is refused by name, and nothing is applied', async () => {
   const cli = withFiles({ 'a.yaml': POOL, 'b.yaml': POOL.replace('default', 'other').replace('/16', '/20') })
   await cli.run('apply', '-f', 'a.yaml')
   cli.files.set('n.yaml', NODE)
   const { code, out, err } = await cli.run('apply', '-f', 'b.yaml', '-f', 'n.yaml')
   assert.is(code, 1)
-  assert.is(out, 'Node node1 created\n')
+  assert.is(out, '')
+  assert.is(await cli.record('resources/nodes/node1'), null)
   assert.match(
     err,
     /^error: b.yaml: document 1, line 1: IPPool other \(10.244.0.0\/20\) .* IPPool default \(10.244.0.0\/16\)\n$/,
   )
   assert.is(await cli.record('resources/ippools/other'), null)
+})
+
+test('what the store would refuse is told at once, in the order of the files, and nothing is applied', async () => {
+  const cli = withFiles({ 'a.yaml': POOL, 'd.yaml': NODE })
+  await cli.run('apply', '-f', 'a.yaml')
+  await cli.put('resources/nodes/node1', '{')
+  const renamed = (name: string, cidr: string) =>
+    POOL.replace('default', name).replace('10.244.0.0/16', cidr).trimEnd()
+  cli.files.set(
+    'b.yaml',
+    [
+      renamed('one', '10.1.0.0/16'),
+      `${renamed('default', '10.0.0.0/9')}\n  blockSize: 28`,
+      renamed('two', '10.1.2.0/24'),
+    ].join('\n---\n'),
+  )
+  const { code, out, err } = await cli.run('apply', '-f', 'b.yaml', '-f', 'd.yaml')
+  assert.equal([code, out], [1, ''])
+  assert.equal(
+    err
+      .trimEnd()
+      .split('\n')
+      .map(line => line.replace('error: ', '')),
+    [
+      'b.yaml: document 2, line 8: IPPool default: spec.cidr: "10.0.0.0/9": expected "10.244.0.0/16": immutable',
+      'b.yaml: document 2, line 8: IPPool default: spec.blockSize: 28: expected 26: immutable',
+      'b.yaml: document 3, line 16: IPPool two (10.1.2.0/24) collides with IPPool one (10.1.0.0/16)',
+      'd.yaml: document 1, line 1: Node node1: record resources/nodes/node1 is damaged: not JSON',
+    ],
+  )
+  assert.is(await cli.record('resources/ippools/one'), null)
+})
+
+test('a pool that overlaps after all, by somebody who was quicker, keeps no other from being applied', async () => {
+  const cli = withFiles({ 'a.yaml': `${POOL}---\n${NODE}` })
+  const commit = cli.store.commit.bind(cli.store)
+  cli.store.commit = async asked => {
+    cli.store.commit = commit
+    await cli.put('address-space', {
+      v: 1,
+      pools: [{ uid: 'theirs', name: 'quicker', cidr: '10.244.0.0/20', blockSize: 26, state: 'open' }],
+      restored: null,
+    })
+    return commit(asked)
+  }
+  const { code, out, err } = await cli.run('apply', '-f', 'a.yaml')
+  assert.equal([code, out], [1, 'Node node1 created\n'])
+  assert.match(err, /^error: a.yaml: document 1, line 1: IPPool default .* IPPool quicker/)
+})
+
+test('mistakes stand in the order of the lines, those between documents too', async () => {
+  const cli = withFiles({
+    'a.yaml': NODE,
+    'b.yaml': `${NODE}---\n${POOL}  natoutgoing: 1\n  blockSize: 12\n---\n${NODE}---\nkind: Pod\n`,
+  })
+  const { err } = await cli.run('apply', '-f', 'a.yaml', '-f', 'b.yaml')
+  const places = err.split('\n').map(line => /document \d, line (\d+): (\S+):/.exec(line)?.slice(1).join(' '))
+  assert.equal(places, [
+    '1 metadata.name',
+    '14 spec.natoutgoing',
+    '15 spec.blockSize',
+    '17 metadata.name',
+    '24 apiVersion',
+    '24 kind',
+    undefined,
+  ])
 })
 
 for (const doubt of ['landed', 'lost'] as const)

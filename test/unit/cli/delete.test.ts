@@ -93,7 +93,7 @@ test('rule 9: a silent node: marked, its parts fenced with its allowance, record
   cli.env.USER = 'alice'
   const { code, out, err } = await cli.run('delete', 'node', 'node2')
   assert.is(code, 0, err)
-  assert.is(out, 'Node node2 deleted: its 2 parts are fenced and become free after 60 min\n')
+  assert.is(out, 'Node node2 deleted: its 2 parts are fenced and become free after 61 min\n')
   assert.is(err, 'watching the heartbeat of node node2 for 25 s\n')
   const { removed } = (await cli.record('liveness/uid-node2')) as LivenessRecord
   assert.equal([removed?.by, removed?.endsWith], ['twillctl (alice)', 'return'])
@@ -105,6 +105,16 @@ test('rule 9: a silent node: marked, its parts fenced with its allowance, record
   // Generations are raised when a part changes owner, and only then (rule 1).
   const { parts, generation } = (await cli.record('slots/p/10.244.0.64-26')) as SlotRecord
   assert.equal([parts[0]?.generation, generation], [5, 9])
+})
+
+test('the margin of the daemons is counted too: that of the configuration, if it says one', async () => {
+  const cli = await withNode()
+  cli.files.set('/etc/twill/twilld.yaml', 'datastore: {type: embedded}\nfenceMargin: 5m\n')
+  await cli.put('slots/p/10.244.0.0-26', slot([part('10.244.0.0/26', 'uid-node1', 3)]))
+  assert.is(
+    (await cli.run('delete', 'node', 'node2')).out,
+    'Node node2 deleted: its 1 part is fenced and becomes free after 65 min\n',
+  )
 })
 
 for (const atMs of [1_000, 24_000])

@@ -20,6 +20,10 @@ test('a kind: its fields, and a spec with every field, its type and its meaning'
   )
 })
 
+test('no field is without a meaning', async () => {
+  for (const { singular } of KINDS) assert.not.match((await explain(singular)).out, / -$/m)
+})
+
 test('a field, with and without spec', async () => {
   const { out } = await explain('ippool.spec.encapsulation')
   assert.match(out, /FIELD: +spec\.encapsulation <string>/)

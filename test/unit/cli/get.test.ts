@@ -10,7 +10,22 @@ const pools = [
   ['default', '10.244.0.0/16', 'open', {}],
   ['v6', 'fd00:10:244::/64', 'open', { natOutgoing: false }],
   ['old', '10.9.0.0/24', 'closed', { encapsulation: 'Never' }],
-  ['off', '10.8.0.0/24', 'open', { disabled: true }],
+  [
+    'off',
+    '10.8.0.0/24',
+    'open',
+    {
+      disabled: true,
+      allowedUses: ['tunnel'],
+      nodeSelector: {
+        matchLabels: { zone: 'a' },
+        matchExpressions: [
+          { key: 'rack', operator: 'NotIn', values: ['r1', 'r2'] },
+          { key: 'gpu', operator: 'DoesNotExist' },
+        ],
+      },
+    },
+  ],
   ['clash', '10.244.128.0/20', null, {}],
 ] as const
 

@@ -111,6 +111,29 @@ test('a pod by its name in any namespace; an IPv6 address in any spelling', asyn
   assert.match((await cli.run('ipam', 'show', '--ip', 'FD00:10:244:0::1')).out, /^fd00:10:244::1: pool v6/)
 })
 
+test('an address that is never handed out: why', async () => {
+  const cli = await cluster()
+  await cli.put('resources/ipreservations/kept', {
+    apiVersion: 'twill.network/v1alpha1',
+    kind: 'IPReservation',
+    metadata: { name: 'kept' },
+    spec: { addresses: ['10.244.0.5-10.244.0.9'] },
+  })
+  const reserved = await cli.run('ipam', 'show', '--ip', '10.244.0.6')
+  assert.match(reserved.out, '\nnever handed out: reserved by IPReservation kept\n')
+  cli.files.set(
+    'lan.yaml',
+    'apiVersion: twill.network/v1alpha1\nkind: IPPool\nmetadata: {name: lan}\nspec: {cidr: 10.50.0.0/24, allowedUses: [ipam], gateway: 10.50.0.9}\n',
+  )
+  await cli.run('apply', '-f', 'lan.yaml')
+  const why = async (ip: string) =>
+    JSON.parse((await cli.run('ipam', 'show', '--ip', ip, '-o', 'json')).out).withheld
+  assert.equal(
+    [await why('10.50.0.9'), await why('10.50.0.255'), await why('10.50.0.1'), await why('10.244.0.1')],
+    ["the pool's gateway", 'the network or broadcast address of the pool', null, null],
+  )
+})
+
 test('entries of a generation that the slot no longer shows are nobody’s', async () => {
   const { out } = await (await cluster()).run('ipam', 'show', '--ip', '10.244.0.9')
   assert.match(out, 'nobody, and nobody lately')

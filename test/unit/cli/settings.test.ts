@@ -53,6 +53,7 @@ test('without a file: the daemon behind the usual socket has the datastore', asy
   assert.equal(await settings({}, {}, {}), {
     datastore: { type: 'embedded' },
     socket: '/run/twill/api.sock',
+    fenceMarginMs: 60_000,
     configFile: '/etc/twill/twilld.yaml',
   })
 })

@@ -110,6 +110,17 @@ test('not ready: exit code 1, with the reasons', async () => {
   assert.match(out, /^Ready +no: no pool; first reconcile not through$/m)
 })
 
+test('addresses that are lent to interfaces of other plugins', async () => {
+  const cli = await cluster()
+  const lease = { id: 'ipam-1', network: 'lan', containerId: 'c9', ifName: 'eth1', netns: '/run/netns/c9' }
+  cli.status = { ...STATUS, leases: [{ ...lease, pod: null, addresses: ['10.50.0.2'] }] }
+  const { out } = await cli.run('status')
+  assert.match(
+    out,
+    /LEASE +ADDRESSES +INTERFACE +NETWORK +NAMESPACE\nc9 +10\.50\.0\.2 +eth1 +lan +\/run\/netns\/c9/,
+  )
+})
+
 test('JSON carries both answers, or why there is none', async () => {
   const cli = await cluster()
   const both = JSON.parse((await cli.run('status', '-o', 'json')).out)

@@ -29,7 +29,8 @@ const client = (rig: Rig) => ({
 test('a pool is entered in the address space under its uid', async () => {
   const rig = new Rig()
   const created = await rig.createPool('one', '10.0.0.0/16')
-  assert.equal(space(rig), [{ uid: created.metadata.uid, name: 'one', cidr: '10.0.0.0/16', state: 'open' }])
+  const entry = { uid: created.metadata.uid, name: 'one', cidr: '10.0.0.0/16', blockSize: 26, state: 'open' }
+  assert.equal(space(rig), [entry])
   assert.is(rig.read<IPPool>('resources/ippools/one')?.metadata.uid, created.metadata.uid)
 })
 
@@ -199,6 +200,62 @@ test('a copy of a pool under another name and CIDR, uid and all, is not used', a
   await rig.clock.advance(5000)
   assert.is(await outcome(node.add('p', [4], ['copy'])), 'ipam.no-pool')
   assert.is(node.ipam?.conditions()[0]?.pool, 'copy')
+})
+
+for (const [what, spec, said] of [
+  ['shrunk', { cidr: '10.0.0.0/26' }, 'cidr is 10.0.0.0/26 and was entered as 10.0.0.0/24'],
+  ['moved', { cidr: '10.9.0.0/24' }, 'cidr is 10.9.0.0/24 and was entered as 10.0.0.0/24'],
+  ['cut anew', { blockSize: 28 }, 'blockSize is 28 and was entered as 26'],
+] as const)
+  test(`a pool ${what} straight in the store: told, nothing goes out, nobody loses anything, and it can be put right`, async () => {
+    const rig = new Rig()
+    const one = await rig.createPool('one', '10.0.0.0/24')
+    const node = rig.node('a')
+    node.start()
+    await settle()
+    await node.add('p1')
+    rig.put('resources/ippools/one', { ...one, spec: { ...one.spec, ...spec } })
+    await rig.clock.advance(5000)
+    assert.equal(
+      node.ipam?.conditions().map(({ pool: name, reason }) => [name, reason.includes(said)]),
+      [['one', true]],
+    )
+    assert.is(await outcome(node.add('p2')), 'ipam.no-pool')
+    assert.is(node.lost.length, 0)
+    assert.is(node.ipam?.heldBy('p1').length, 1)
+    assert.is(space(rig)[0]?.cidr, '10.0.0.0/24')
+    assert.is(await outcome(updatePool(pool('one', '10.0.0.0/26'), rig.modules)), 'document.invalid')
+    assert.is((await updatePool(pool('one', '10.0.0.0/24'), rig.modules)).changed, true)
+    await rig.clock.advance(5000)
+    assert.equal(node.ipam?.conditions(), [])
+    await node.add('p2')
+  })
+
+test('an entry of a version that kept no block size gets it from the first daemon', async () => {
+  const rig = new Rig()
+  await rig.createPool('one', '10.0.0.0/24', 28)
+  const record = rig.read<AddressSpaceRecord>('address-space') as AddressSpaceRecord
+  const old = record.pools.map(({ blockSize: _, ...entry }) => entry)
+  rig.put('address-space', { ...record, pools: old })
+  rig.node('a').start()
+  await rig.clock.advance(5000)
+  assert.is(space(rig)[0]?.blockSize, 28)
+})
+
+test('a creation begun with another block size is not taken over: its resource may be about to appear', async () => {
+  const rig = new Rig()
+  const modules = client(rig)
+  modules.store.doubtNext('late', 'resources/ippools/one')
+  modules.store.doubtNext('late', 'resources/ippools/one')
+  await outcome(createPool(pool('one', '10.0.0.0/16', 28), modules))
+  await rig.createPool('one', '10.0.0.0/16').then(
+    () => assert.unreachable(),
+    error =>
+      assert.is(
+        error.message,
+        'IPPool one (10.0.0.0/16, blockSize 26) collides with IPPool one (10.0.0.0/16, blockSize 28), whose creation was begun',
+      ),
+  )
 })
 
 test('rule 18: what a pool for ipam is cannot be changed, nor can another become one', async () => {

@@ -11,7 +11,7 @@ const page = readFileSync(join(import.meta.dirname, '../../../../docs/resources.
 const examples = [...page.matchAll(/```yaml\n([\s\S]*?)```/g)].map(match => match[1] ?? '')
 
 test('the examples are valid, one of each kind', () => {
-  const parsed = examples.map((text, index) => readDocuments(`example ${index + 1}`, text))
+  const parsed = examples.map((text, index) => readDocuments([{ name: `example ${index + 1}`, text }]))
   assert.equal(
     parsed.flatMap(({ problems }) => problems),
     [],

@@ -6,10 +6,11 @@ import { readDocuments } from '../../../../datastore/resources/documents.ts'
 const pool = (name: string, spec: string) =>
   `apiVersion: twill.network/v1alpha1\nkind: IPPool\nmetadata:\n  name: ${name}\nspec:\n${spec}`
 
-const resources = (text: string) => readDocuments('p.yaml', text).resources.map(({ resource }) => resource)
+const resources = (text: string) =>
+  readDocuments([{ name: 'p.yaml', text }]).resources.map(({ resource }) => resource)
 
 function problems(text: string): readonly string[] {
-  return readDocuments('p.yaml', text).problems
+  return readDocuments([{ name: 'p.yaml', text }]).problems
 }
 
 test('a pool and a node in one file, with defaults filled in', () => {

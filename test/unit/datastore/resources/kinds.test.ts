@@ -22,9 +22,10 @@ const samples: Record<string, string> = {
 
 /** With the fields that the sample cannot have. */
 const LAN =
-  'apiVersion: twill.network/v1alpha1\nkind: IPPool\nmetadata: {name: b}\nspec: {cidr: 10.1.0.0/16, allowedUses: [ipam], gateway: 10.1.0.9}\n'
+  'apiVersion: twill.network/v1alpha1\nkind: IPPool\nmetadata: {name: b}\nspec: {cidr: 10.1.0.0/16, allowedUses: [ipam], gateway: 10.1.0.9, nodeSelector: {matchLabels: {a: b}}}\n'
 
-const read = (text: string) => readDocuments('sample', text).resources.map(({ resource }) => resource)
+const read = (text: string) =>
+  readDocuments([{ name: 'sample', text }]).resources.map(({ resource }) => resource)
 
 test('no name belongs to two kinds, and each finds its kind', () => {
   const names = KINDS.flatMap(namesOf)

@@ -65,7 +65,7 @@ const TABLE: readonly [name: string, changes: Records, found: readonly string[]]
   [
     'a pool shrunk under living pods',
     { 'resources/ippools/default': shrunk },
-    ['pool.not-entered IPPool default'],
+    ['pool.changed IPPool default'],
   ],
   [
     'and its entry too',

@@ -1,0 +1,54 @@
+/** What routes and rules are made of: a pool has the range that was entered for it, whatever its document says by now. */
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { Cluster } from '../../../daemon/node/cluster.ts'
+import { MemoryCluster } from '../../../datastore/memory/cluster.ts'
+import { MemoryStore } from '../../../datastore/memory/store.ts'
+import { silentLog } from '../../../lib/log.ts'
+import { ManualClock, settle } from '../../fixtures/manual-clock.ts'
+import { pool } from './cluster-facts.ts'
+
+async function clusterOf(records: Record<string, unknown>) {
+  const memory = new MemoryCluster()
+  for (const [key, value] of Object.entries(records))
+    memory.commit({ key, expected: 0, value: JSON.stringify(value) })
+  const store = new MemoryStore({}, { cluster: memory, clock: new ManualClock() })
+  const cluster = new Cluster({ store, log: silentLog, changed() {}, remembered: Promise.resolve() })
+  await cluster.synced()
+  await settle()
+  return { cluster, memory }
+}
+
+const entry = (name: string, cidr: string, blockSize?: number) => ({
+  uid: `uid-${name}`,
+  name,
+  cidr,
+  ...(blockSize === undefined ? {} : { blockSize }),
+  state: 'open',
+})
+
+test('a pool that was shrunk, grown or cut anew in the datastore: routes and rules keep to what was entered', async () => {
+  const { cluster, memory } = await clusterOf({
+    'address-space': {
+      v: 1,
+      pools: [entry('v4', '10.244.0.0/16', 26), entry('old', '10.8.0.0/24'), entry('cut', '10.9.0.0/16', 28)],
+      restored: null,
+    },
+    'resources/ippools/v4': pool('v4', '10.244.0.0/24', { natOutgoing: false }),
+    'resources/ippools/old': pool('old', '10.8.0.0/16'),
+    'resources/ippools/cut': pool('cut', '10.9.0.0/16', { blockSize: 26 }),
+    'resources/ippools/none': pool('none', '10.99.0.0/24'),
+  })
+  assert.equal(
+    cluster.pools().map(({ metadata, spec }) => `${metadata.name} ${spec.cidr} ${spec.blockSize}`),
+    ['cut 10.9.0.0/16 28', 'none 10.99.0.0/24 undefined', 'old 10.8.0.0/24 26', 'v4 10.244.0.0/16 26'],
+  )
+  assert.is(cluster.pools().find(({ metadata }) => metadata.name === 'v4')?.spec.natOutgoing, false)
+  memory.commit({ key: 'address-space', expected: memory.get('address-space')?.modRevision ?? 0, value: '{' })
+  await settle()
+  assert.is(cluster.pools()[3]?.spec.cidr, '10.244.0.0/16', 'the last word that could be read counts')
+  assert.match(cluster.damaged().join(), /address-space/)
+  await cluster.close()
+})
+
+test.run()
