@@ -183,8 +183,9 @@ async function startNode(
       nodeLimit: config.nodeLimit,
       journaled: local.ipamState(),
       journalIntact: local.intact,
-      onLost: ({ holders }) => {
-        for (const id of holders) if (!tunnel.lose(id) && !leases.lose(id)) attachments.cutOff(id).catch(fail)
+      onLost: lost => {
+        for (const id of lost.holders)
+          if (!tunnel.lose(id, lost) && !leases.lose(id, lost)) attachments.cutOff(id, lost).catch(fail)
       },
     },
     {
@@ -293,8 +294,8 @@ async function startNode(
   remember()
   const recovered = { ...(await attachments.recover()), leases: await leases.recover() }
   if (identified.fresh) {
-    for (const { id } of registry.all()) await attachments.cutOff(id)
-    for (const { id } of leases.all()) leases.lose(id)
+    for (const { id } of registry.all()) await attachments.cutOff(id, null)
+    for (const { id } of leases.all()) leases.lose(id, null)
   }
   log.info({ ...recovered, damaged: !local.intact }, 'attachments of the journal are taken over')
   const spool = new Spool(
@@ -312,10 +313,7 @@ async function startNode(
     log,
     servable: servableBy({ room: () => ipam.room(), report: () => loop.report(), clock: systemClock }),
   })
-  const cni = await createFront(
-    { path: join(config.runDir, 'cni.sock') },
-    { verbs, attachments, leases, metrics, log },
-  )
+  const cni = await createFront({ path: join(config.runDir, 'cni.sock') }, { verbs, metrics, log })
   await cni.listen()
   const alive = await signOfLife(join(config.runDir, 'alive'), systemClock)
   identified.confirmed.then(() => heartbeat.start(), fail)

@@ -39,6 +39,7 @@ import type {
 } from './ipam.ts'
 import { type IpamJournal, type IpamJournalState, slotId } from './journal-records.ts'
 import { Ledgers } from './ledger.ts'
+import type { LostPart } from './lost-part.ts'
 import { refused, takeNamed } from './named.ts'
 import { NO_LIMIT, type NodeLimit } from './node-limit.ts'
 import { type OwnedPart, type OwnSlot, partOf, slotFromJournal } from './own-slots.ts'
@@ -85,15 +86,6 @@ export interface IpamOptions {
   readonly journalIntact: boolean
   /** Parts that are no longer ours: the pods in them must be cut off (rule 15). */
   readonly onLost?: (lost: LostPart) => void
-}
-
-export interface LostPart {
-  readonly poolUid: string
-  readonly slot: string
-  readonly cidr: string
-  readonly generation: number
-  /** Ids of holders with an address in it. */
-  readonly holders: readonly string[]
 }
 
 export interface IpamModules {

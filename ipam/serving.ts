@@ -35,7 +35,7 @@ export interface ServingModules {
 export class Serving {
   readonly #options: ServingOptions
   readonly #modules: ServingModules
-  /** Request id → BOOTTIME at which it was first seen. */
+  /** Request id → BOOTTIME at which it was first seen in a slot that is partly ours. */
   readonly #firstSeenMs = new Map<string, number>()
 
   constructor(options: ServingOptions, modules: ServingModules) {
@@ -77,11 +77,15 @@ export class Serving {
   async #dropStale(slot: OwnSlot, record: SlotRecord, seen: Set<string>): Promise<void> {
     const { nodeUid } = this.#options
     const stale = record.requests.filter(({ id, owner }) => {
-      seen.add(id)
       if (owner === nodeUid) return slot.claiming !== id
-      return partsOf(record, nodeUid).length > 0 && this.#standsForMs(id) >= this.#options.staleAfterMs
+      if (partsOf(record, nodeUid).length === 0) return false
+      seen.add(id)
+      return this.#standsForMs(id) >= this.#options.staleAfterMs
     })
-    if (stale.length > 0) await this.#modules.gifts.drop(slot, new Set(stale.map(({ id }) => id)))
+    if (stale.length === 0) return
+    await this.#modules.gifts.drop(slot, new Set(stale.map(({ id }) => id)))
+    // A watch that is behind shows them for a while.
+    for (const { id } of stale) this.#firstSeenMs.delete(id)
   }
 
   #standsForMs(id: string): number {

@@ -10,6 +10,7 @@
 
 import { attachmentId } from '../../cni-bin/attachment-id.ts'
 import type { HeldAddress, Holder, Ipam } from '../../ipam/ipam.ts'
+import { isLost, type LostPart } from '../../ipam/lost-part.ts'
 import type { Kernel, NetnsRef, SetElement } from '../../kernel/kernel.ts'
 import { type Family, formatIp, type Ip } from '../../lib/address.ts'
 import type { Clock, Random, Timer } from '../../lib/clock.ts'
@@ -231,11 +232,23 @@ export class Attachments {
     })
   }
 
-  /** Its address is no longer this node's (ADDRESSES.md rule 15). Never rejects: what fails is tried again. */
-  cutOff(id: string): Promise<void> {
+  /** Nobody took the answer to its ADD. Whatever has come in its place since, by DEL and ADD, stays. */
+  takeBack({ id, hostInterface }: Attachment): Promise<void> {
+    return this.#queue.run(id, async () => {
+      const known = this.#modules.registry.get(id)
+      if (known?.hostInterface === hostInterface) await this.#takeDown(known)
+    })
+  }
+
+  /**
+   * Its addresses are no longer this node's (ADDRESSES.md rule 15). Never rejects: what fails is tried again.
+   * @param lost null: all that this node had. What bears the id in its turn, and holds nothing of it, is another.
+   */
+  cutOff(id: string, lost: LostPart | null): Promise<void> {
     return this.#queue.run(id, async () => {
       const known = this.#modules.registry.get(id)
       if (known === undefined || known.state === 'detaching') return
+      if (lost !== null && !known.addresses.some(address => isLost(address, lost))) return
       const { log } = this.#modules
       log.error(
         { id, addresses: known.addresses.map(({ address }) => address), pod: known.pod },

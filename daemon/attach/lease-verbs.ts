@@ -18,21 +18,23 @@ export interface LeaseVerbsModules {
   readonly ipam: Pick<Ipam, 'subnetOf' | 'heldBy' | 'room'>
 }
 
-/** `isNew` of what was given: false when an earlier ADD had been given the same. */
+/** @param made not called when an earlier ADD had been given the same */
 export async function addLease(
   modules: LeaseVerbsModules,
   request: AddRequest,
   gone: Gone,
-): Promise<{ result: CniResult; isNew: boolean }> {
+  made: (takeBack: () => Promise<void>) => void,
+): Promise<CniResult> {
   const { network, containerId, ifName, netns, pod, wishes, twill } = request
   const addresses = uniqueIps(wishes.addresses)
   const leased: Leased = await modules.leases.add(
     { network, containerId, ifName, netns, pod, addresses, podPools: wishes.pools, ...twill },
     gone,
   )
+  if (leased.isNew) made(() => modules.leases.takeBack(leased.lease))
   const ips = leased.lease.addresses.map(held => addressOf(modules, held))
   // No interfaces, and no index of one (CNI-240): the plugin that asked makes it.
-  return { result: { interfaces: [], ips, routes: request.routes, dns: request.dns }, isNew: leased.isNew }
+  return { interfaces: [], ips, routes: request.routes, dns: request.dns }
 }
 
 /** The prefix is the whole pool's, since every attachment of it is a host of one subnet. @throws ipam.no-pool */

@@ -9,6 +9,7 @@
  */
 import { leaseId } from '../../cni-bin/attachment-id.ts'
 import type { HeldAddress, Holder, Ipam } from '../../ipam/ipam.ts'
+import { isLost, type LostPart } from '../../ipam/lost-part.ts'
 import type { Kernel, NetnsRef } from '../../kernel/kernel.ts'
 import { type Family, formatIp, type Ip, parseIp } from '../../lib/address.ts'
 import type { Clock, Timer } from '../../lib/clock.ts'
@@ -119,7 +120,7 @@ export class Leases {
       return null
     }
     if (await this.#isConfigured(known, request)) throw stands(request, 'and has its address')
-    if (known.netnsCookie === cookie) return known
+    if (known.netnsCookie === cookie) return this.#keep({ ...known })
     return this.#write({ ...known, netns: request.netns, netnsCookie: cookie })
   }
 
@@ -162,6 +163,11 @@ export class Leases {
 
   async #write(lease: Lease): Promise<Lease> {
     await this.#modules.journal.append({ t: 'lease', lease })
+    return this.#keep(lease)
+  }
+
+  /** A fresh object for each ADD that is answered by it: `takeBack` knows by it whether another was. */
+  #keep(lease: Lease): Lease {
     this.#leases.set(lease.id, lease)
     return lease
   }
@@ -172,6 +178,13 @@ export class Leases {
     return this.#queue.run(id, async () => {
       const known = this.get(key)
       if (known !== undefined && known.begunBoottimeMs < begunBeforeBoottimeMs) await this.#end(id)
+    })
+  }
+
+  /** Nobody took the answer to the ADD that made it. One that was answered with it later, or made another, has it. */
+  takeBack(made: Lease): Promise<void> {
+    return this.#queue.run(made.id, async () => {
+      if (this.#leases.get(made.id) === made && !this.#ending.has(made.id)) await this.#end(made.id)
     })
   }
 
@@ -205,18 +218,23 @@ export class Leases {
   }
 
   /**
-   * Its address is no longer this node's (ADDRESSES.md rule 15). The interface is another plugin's and stays.
-   * @returns false if the holder has no lease
+   * Its addresses are no longer this node's (ADDRESSES.md rule 15). The interface is another plugin's and stays.
+   * @param lost null: all that this node had. What bears the id in its turn, and holds nothing of it, is another.
+   * @returns false if the holder has no lease and none is on its way into the journal
    */
-  lose(id: string): boolean {
-    const known = this.#leases.get(id)
-    if (known === undefined) return false
-    const { network, containerId, ifName, addresses } = known
-    this.#modules.log.error(
-      { network, containerId, ifName, addresses: addresses.map(({ address }) => address) },
-      'addresses of an interface of another plugin are no longer of this node: delete that container',
-    )
-    void this.#queue.run(id, () => this.#end(id))
+  lose(id: string, lost: LostPart | null): boolean {
+    if (!this.#leases.has(id) && !this.#queue.has(id)) return false
+    void this.#queue.run(id, async () => {
+      const known = this.#leases.get(id)
+      if (known === undefined || this.#ending.has(id)) return
+      if (lost !== null && !known.addresses.some(address => isLost(address, lost))) return
+      const { network, containerId, ifName, addresses } = known
+      this.#modules.log.error(
+        { network, containerId, ifName, addresses: addresses.map(({ address }) => address) },
+        'addresses of an interface of another plugin are no longer of this node: delete that container',
+      )
+      await this.#end(id)
+    })
     return true
   }
 

@@ -37,21 +37,19 @@ export interface VerbsModules extends LeaseVerbsModules {
 const CHECK_ATTEMPTS = 3
 const CHECK_PAUSE_MS = 150
 
+/** Undoes one ADD whose answer nobody took, and nothing that came after it. */
+export type TakeBack = () => Promise<void>
+
 export interface DaemonVerbs extends Omit<Verbs, 'add'> {
-  /** @param repeated called when the answer is what an earlier ADD was given: it is not to be undone */
-  add(request: AddRequest, gone: Gone, repeated: () => void): Promise<CniResult>
+  /** @param made called when something new stands; not when the answer is what an earlier ADD was given */
+  add(request: AddRequest, gone: Gone, made: (takeBack: TakeBack) => void): Promise<CniResult>
 }
 
 const isIpam = ({ plugin }: Pick<AddRequest, 'plugin'>): boolean => plugin === 'twill-ipam'
 
 export function createVerbs(modules: VerbsModules): DaemonVerbs {
   return {
-    add: async (request, gone, repeated) => {
-      if (!isIpam(request)) return add(modules, request, gone)
-      const { result, isNew } = await addLease(modules, request, gone)
-      if (!isNew) repeated()
-      return result
-    },
+    add: (request, gone, made) => (isIpam(request) ? addLease : add)(modules, request, gone, made),
     check: request => (isIpam(request) ? checkLease : check)(modules, request),
     del: request => (isIpam(request) ? modules.leases : modules.attachments).del(keyOf(request)),
     gc: request => gc(modules, request),
@@ -70,8 +68,14 @@ const keyOf = (request: AddRequest | CheckRequest | DelRequest) => ({
   ifName: request.ifName,
 })
 
-async function add(modules: VerbsModules, request: AddRequest, gone: Gone): Promise<CniResult> {
-  const attachment = await modules.attachments.add(
+async function add(
+  modules: VerbsModules,
+  request: AddRequest,
+  gone: Gone,
+  made: (takeBack: TakeBack) => void,
+): Promise<CniResult> {
+  const { attachments } = modules
+  const attachment = await attachments.add(
     {
       ...keyOf(request),
       netns: request.netns,
@@ -85,6 +89,7 @@ async function add(modules: VerbsModules, request: AddRequest, gone: Gone): Prom
     },
     gone,
   )
+  made(() => attachments.takeBack(attachment))
   return addResult(attachment, request.prevResult, request.dns)
 }
 

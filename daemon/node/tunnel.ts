@@ -3,6 +3,7 @@
  * like a pod's. Asked for again and again until every family has one.
  */
 import type { HeldAddress, Holder, Ipam } from '../../ipam/ipam.ts'
+import { isLost, type LostPart } from '../../ipam/lost-part.ts'
 import type { Family } from '../../lib/address.ts'
 import type { Clock, Timer } from '../../lib/clock.ts'
 import { messageOf } from '../../lib/errors.ts'
@@ -80,15 +81,17 @@ export class TunnelAddresses {
    * The part that this holder's address is from belongs to somebody else now: another node may already send from it.
    * @returns false if the holder is none of ours
    */
-  lose(holderId: string): boolean {
-    const lost = this.#addresses.filter(({ family }) => tunnelId(family) === holderId)
+  lose(holderId: string, part: LostPart): boolean {
+    const isOfIt = (address: HeldAddress) => tunnelId(address.family) === holderId && isLost(address, part)
+    const lost = [...this.#addresses, ...this.#taken].filter(isOfIt)
     if (lost.length === 0) return false
     const { ipam, journal, clock, log, changed } = this.#modules
     log.error(
       { lost: lost.map(({ address }) => address) },
       'a tunnel address is no longer of this node: replacing it',
     )
-    this.#addresses = this.#addresses.filter(address => !lost.includes(address))
+    this.#addresses = this.#addresses.filter(address => !isOfIt(address))
+    this.#taken = this.#taken.filter(address => !isOfIt(address))
     ipam.release(holderId)
     // Unwritten, the journal names an address that is not ours, which the next start finds out again.
     journal
@@ -143,7 +146,7 @@ export class TunnelAddresses {
     this.#taken = taken
     try {
       await journal.append({ t: 'tunnel', addresses: [...this.#addresses, ...taken], since })
-      this.#addresses = [...this.#addresses, ...taken]
+      this.#addresses = [...this.#addresses, ...this.#taken]
     } finally {
       this.#taken = []
     }

@@ -1,9 +1,9 @@
 /** The daemon's end of protocol.ts: answers store calls of other processes from the embedded database. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { text } from 'node:stream/consumers'
-import type { z } from 'zod'
+import { z } from 'zod'
 import type { Clock } from '../../lib/clock.ts'
-import { isTwillError, messageOf } from '../../lib/errors.ts'
+import { messageOf } from '../../lib/errors.ts'
 import type { EmbeddedDatabase } from './database.ts'
 import { STORE_PATH, type StoreCall, type StoreFailure, storeFailure, storeRequests } from './protocol.ts'
 import { EmbeddedStore } from './store.ts'
@@ -25,12 +25,16 @@ export class StoreService {
     const call = path.slice(STORE_PATH.length)
     if (!Object.hasOwn(storeRequests, call)) return send(response, 404, { error: `no such path: ${path}` })
     if (request.method !== 'POST') return send(response, 405, { error: 'expected POST' })
+    let asked: unknown
     try {
-      const parsed = storeRequests[call as StoreCall].safeParse(JSON.parse(await text(request)))
-      if (!parsed.success) return send(response, 400, { error: parsed.error.issues[0]?.message ?? '' })
-      await this.#answer(call as StoreCall, parsed.data, response)
+      asked = storeRequests[call as StoreCall].parse(JSON.parse(await text(request)))
     } catch (error) {
-      sendFailure(response, error)
+      return send(response, 400, { error: firstIssueOf(error) })
+    }
+    try {
+      await this.#answer(call as StoreCall, asked, response)
+    } catch (error) {
+      send(response, 503, failureOf(call as StoreCall, error))
     }
   }
 
@@ -59,12 +63,13 @@ function send(response: ServerResponse, status: number, body: unknown): void {
   response.writeHead(status, { 'content-type': 'application/json' }).end(`${JSON.stringify(body)}\n`)
 }
 
-function sendFailure(response: ServerResponse, error: unknown): void {
-  if (!isTwillError(error)) {
-    send(response, 400, { error: messageOf(error) })
-    return
-  }
-  const { code, message, data, retryable } = error
-  const failure: StoreFailure = storeFailure.parse({ code, message, data, retryable })
-  send(response, 503, failure)
+const firstIssueOf = (error: unknown): string =>
+  error instanceof z.ZodError ? (error.issues[0]?.message ?? '') : messageOf(error)
+
+/** Nobody knows how far a commit came that ended as no store says: it may be on disk (rule 4). */
+function failureOf(call: StoreCall, error: unknown): StoreFailure {
+  const said = storeFailure.safeParse(error)
+  if (said.success) return said.data
+  const code = call === 'commit' ? 'store.in-doubt' : 'store.unavailable'
+  return { code, message: messageOf(error), data: {}, retryable: call === 'commit' }
 }

@@ -320,6 +320,49 @@ test('an ADD after a DEL that failed begins with it, and takes no address of it'
   assert.equal(said.slice(0, 3), ['journal detach', 'kernel detach', 'reap 10.0.0.1'])
 })
 
+test('an ADD whose answer nobody took is taken back; a newer one of the same container stays', async () => {
+  const { service, registry, held } = bed()
+  const first = await service.add(request, here())
+  // The runtime gave up, and began anew before this daemon learned of it.
+  const deleted = service.del(request)
+  const again = service.add(request, here())
+  const takenBack = service.takeBack(first)
+  await Promise.all([deleted, again, takenBack])
+  assert.is(registry.get(id)?.state, 'attached')
+  await service.takeBack(await again)
+  await service.settled()
+  assert.equal([registry.get(id), held.size], [undefined, 0])
+})
+
+test('rule 15: a loss that comes late cuts off who holds an address of the part, and no newer pod of the id', async () => {
+  const { service, registry } = bed()
+  const part = { poolUid: 'p', slot: '10.0.0.0/26', cidr: '10.0.0.0/27', generation: 1, holders: [id] }
+  await service.add(request, here())
+  for (const other of [
+    { ...part, generation: 0 },
+    { ...part, cidr: '10.0.0.32/27' },
+    { ...part, poolUid: 'q' },
+  ])
+    await service.cutOff(id, other)
+  assert.is(registry.get(id)?.state, 'attached')
+  await service.cutOff(id, part)
+  assert.is(registry.get(id)?.state, 'detaching')
+})
+
+test('rule 15: a part that is lost while an ADD takes from it', async () => {
+  const part = { poolUid: 'p', slot: '10.0.0.0/26', cidr: '10.0.0.0/26', generation: 1, holders: [id] }
+  let cut: Promise<void> | null = null
+  const { service, held, registry } = bed({
+    journal(record) {
+      if (record.t === 'attach') cut = service.cutOff(id, part)
+    },
+  })
+  await service.add(request, here())
+  await cut
+  await service.settled()
+  assert.equal([registry.get(id), held.size], [undefined, 0])
+})
+
 /** Waits for what comes about by itself. */
 async function eventually(what: string, holds: () => boolean): Promise<void> {
   for (let i = 0; i < 500 && !holds(); i++) await systemClock.sleep(10)
@@ -335,7 +378,7 @@ test('what could not be taken down is tried again though nobody asks: after an A
   const cutFaults: Faults = { detach: kernelSaysNo }
   const cut = bed(cutFaults)
   await cut.service.add(request, here())
-  await cut.service.cutOff(id)
+  await cut.service.cutOff(id, null)
   const half = cut.registry.get(id) as Attachment
 
   const startFaults: Faults = { detach: kernelSaysNo }

@@ -32,6 +32,7 @@ const request: LeaseRequest = {
   addresses: [],
 }
 const id = leaseId('lan', 'c1', 'net1')
+const part = { poolUid: 'p', slot: '10.50.0.0/26', cidr: '10.50.0.0/27', generation: 1, holders: [id] }
 const here = () => new AbortController().signal
 
 function bed(found: Lease[] = []) {
@@ -43,6 +44,7 @@ function bed(found: Lease[] = []) {
     cookies: new Map([['/run/netns/x', '100']]),
     configured: new Map<string, string[]>(),
     diskFull: false,
+    journaling: () => {},
     connected: true,
   }
   let next = 5
@@ -81,6 +83,7 @@ function bed(found: Lease[] = []) {
   }
   const journal = {
     async append(record: JournalRecord) {
+      if (record.t === 'lease') world.journaling()
       if (world.diskFull) throw new TwillError('journal.write-failed', 'ENOSPC', {}, { retryable: true })
       records.push(JSON.parse(JSON.stringify(record)))
       said.push(`journal ${record.t}`)
@@ -230,8 +233,39 @@ test('rule 17: a lease that only the ledger knows is kept, bound by the next ADD
 test('rule 15: a lost address ends the lease', async () => {
   const { leases, held } = bed()
   await leases.add(request, here())
-  assert.equal([leases.lose('somebody'), leases.lose(id)], [false, true])
+  assert.equal([leases.lose('somebody', part), leases.lose(id, part)], [false, true])
   await leases.settled()
+  assert.equal([leases.all(), held.size], [[], 0])
+})
+
+test('rule 15: a loss that comes late ends no newer lease of the same attachment', async () => {
+  const { leases } = bed()
+  await leases.add(request, here())
+  leases.lose(id, { ...part, generation: 0 })
+  leases.lose(id, { ...part, cidr: '10.50.0.32/27' })
+  await leases.settled()
+  assert.is(leases.all().length, 1)
+})
+
+test('rule 15: an address that is lost on its way into the journal', async () => {
+  const { leases, held, world } = bed()
+  world.journaling = () => assert.is(leases.lose(id, part), true)
+  await leases.add(request, here())
+  await leases.settled()
+  assert.equal([leases.all(), held.size], [[], 0])
+})
+
+test('an ADD whose answer nobody took is taken back, unless a later one was answered with the same or made another', async () => {
+  const { leases, held } = bed()
+  const first = (await leases.add(request, here())).lease
+  const again = await leases.add(request, here())
+  await leases.takeBack(first)
+  assert.equal([again.isNew, leases.get(request)], [false, again.lease])
+  const deleted = leases.del(request)
+  const second = leases.add(request, here())
+  await Promise.all([deleted, leases.takeBack(again.lease), second])
+  assert.is(leases.all().length, 1)
+  await leases.takeBack((await second).lease)
   assert.equal([leases.all(), held.size], [[], 0])
 })
 
@@ -292,24 +326,32 @@ const addRequest = {
 } as const
 
 test('CNI-240: prefix and gateway of the subnet, routes as configured, no interface', async () => {
-  const { result } = await addLease(bed(), addRequest, here())
+  const all = bed()
+  const made: (() => Promise<void>)[] = []
+  const result = await addLease(all, addRequest, here(), takeBack => made.push(takeBack))
   assert.equal(result, {
     interfaces: [],
     ips: [{ address: '10.50.0.5/16', gateway: '10.50.0.1', interface: null }],
     routes: [route],
     dns: NO_DNS,
   })
+  await made[0]?.()
+  assert.is(all.held.size, 0, 'it can be taken back')
+  await all.leases.add(request, here())
+  await addLease(all, addRequest, here(), takeBack => made.push(takeBack))
+  assert.is(made.length, 1, 'what an earlier ADD was given cannot')
 })
 
 test('CNI-247: an address that is asked for is asked for', async () => {
   const named = { ...addRequest, wishes: { ...wishes, addresses: ['10.50.0.77'] } }
-  const { result } = await addLease(bed(), named, here())
+  const result = await addLease(bed(), named, here(), () => undefined)
   assert.is(result.ips[0]?.address, '10.50.0.77/16')
 })
 
 test('pools of the annotations reach the address management', async () => {
   const { said, ...all } = bed()
-  await addLease(all, { ...addRequest, wishes: { ...wishes, pools: { 4: ['lan2'], 6: [] } } }, here())
+  const wished = { ...addRequest, wishes: { ...wishes, pools: { 4: ['lan2'], 6: [] } } }
+  await addLease(all, wished, here(), () => undefined)
   assert.ok(said.includes('of lan2'), said.join())
 })
 

@@ -6,7 +6,7 @@ import { ipPool } from '../../../datastore/resources/ippool.ts'
 import type { HeldAddress } from '../../../ipam/ipam.ts'
 import { systemClock } from '../../../lib/clock.ts'
 import { silentLog } from '../../../lib/log.ts'
-import { ManualClock } from '../../fixtures/manual-clock.ts'
+import { ManualClock, settle } from '../../fixtures/manual-clock.ts'
 
 const pool = ipPool.parse({
   apiVersion: 'twill.network/v1alpha1',
@@ -21,6 +21,10 @@ const held = (address: string, generation: number): HeldAddress => ({
   slot: '10.0.0.0/26',
   generation,
 })
+const lost = (generation: number) => {
+  const { poolUid, slot } = held('', generation)
+  return { poolUid, slot, cidr: slot, generation, holders: [] }
+}
 
 test('what the ledgers know is taken over, but never over what the journal says', async () => {
   const journal: JournalRecord[] = []
@@ -92,10 +96,11 @@ test('a lost tunnel address is released, journaled away, and replaced by one tha
       changed: () => calls.push('changed'),
     },
   )
-  assert.is(tunnel.lose('an attachment'), false)
-  assert.is(tunnel.lose('tunnel-6'), false)
+  assert.is(tunnel.lose('an attachment', lost(1)), false)
+  assert.is(tunnel.lose('tunnel-6', lost(1)), false)
+  assert.is(tunnel.lose('tunnel-4', lost(0)), false)
   assert.equal(tunnel.byFamily(), { 4: '10.0.0.1' })
-  assert.is(tunnel.lose('tunnel-4'), true)
+  assert.is(tunnel.lose('tunnel-4', lost(1)), true)
   assert.equal(tunnel.byFamily(), {}, 'from this instant nobody is told of it')
   await new Promise(resolve => setTimeout(resolve, 10))
   assert.equal(tunnel.byFamily(), { 4: '10.0.0.65' })
@@ -105,6 +110,34 @@ test('a lost tunnel address is released, journaled away, and replaced by one tha
       record.t === 'tunnel' ? record.addresses.map(({ address }) => address) : record.t,
     ),
     [[], ['10.0.0.65']],
+  )
+})
+
+test('a tunnel address that is lost on its way into the journal is never used', async () => {
+  const journal: JournalRecord[] = []
+  let next = 1
+  const tunnel = new TunnelAddresses(
+    { journaled: null },
+    {
+      ipam: { allocate: async () => [held(`10.0.0.${next}`, next++)], recorded() {}, release() {} },
+      cluster: { complete: true, pools: () => [pool] },
+      journal: {
+        async append(record) {
+          journal.push(record)
+          if (journal.length === 1) assert.is(tunnel.lose('tunnel-4', lost(1)), true)
+        },
+      },
+      clock: new ManualClock(),
+      log: silentLog,
+      changed() {},
+    },
+  )
+  tunnel.check()
+  await settle()
+  assert.equal(tunnel.byFamily(), { 4: '10.0.0.2' })
+  assert.equal(
+    journal.map(record => record.t === 'tunnel' && record.addresses.map(({ address }) => address)),
+    [['10.0.0.1'], [], ['10.0.0.2']],
   )
 })
 

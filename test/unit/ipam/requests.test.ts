@@ -119,6 +119,40 @@ test('a request that stands for longer than anybody waits is taken out by an own
   assert.equal(brief(a), ['10.0.0.0/29 8/0'])
 })
 
+test('a request in a slot that is no longer partly ours costs nothing, however long it stands', async () => {
+  const rig = new Rig()
+  await rig.createPool('default', '10.0.0.0/29', 29)
+  const [a, c] = [rig.node('a', { spareRestMs: 1000 }), rig.node('c')]
+  rig.node('b')
+  a.start()
+  c.start()
+  await settle()
+  await c.add('c0')
+  for (let i = 0; i < 7; i++) await a.add(`a${i}`)
+  c.kill()
+  rig.put(keyOf(rig), {
+    ...slotOf(rig),
+    requests: [{ id: 'r', owner: 'uid-b', cidr: null, refusals: [] }],
+  })
+  await settle()
+  for (let i = 0; i < 7; i++) a.del(`a${i}`)
+  await rig.clock.advance(30_000)
+  assert.equal(
+    slotOf(rig).parts.map(({ owner }) => owner),
+    ['uid-c', null, null, null],
+  )
+  await rig.clock.advance(60_000)
+  const { setTimer } = rig.clock
+  let timers = 0
+  rig.clock.setTimer = (ms, callback) => {
+    timers++
+    return setTimer.call(rig.clock, ms, callback)
+  }
+  await rig.clock.advance(10_000)
+  assert.is(slotOf(rig).requests.length, 1)
+  assert.ok(timers < 50, `${timers} timers in 10 s`)
+})
+
 test('an asker whose record cannot be read keeps nobody waiting: others are answered, the owner starts', async () => {
   const { rig, a } = await ownerAndAsker(1)
   const c = rig.node('c')

@@ -11,7 +11,7 @@ import { EmbeddedDatabase } from '../../../../datastore/embedded/database.ts'
 import { StoreService } from '../../../../datastore/embedded/service.ts'
 import { SocketStore } from '../../../../datastore/embedded/socket-store.ts'
 import { systemClock } from '../../../../lib/clock.ts'
-import { isTwillError, type TwillError } from '../../../../lib/errors.ts'
+import { isTwillError, TwillError } from '../../../../lib/errors.ts'
 import { silentLog } from '../../../../lib/log.ts'
 import { recordWatch } from '../../../fixtures/watch-record.ts'
 
@@ -112,6 +112,27 @@ test('a request that is not one is refused by name, and the store goes on', asyn
   assert.match(error.message, /answered 400/)
   assert.ok((await context.store.commit(commit)).committed)
   await running.stop()
+})
+
+test('a failure that the protocol has no word for: a commit is in doubt, a read is not', async context => {
+  const fails = () => {
+    throw new TwillError('internal', 'a bug')
+  }
+  const database = {
+    state: { revision: 1, foreignTo: () => null, get: fails },
+    commit: async () => fails(),
+  } as unknown as EmbeddedDatabase
+  const store = new StoreService({ database, clock: systemClock })
+  const modules = { status: () => ({}) as Status, metrics: async () => '', store }
+  const server = new ApiServer({ socketPath: context.socketPath, metricsAddress: null }, modules)
+  await server.listen()
+  const [read, written] = [
+    await refusalOf(context.store.get('k')),
+    await refusalOf(context.store.commit(commit)),
+  ]
+  await server.close()
+  assert.equal([read.code, read.message], ['store.unavailable', 'a bug'])
+  assert.equal([written.code, written.message, written.retryable], ['store.in-doubt', 'a bug', true])
 })
 
 test.run()
