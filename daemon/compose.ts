@@ -203,6 +203,7 @@ async function startNode(
   const cluster: Cluster = new Cluster({
     store,
     log,
+    watched: ipam.watched,
     changed: () => {
       snapshot.changed()
       factsChanged()

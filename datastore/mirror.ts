@@ -32,12 +32,14 @@ export interface AsideRecord {
   readonly reason: string
 }
 
+/** After `entries` is up to date; never with an empty list. A throw is logged and stops nothing. */
+export type MirrorListener<T> = (changes: readonly MirrorChange<T>[]) => void
+
 export interface MirrorOptions<T> {
   readonly prefix: string
   /** Throws what it cannot read; see recordParser. */
   readonly parse: (text: string, key: string) => T
-  /** After `entries` is up to date; never with an empty list. A throw is logged and stops nothing. */
-  readonly onChange?: (changes: readonly MirrorChange<T>[]) => void
+  readonly onChange?: MirrorListener<T>
   readonly onConnection?: (connected: boolean, reason: string | null) => void
   readonly onAside?: (record: AsideRecord) => void
 }
@@ -47,6 +49,7 @@ export class Mirror<T> {
   readonly #log: Log
   readonly #entries = new Map<string, MirrorEntry<T>>()
   readonly #aside = new Map<string, AsideRecord>()
+  readonly #listeners = new Set<MirrorListener<T>>()
   readonly #synced: Promise<void>
   #resolveSynced = () => {}
   readonly #watch: Watch
@@ -57,6 +60,7 @@ export class Mirror<T> {
   constructor(options: MirrorOptions<T>, modules: { store: Store; log: Log }) {
     this.#options = options
     this.#log = modules.log
+    if (options.onChange !== undefined) this.#listeners.add(options.onChange)
     this.#synced = new Promise(resolve => {
       this.#resolveSynced = resolve
     })
@@ -85,6 +89,14 @@ export class Mirror<T> {
     return this.#synced
   }
 
+  /** One listener more, told at once of what is there already as if it were created now. Returns the end of it. */
+  subscribe(listener: MirrorListener<T>): () => void {
+    this.#listeners.add(listener)
+    const present = [...this.#entries].map(([key, after]) => ({ key, before: null, after }))
+    if (present.length > 0) this.#tell(() => listener(present))
+    return () => this.#listeners.delete(listener)
+  }
+
   close(): Promise<void> {
     return this.#watch.close()
   }
@@ -98,7 +110,7 @@ export class Mirror<T> {
     const changes =
       message.type === 'snapshot' ? this.#replace(message.entries) : this.#applyAll(message.events)
     this.#revision = message.revision
-    if (changes.length > 0) this.#tell(() => this.#options.onChange?.(changes))
+    if (changes.length > 0) for (const listener of this.#listeners) this.#tell(() => listener(changes))
     this.#resolveSynced()
   }
 

@@ -3,12 +3,12 @@
  * left, and frees what has stood under one fence for the owner's allowance plus margin, as this daemon has
  * itself seen on its own BOOTTIME. A restart begins to count again; no stamp of anybody's wall clock is used.
  */
-import { ledgerKey, livenessKey, PREFIX } from '../datastore/keys.ts'
-import { Mirror, type MirrorChange } from '../datastore/mirror.ts'
+import { ledgerKey, livenessKey } from '../datastore/keys.ts'
+import type { Mirror, MirrorChange } from '../datastore/mirror.ts'
 import { recordParser } from '../datastore/record.ts'
 import { ledgerRecord } from '../datastore/records/ledger.ts'
 import { livenessRecord } from '../datastore/records/liveness.ts'
-import { type NodeRecord, nodeRecord } from '../datastore/records/node.ts'
+import type { NodeRecord } from '../datastore/records/node.ts'
 import type { Fence, SlotRecord } from '../datastore/records/slot.ts'
 import type { Store } from '../datastore/store.ts'
 import type { Clock, Random, Timer } from '../lib/clock.ts'
@@ -33,11 +33,11 @@ export interface FencesModules {
   readonly clock: Clock
   readonly random: Random
   readonly log: Log
+  readonly nodes: Mirror<NodeRecord>
   readonly slots: SlotIndex
   readonly restoration: Pick<Restoration, 'stands'>
 }
 
-const parseNode = recordParser(nodeRecord)
 const parseLiveness = recordParser(livenessRecord)
 const parseLedger = recordParser(ledgerRecord)
 
@@ -52,6 +52,7 @@ export class Fences {
   readonly #options: FencesOptions
   readonly #modules: FencesModules
   readonly #nodes: Mirror<NodeRecord>
+  readonly #unsubscribe: () => void
   /** BOOTTIME at which a part was first seen under its fence. */
   readonly #firstSeenMs = new Map<string, number>()
   /** Keys of slots whose owners are to be looked up; null: all. */
@@ -67,8 +68,8 @@ export class Fences {
   constructor(options: FencesOptions, modules: FencesModules) {
     this.#options = options
     this.#modules = modules
-    const onChange = (changes: readonly MirrorChange<NodeRecord>[]) => this.#observeNodes(changes)
-    this.#nodes = new Mirror({ prefix: PREFIX.nodes, parse: parseNode, onChange }, modules)
+    this.#nodes = modules.nodes
+    this.#unsubscribe = this.#nodes.subscribe(changes => this.#observeNodes(changes))
   }
 
   async start(): Promise<void> {
@@ -79,8 +80,8 @@ export class Fences {
   async stop(): Promise<void> {
     this.#stopped = true
     this.#timer?.cancel()
+    this.#unsubscribe()
     await this.#sweeping
-    await this.#nodes.close()
   }
 
   #schedule(): void {

@@ -54,6 +54,7 @@ import { SlotWork } from './slot-work.ts'
 import { REQUEST_PATIENCE_MS, Taking } from './taking.ts'
 import { instantNow, inTerm } from './term.ts'
 import { Upkeep } from './upkeep.ts'
+import { Watched, type WatchedModules } from './watched.ts'
 
 export interface IpamOptions {
   /** Of `establishIdentity`: the owner in slots. */
@@ -94,6 +95,8 @@ export interface IpamModules {
   readonly random: Random
   readonly log: Log
   readonly journal: IpamJournal
+  /** Default: mirrors that parse for themselves. */
+  readonly watch?: (modules: WatchedModules) => Watched
 }
 
 const HOUR_MS = 3_600_000
@@ -113,6 +116,10 @@ export class NodeIpam implements Ipam {
   /** Restored, but in no part of ours: lost in an earlier life, and perhaps not cut off any more. */
   readonly #notOurs: { id: string; address: HeldAddress }[] = []
   readonly #naming = new KeyedQueue()
+  /** Nodes and slots, for all in this process that need them. */
+  readonly watched: Watched
+  /** The store was seen to have gone back before `start`. */
+  #suspicion: string | null = null
   #running: {
     pools: PoolView
     slots: SlotIndex
@@ -144,11 +151,15 @@ export class NodeIpam implements Ipam {
     const store = new RevisionedStore(
       {
         seen: options.journaled.lastRevision,
-        onWentBack: (from, to) => this.#running?.restoration.suspect(`its revision was ${from} and is ${to}`),
+        onWentBack: (from, to) => {
+          this.#suspicion = `its revision was ${from} and is ${to}`
+          this.#running?.restoration.suspect(this.#suspicion)
+        },
       },
       modules,
     )
     this.#modules = { ...modules, store }
+    this.watched = modules.watch?.(this.#modules) ?? new Watched({}, this.#modules)
     const { coolDownMs, nodeUid, boot, lingerMs } = this.#options
     const nowMs = () => modules.clock.boottimeMs()
     this.#allocator = new Allocator({
@@ -214,7 +225,7 @@ export class NodeIpam implements Ipam {
           fences.observe(changes)
         },
       },
-      modules,
+      this.watched,
     )
     const lost = (part: OwnedPart) => {
       this.#ledgers.mark(part.slot)
@@ -256,12 +267,13 @@ export class NodeIpam implements Ipam {
       ledgers: this.#ledgers,
       restoration,
     })
-    const fences = new Fences(this.#options, { ...modules, slots, restoration })
+    const fences = new Fences(this.#options, { ...modules, nodes: this.watched.nodes, slots, restoration })
     const taking = new Taking(
       { ...this.#options, usable: part => this.#usable(part) },
       { ...modules, allocator, slots, upkeep, asking },
     )
     this.#running = { pools, slots, gifts, requests, taking, upkeep, fences, restoration }
+    if (this.#suspicion !== null) restoration.suspect(this.#suspicion)
     upkeep.wake()
     void fences.start()
     void upkeep.ready().then(() => this.#reportNotOurs())
@@ -293,11 +305,12 @@ export class NodeIpam implements Ipam {
   /** Ledgers are brought up to date once more, if the store is there. */
   async stop(): Promise<void> {
     const running = this.#running
-    if (running === null) return
+    if (running === null) return this.watched.close()
     running.requests.stop()
     await Promise.all([running.upkeep.stop(), running.fences.stop()])
     await this.#ledgers.stop()
-    await Promise.all([running.pools.close(), running.slots.close()])
+    running.slots.close()
+    await Promise.all([running.pools.close(), this.watched.close()])
     this.#running = null
   }
 

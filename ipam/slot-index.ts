@@ -1,12 +1,10 @@
 /** The slots of all pools as the watch shows them, indexed for choosing what to claim. May lag behind the store. */
 import { PREFIX } from '../datastore/keys.ts'
-import { Mirror, type MirrorChange, type MirrorEntry } from '../datastore/mirror.ts'
+import type { Mirror, MirrorChange, MirrorEntry, MirrorListener } from '../datastore/mirror.ts'
 import { recordParser } from '../datastore/record.ts'
 import { type Part, type SlotRecord, slotRecord } from '../datastore/records/slot.ts'
-import type { Store } from '../datastore/store.ts'
 import { type IpRange, lastOf } from '../lib/address.ts'
 import { TwillError } from '../lib/errors.ts'
-import type { Log } from '../lib/log.ts'
 import { AddressRanges } from './address-ranges.ts'
 import { checkSlot, parseSlotKey } from './slot.ts'
 
@@ -37,22 +35,17 @@ export class SlotIndex {
   readonly #pools = new Map<string, PoolSlots>()
   readonly #asked = new Set<string>()
   readonly #fenced = new Set<string>()
+  readonly #unsubscribe: () => void
 
   constructor(
-    options: { readonly onChange: (changes: readonly MirrorChange<SlotRecord>[]) => void },
-    modules: { store: Store; log: Log },
+    options: { readonly onChange: MirrorListener<SlotRecord> },
+    modules: { readonly slots: Mirror<SlotRecord> },
   ) {
-    this.#mirror = new Mirror<SlotRecord>(
-      {
-        prefix: PREFIX.slots,
-        parse: parseSlot,
-        onChange: changes => {
-          for (const change of changes) this.#index(change)
-          options.onChange(changes)
-        },
-      },
-      modules,
-    )
+    this.#mirror = modules.slots
+    this.#unsubscribe = this.#mirror.subscribe(changes => {
+      for (const change of changes) this.#index(change)
+      options.onChange(changes)
+    })
   }
 
   get(key: string): MirrorEntry<SlotRecord> | undefined {
@@ -105,8 +98,8 @@ export class SlotIndex {
     return this.#mirror.synced()
   }
 
-  close(): Promise<void> {
-    return this.#mirror.close()
+  close(): void {
+    this.#unsubscribe()
   }
 
   #index({ key, after }: MirrorChange<SlotRecord>): void {

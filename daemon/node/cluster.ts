@@ -8,21 +8,22 @@
 
 import { ADDRESS_SPACE_KEY, PREFIX } from '../../datastore/keys.ts'
 import { Mirror } from '../../datastore/mirror.ts'
-import { recordParser } from '../../datastore/record.ts'
 import type { AddressSpaceRecord } from '../../datastore/records/address-space.ts'
-import { type NodeRecord, nodeRecord } from '../../datastore/records/node.ts'
+import type { NodeRecord } from '../../datastore/records/node.ts'
 import type { SlotRecord } from '../../datastore/records/slot.ts'
 import type { IPPool } from '../../datastore/resources/ippool.ts'
 import type { Store } from '../../datastore/store.ts'
 import { asEntered, parseSpace } from '../../ipam/address-space.ts'
 import { parsePool } from '../../ipam/pools.ts'
-import { parseSlot } from '../../ipam/slot-index.ts'
+import type { Watched } from '../../ipam/watched.ts'
 import type { Log } from '../../lib/log.ts'
 import type { ClusterSnapshot, KnownCluster } from './snapshot.ts'
 
 export interface ClusterModules {
   readonly store: Store
   readonly log: Log
+  /** Whoever made it closes it. */
+  readonly watched: Watched
   /** Something changed that the desired state is made of. */
   readonly changed: () => void
   /** What this node knows of its own pods is whole: nothing counts as complete before. */
@@ -32,8 +33,8 @@ export interface ClusterModules {
 export class Cluster {
   readonly #pools: Mirror<IPPool>
   readonly #space: Mirror<AddressSpaceRecord>
-  readonly #nodes: Mirror<NodeRecord>
-  readonly #slots: Mirror<SlotRecord>
+  readonly #watched: Watched
+  readonly #unsubscribe: readonly (() => void)[]
   readonly #modules: ClusterModules
   #isSynced = false
   #isRemembered = false
@@ -44,8 +45,8 @@ export class Cluster {
     const onChange = () => modules.changed()
     this.#pools = new Mirror({ prefix: `${PREFIX.resources}ippools/`, parse: parsePool, onChange }, modules)
     this.#space = new Mirror({ prefix: ADDRESS_SPACE_KEY, parse: parseSpace, onChange }, modules)
-    this.#nodes = new Mirror({ prefix: PREFIX.nodes, parse: recordParser(nodeRecord), onChange }, modules)
-    this.#slots = new Mirror({ prefix: PREFIX.slots, parse: parseSlot, onChange }, modules)
+    this.#watched = modules.watched
+    this.#unsubscribe = [this.#watched.nodes.subscribe(onChange), this.#watched.slots.subscribe(onChange)]
     this.synced().then(() => {
       this.#isSynced = true
       modules.changed()
@@ -105,7 +106,7 @@ export class Cluster {
   }
 
   #mirrored(): KnownCluster {
-    const [pools, space, nodes, slots] = [this.#pools, this.#space, this.#nodes, this.#slots]
+    const [pools, space, { nodes, slots }] = [this.#pools, this.#space, this.#watched]
     return {
       get pools() {
         const entered = space.entries.get(ADDRESS_SPACE_KEY)?.value ?? null
@@ -128,11 +129,12 @@ export class Cluster {
   }
 
   async close(): Promise<void> {
-    await Promise.all(this.#mirrors().map(mirror => mirror.close()))
+    for (const unsubscribe of this.#unsubscribe) unsubscribe()
+    await Promise.all([this.#pools.close(), this.#space.close()])
   }
 
   #mirrors() {
-    return [this.#pools, this.#space, this.#nodes, this.#slots]
+    return [this.#pools, this.#space, this.#watched.nodes, this.#watched.slots]
   }
 }
 

@@ -4,6 +4,7 @@ import * as assert from 'uvu/assert'
 import { Cluster } from '../../../daemon/node/cluster.ts'
 import { MemoryCluster } from '../../../datastore/memory/cluster.ts'
 import { MemoryStore } from '../../../datastore/memory/store.ts'
+import { Watched } from '../../../ipam/watched.ts'
 import { silentLog } from '../../../lib/log.ts'
 import { ManualClock, settle } from '../../fixtures/manual-clock.ts'
 import { pool } from './cluster-facts.ts'
@@ -13,7 +14,8 @@ async function clusterOf(records: Record<string, unknown>) {
   for (const [key, value] of Object.entries(records))
     memory.commit({ key, expected: 0, value: JSON.stringify(value) })
   const store = new MemoryStore({}, { cluster: memory, clock: new ManualClock() })
-  const cluster = new Cluster({ store, log: silentLog, changed() {}, remembered: Promise.resolve() })
+  const watched = new Watched({}, { store, log: silentLog })
+  const cluster = new Cluster({ store, log: silentLog, watched, changed() {}, remembered: Promise.resolve() })
   await cluster.synced()
   await settle()
   return { cluster, memory }

@@ -15,6 +15,7 @@ import {
 import { recallWhenAway, SnapshotFile } from '../../../daemon/node/snapshot-file.ts'
 import { MemoryCluster } from '../../../datastore/memory/cluster.ts'
 import { MemoryStore } from '../../../datastore/memory/store.ts'
+import { Watched } from '../../../ipam/watched.ts'
 import { silentLog } from '../../../lib/log.ts'
 import { ManualClock, settle } from '../../fixtures/manual-clock.ts'
 import { node, pool } from './cluster-facts.ts'
@@ -152,6 +153,7 @@ function restarted() {
   const cluster = new Cluster({
     store,
     log: silentLog,
+    watched: new Watched({}, { store, log: silentLog }),
     changed: () => void changes++,
     remembered: new Promise(resolve => {
       remember = resolve

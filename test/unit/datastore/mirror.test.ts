@@ -112,6 +112,25 @@ test('a damaged or newer record is set aside, told once, and the last readable v
   assert.is(mirror.aside.size, 0)
 })
 
+test('who subscribes late is told of what is there, then of changes, until it ends', async () => {
+  const { mirror, told, put } = setUp()
+  put('things/a', text(1))
+  await mirror.synced()
+  const heard: string[] = []
+  const end = mirror.subscribe(changes => {
+    for (const { key, before, after } of changes)
+      heard.push(`${key} ${before?.value.n ?? '-'}>${after?.value.n ?? '-'}`)
+  })
+  assert.equal(heard, ['things/a ->1'])
+  put('things/a', text(2))
+  await settle()
+  end()
+  put('things/b', text(3))
+  await settle()
+  assert.equal(heard, ['things/a ->1', 'things/a 1>2'])
+  assert.equal(told, ['things/a ->1', 'things/a 1>2', 'things/b ->3'])
+})
+
 test('a listener that throws does not stop the mirror', async () => {
   const cluster = new MemoryCluster()
   const store = new MemoryStore({}, { cluster, clock: systemClock })

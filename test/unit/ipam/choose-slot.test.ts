@@ -8,6 +8,7 @@ import { AddressRanges } from '../../../ipam/address-ranges.ts'
 import { type ClaimablePool, chooseSlots, type SlotView } from '../../../ipam/choose-slot.ts'
 import { claimPart, emptySlot } from '../../../ipam/slot.ts'
 import { SlotIndex } from '../../../ipam/slot-index.ts'
+import { Watched } from '../../../ipam/watched.ts'
 import { type Cidr, formatCidr, parseCidr, parseRange } from '../../../lib/address.ts'
 import { systemClock } from '../../../lib/clock.ts'
 import { silentLog } from '../../../lib/log.ts'
@@ -40,9 +41,10 @@ const records: Record<Exclude<State, 'unrecorded'>, (slot: Cidr) => string> = {
 
 class Slots {
   readonly cluster = new MemoryCluster()
+  readonly store = new MemoryStore({}, { cluster: this.cluster, clock: systemClock })
   readonly index = new SlotIndex(
     { onChange: () => undefined },
-    { store: new MemoryStore({}, { cluster: this.cluster, clock: systemClock }), log: silentLog },
+    new Watched({}, { store: this.store, log: silentLog }),
   )
 
   set(slot: Cidr, state: State): void {

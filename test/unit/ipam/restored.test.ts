@@ -5,6 +5,8 @@ import type { AddressSpaceRecord } from '../../../datastore/records/address-spac
 import type { LedgerRecord } from '../../../datastore/records/ledger.ts'
 import type { Part, SlotRecord } from '../../../datastore/records/slot.ts'
 import { Heartbeat } from '../../../ipam/heartbeat.ts'
+import { replay } from '../../../ipam/journal-records.ts'
+import { createIpam } from '../../../ipam/node-ipam.ts'
 import { checkSlot } from '../../../ipam/slot.ts'
 import { enterPart, isBehind } from '../../../ipam/went-back.ts'
 import { parseCidr } from '../../../lib/address.ts'
@@ -64,6 +66,22 @@ for (const [how, bump] of [
     assert.is(mark(rig), null, 'taken away after allowance and margin')
     assert.ok(a.ipam?.ownParts().every(({ usable }) => usable))
   })
+
+test('seen by its revision between making and starting the address management', async () => {
+  const { rig, a } = await cluster()
+  a.kill()
+  const { store } = a
+  const journaled = { ...replay(a.records), lastRevision: rig.cluster.revision + 100 }
+  const ipam = createIpam(
+    { nodeUid: a.uid, nodeName: 'a', boot: a.boot, journaled, journalIntact: true, ...options },
+    { ...rig.modules, store, log: silentLog, journal: { append: async () => undefined } },
+  )
+  await settle()
+  ipam.start()
+  await settle()
+  assert.ok(mark(rig))
+  await ipam.stop()
+})
 
 test('ADDs that fail faster than what failed is tried again keep nothing from being seen to', async () => {
   const rig = new Rig()

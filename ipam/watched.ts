@@ -1,0 +1,44 @@
+/**
+ * What every node watches of all others: where they are and which parts they own. It is most of what the store sends to
+ * a node, so a process watches it once, and whoever needs it subscribes here.
+ */
+import { PREFIX } from '../datastore/keys.ts'
+import { Mirror } from '../datastore/mirror.ts'
+import { recordParser } from '../datastore/record.ts'
+import { type NodeRecord, nodeRecord } from '../datastore/records/node.ts'
+import type { SlotRecord } from '../datastore/records/slot.ts'
+import type { Store } from '../datastore/store.ts'
+import type { Log } from '../lib/log.ts'
+import { parseSlot } from './slot-index.ts'
+
+export interface WatchedOptions {
+  /** Default: see recordParser. */
+  readonly parseNode?: (text: string, key: string) => NodeRecord
+  readonly parseSlot?: (text: string, key: string) => SlotRecord
+}
+
+export interface WatchedModules {
+  readonly store: Store
+  readonly log: Log
+}
+
+export class Watched {
+  readonly nodes: Mirror<NodeRecord>
+  readonly slots: Mirror<SlotRecord>
+
+  /** Watches from here on, until `close`. */
+  constructor(options: WatchedOptions, modules: WatchedModules) {
+    const parse = { node: recordParser(nodeRecord), slot: parseSlot }
+    this.nodes = new Mirror({ prefix: PREFIX.nodes, parse: options.parseNode ?? parse.node }, modules)
+    this.slots = new Mirror({ prefix: PREFIX.slots, parse: options.parseSlot ?? parse.slot }, modules)
+  }
+
+  /** Resolves when both were listed once. */
+  async synced(): Promise<void> {
+    await Promise.all([this.nodes.synced(), this.slots.synced()])
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([this.nodes.close(), this.slots.close()])
+  }
+}
