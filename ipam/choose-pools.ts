@@ -1,17 +1,21 @@
 /**
  * Which pools an allocation may take from. Whoever is first in the selection order decides for a family, also when
  * what he names cannot be used: nobody gets an address from a pool that was not meant for him because another is full
- * or misspelt. The order: what the pod asks for, the network configuration, all that match. Pure.
+ * or misspelt. The order: what the pod asks for, its namespace, the network configuration, all that match. A pool's
+ * namespaceSelector holds whoever names the pool. Pure.
  */
 import type { Use } from '../datastore/resources/ippool.ts'
 import type { Family, Ip } from '../lib/address.ts'
 import { TwillError } from '../lib/errors.ts'
 import { POOL_ANNOTATION, type PoolNames } from '../lib/pool-annotations.ts'
 import { poolWith } from './named.ts'
+import { type KnownNamespace, means } from './namespaces.ts'
 import type { KnownPool, PoolCondition } from './pool-view.ts'
 
 export interface PoolQuery {
   readonly use: Use
+  /** Of the pod; null: it has none, or nobody says. 'any': asked on behalf of pods to come. */
+  readonly namespace: KnownNamespace | null | 'any'
   /** [] means every family that a pool is found for. */
   readonly families: readonly Family[]
   /** Names, by the network configuration. */
@@ -33,6 +37,7 @@ const REASONS = 8
 
 /** @throws ipam.no-pool */
 export function familiesOf(query: PoolQuery, view: PoolsInView): readonly Family[] {
+  refuseUnreadable(query)
   if (query.families.length > 0) {
     for (const family of FAMILIES)
       if (podChoice(query, family).length > 0 && !query.families.includes(family))
@@ -48,21 +53,41 @@ export function familiesOf(query: PoolQuery, view: PoolsInView): readonly Family
   return found
 }
 
-/** Those asked for, else those for which there is a pool or that the pod names something of. */
+/** What it says of its pods cannot be passed over. */
+function refuseUnreadable({ namespace }: PoolQuery): void {
+  if (namespace === null || namespace === 'any' || namespace.problem === null) return
+  const { name, problem } = namespace
+  throw new TwillError('ipam.no-pool', `Namespace ${name} cannot be read: ${problem}`, { namespace: name })
+}
+
+/** Those asked for, else those for which there is a pool, or for which pod or namespace names something. */
 export function familiesFound(query: PoolQuery, view: PoolsInView): readonly Family[] {
   if (query.families.length > 0) return query.families
   const named = (query.addresses ?? []).map(({ family }) => family)
   return FAMILIES.filter(
     family =>
-      named.includes(family) || podChoice(query, family).length > 0 || chosen(query, family, view).length > 0,
+      named.includes(family) ||
+      choiceFor(query, family).by !== null ||
+      chosen(query, family, view).length > 0,
   )
 }
 
-/** In the order in which they are tried. @throws ipam.no-pool */
-export function poolsOf(query: PoolQuery, family: Family, view: PoolsInView): readonly KnownPool[] {
+/**
+ * In the order in which they are tried: the next ones when those before have nothing to give. @throws ipam.no-pool
+ */
+export function poolsOf(
+  query: PoolQuery,
+  family: Family,
+  view: PoolsInView,
+): readonly (readonly KnownPool[])[] {
   const found = chosen(query, family, view)
   if (found.length === 0) throw noPool(query, view, family)
-  return found
+  if (choiceFor(query, family).names.length > 0) return found.map(pool => [pool])
+  // A namespace has pools of its own in order that its pods take from them, and nodes need no such pool.
+  const [own, common] = [true, false].map(isOwn =>
+    found.filter(({ namespaceSelector }) => (namespaceSelector !== null) === isOwn),
+  ) as [KnownPool[], KnownPool[]]
+  return (query.use === 'tunnel' ? [common, own] : [own, common]).filter(({ length }) => length > 0)
 }
 
 /** The pool from which an address asked for by name comes. @throws ipam.address-refused {reason: 'outside' | 'pool'} */
@@ -83,12 +108,27 @@ export function chosen(query: PoolQuery, family: Family, { pools }: PoolsInView)
   return names.length === 0 ? serving : names.flatMap(name => serving.filter(pool => pool.name === name))
 }
 
+/** For pods of any namespace: those for all, where there are such; a namespace without room is no fault of the node. */
+export function poolsToJudge(query: PoolQuery, view: PoolsInView): PoolsInView {
+  const forAll = { ...view, pools: view.pools.filter(({ namespaceSelector }) => namespaceSelector === null) }
+  const families = familiesFound(query, forAll)
+  const isEnough = families.length > 0 && families.every(family => chosen(query, family, forAll).length > 0)
+  return isEnough ? forAll : view
+}
+
+function namespaceChoice({ namespace }: PoolQuery, family: Family): readonly string[] {
+  return namespace === null || namespace === 'any' ? [] : namespace.pools[family]
+}
+
 const podChoice = ({ podPools }: PoolQuery, family: Family): readonly string[] => podPools?.[family] ?? []
 
 /** `by`: who chose, for errors. */
 function choiceFor(query: PoolQuery, family: Family): { names: readonly string[]; by: string | null } {
-  const names = podChoice(query, family)
-  if (names.length > 0) return { names, by: `annotation ${POOL_ANNOTATION[family]} of the pod` }
+  const annotation = `annotation ${POOL_ANNOTATION[family]}`
+  const byPod = podChoice(query, family)
+  if (byPod.length > 0) return { names: byPod, by: `${annotation} of the pod` }
+  const byNamespace = namespaceChoice(query, family)
+  if (byNamespace.length > 0) return { names: byNamespace, by: `${annotation} of its namespace` }
   return { names: query.pools, by: null }
 }
 
@@ -134,11 +174,19 @@ function reasonsOf(
 
 /** Why nothing is handed out of this pool for such a use, or null. */
 export function whyNot(
-  { open, disabled, here, uses }: KnownPool,
-  { use }: Pick<PoolQuery, 'use'>,
+  pool: KnownPool,
+  { use, namespace }: Pick<PoolQuery, 'use' | 'namespace'>,
 ): string | null {
+  const { open, disabled, here, uses, namespaceSelector } = pool
   if (!open) return 'is being removed or not entered yet'
   if (disabled) return 'is disabled'
   if (!here) return 'is not for this node: nodeSelector'
-  return uses.includes(use) ? null : `is not for ${use}: allowedUses ${uses.join(', ')}`
+  if (!uses.includes(use)) return `is not for ${use}: allowedUses ${uses.join(', ')}`
+  // The tunnel's are the nodes' own.
+  if (use === 'tunnel' || namespace === 'any' || namespaceSelector === null) return null
+  if (namespace === null)
+    return 'is for some namespaces, and nothing says which the pod is of: namespaceSelector'
+  return means(namespaceSelector, namespace)
+    ? null
+    : `is not for namespace ${namespace.name}: namespaceSelector`
 }

@@ -8,11 +8,21 @@
  */
 import { z } from 'zod'
 import { USES } from '../datastore/resources/ippool.ts'
+import { labelSelector } from '../datastore/resources/selector.ts'
 
 const journaledPart = z.object({ cidr: z.string(), generation: z.number().int().positive() })
 
 /** What an IPReservation keeps back, as text. */
 const journaledReservation = z.object({ name: z.string(), addresses: z.array(z.string()) })
+
+/** What the choice of pools needs of a Namespace. */
+const journaledNamespace = z.object({
+  name: z.string().min(1),
+  labels: z.record(z.string(), z.string()),
+  /** Names of pools. */
+  ipv4: z.array(z.string()),
+  ipv6: z.array(z.string()),
+})
 
 const slotEntry = z.object({
   t: z.literal('slot'),
@@ -54,6 +64,7 @@ export const ipamJournalRecord = z.discriminatedUnion('t', [
         open: z.boolean(),
         /** Its nodeSelector means this node. */
         here: z.boolean().default(true),
+        namespaceSelector: labelSelector.nullable().default(null),
         uses: z.array(z.enum(USES)).default(['pod', 'tunnel']),
         /** Of a pool for ipam. */
         gateway: z.string().nullable().default(null),
@@ -61,11 +72,18 @@ export const ipamJournalRecord = z.discriminatedUnion('t', [
     ),
     reservations: z.array(journaledReservation).default([]),
   }),
+  /** Namespaces since the last such record. */
+  z.object({
+    t: z.literal('namespaces'),
+    changed: z.array(journaledNamespace),
+    gone: z.array(z.string()),
+  }),
 ])
 
 export type IpamJournalRecord = z.infer<typeof ipamJournalRecord>
 export type JournaledSlot = z.infer<typeof slotEntry>
 export type JournaledReservation = z.infer<typeof journaledReservation>
+export type JournaledNamespace = z.infer<typeof journaledNamespace>
 export type JournaledPool = Extract<IpamJournalRecord, { t: 'pools' }>['pools'][number]
 
 export interface Instant {
@@ -83,6 +101,8 @@ export interface IpamJournalState {
   readonly released: ReadonlyMap<string, Instant>
   readonly pools: readonly JournaledPool[]
   readonly reservations: readonly JournaledReservation[]
+  /** By name. */
+  readonly namespaces: ReadonlyMap<string, JournaledNamespace>
   readonly lastRevision: number
 }
 
@@ -101,12 +121,16 @@ export function replay(records: readonly IpamJournalRecord[]): IpamJournalState 
   const released = new Map<string, Instant>()
   let pools: readonly JournaledPool[] = []
   let reservations: readonly JournaledReservation[] = []
+  const namespaces = new Map<string, JournaledNamespace>()
   let lastRevision = 0
   for (const record of records) {
     if (record.t === 'slot') replaySlot(slots, record)
     else if (record.t === 'pools') {
       pools = record.pools
       reservations = record.reservations
+    } else if (record.t === 'namespaces') {
+      for (const each of record.changed) namespaces.set(each.name, each)
+      for (const name of record.gone) namespaces.delete(name)
     } else if (record.t === 'confirmed') {
       for (const { poolUid, slot } of record.slots) confirmed.set(slotId(poolUid, slot), instantOf(record))
       lastRevision = record.revision
@@ -114,7 +138,7 @@ export function replay(records: readonly IpamJournalRecord[]): IpamJournalState 
       for (const { poolUid, address } of record.addresses)
         released.set(addressId(poolUid, address), instantOf(record))
   }
-  return { slots, confirmed, released, pools, reservations, lastRevision }
+  return { slots, confirmed, released, pools, reservations, namespaces, lastRevision }
 }
 
 function replaySlot(slots: Map<string, JournaledSlot>, record: JournaledSlot): void {
@@ -137,6 +161,8 @@ export function compact(
   const records: IpamJournalRecord[] = []
   if (state.pools.length > 0)
     records.push({ t: 'pools', pools: [...state.pools], reservations: [...state.reservations] })
+  if (state.namespaces.size > 0)
+    records.push({ t: 'namespaces', changed: [...state.namespaces.values()], gone: [] })
   records.push(...state.slots.values())
   for (const [id, at] of state.confirmed) {
     const [poolUid, slot] = split(id)

@@ -20,9 +20,11 @@ import {
   familiesFound,
   familiesOf,
   noPool,
+  type PoolQuery,
   type PoolsInView,
   poolOfAddress,
   poolsOf,
+  poolsToJudge,
 } from './choose-pools.ts'
 import { chooseSlots } from './choose-slot.ts'
 import { Fences } from './fences.ts'
@@ -44,7 +46,7 @@ import { refused, takeNamed } from './named.ts'
 import { NO_LIMIT, type NodeLimit } from './node-limit.ts'
 import { type OwnedPart, type OwnSlot, partOf, slotFromJournal } from './own-slots.ts'
 import { Ownership } from './ownership.ts'
-import { type KnownPool, NOTHING_WITHHELD, type PoolCondition, PoolView } from './pool-view.ts'
+import { isOnDemand, type KnownPool, NOTHING_WITHHELD, type PoolCondition, PoolView } from './pool-view.ts'
 import { Requests } from './requests.ts'
 import { reservedAndHeld } from './reservations.ts'
 import { Restoration } from './restoration.ts'
@@ -319,9 +321,9 @@ export class NodeIpam implements Ipam {
     const known = this.#allocator.holdings.get(holder.id)
     if (known !== undefined && known.addresses.length > 0) return [...known.addresses]
     try {
-      const query = { ...request, use: holder.kind }
+      const query = this.#queryOf(request)
       const families = familiesOf(query, this.#view())
-      const named = await this.#takeNamed(request, families)
+      const named = await this.#takeNamed(request, query, families)
       const taken = [...named]
       for (const family of families)
         if (!named.some(held => held.family === family))
@@ -334,8 +336,17 @@ export class NodeIpam implements Ipam {
     }
   }
 
-  async #takeNamed(request: AllocationRequest, families: readonly Family[]): Promise<HeldAddress[]> {
-    const { holder, addresses = [] } = request
+  #queryOf({ holder, ...asked }: AllocationRequest): PoolQuery {
+    const { namespaces } = this.#started().pools
+    const namespace = holder.pod === null ? null : namespaces.named(holder.pod.namespace)
+    return { ...asked, use: holder.kind, namespace }
+  }
+
+  async #takeNamed(
+    { holder, addresses = [] }: AllocationRequest,
+    query: PoolQuery,
+    families: readonly Family[],
+  ): Promise<HeldAddress[]> {
     const { pools, upkeep, requests } = this.#started()
     const usable = (part: OwnedPart) => this.#usable(part)
     const modules = { allocator: this.#allocator, upkeep, requests, queue: this.#naming, usable }
@@ -345,7 +356,7 @@ export class NodeIpam implements Ipam {
         throw refused(ip, 'family', `this network gives no IPv${ip.family} addresses`)
       if (taken.some(({ family }) => family === ip.family))
         throw refused(ip, 'family', 'another address of its family was asked for')
-      const pool = poolOfAddress({ ...request, use: holder.kind }, ip, this.#view())
+      const pool = poolOfAddress(query, ip, this.#view())
       taken.push(await takeNamed(holder, ip, pool, { ...modules, reservations: pools.reservations }))
     }
     return taken
@@ -381,14 +392,15 @@ export class NodeIpam implements Ipam {
   }
 
   room(wanted: RoomRequest = { use: 'pod', families: [], pools: [] }): Room {
-    const view = this.#view()
-    const found = familiesFound(wanted, view)
-    if (found.length === 0) return { ok: false, reason: noPool(wanted, view).message }
+    const query: PoolQuery = { ...wanted, namespace: 'any' }
+    const view = poolsToJudge(query, this.#view())
+    const found = familiesFound(query, view)
+    if (found.length === 0) return { ok: false, reason: noPool(query, view).message }
     for (const family of found) {
-      const pools = chosen(wanted, family, view)
+      const pools = chosen(query, family, view)
       const parts = pools.flatMap(pool => [...this.#allocator.partsOf(pool.uid)])
       if (parts.some(part => part.addresses.free > 0 && this.#usable(part))) continue
-      if (wanted.use === 'ipam' && pools.some(pool => this.#canClaim(pool))) continue
+      if (pools.some(pool => isOnDemand(pool) && this.#canClaim(pool))) continue
       const { taking } = this.#started()
       const unusable = taking.unusable(pools).length > 0
       if (!unusable && pools.some(pool => taking.mayBeGiven(pool))) continue
@@ -398,7 +410,6 @@ export class NodeIpam implements Ipam {
     return { ok: true }
   }
 
-  /** Nothing is claimed ahead of the first need in a pool for ipam: not every node has networks that use it. */
   #canClaim(pool: KnownPool): boolean {
     const { slots } = this.#started()
     return (
@@ -468,7 +479,7 @@ export class NodeIpam implements Ipam {
     const held = reservedAndHeld(this.#allocator.holdings.values(), pools.reservations)
     return [
       ...held.map(message => ({ type: 'ReservedAddressHeld', message })),
-      ...pools.unreadableReservations().map(message => ({ type: 'DamagedRecord', message })),
+      ...pools.unreadable().map(message => ({ type: 'DamagedRecord', message })),
     ]
   }
 

@@ -16,7 +16,7 @@ import {
   type Use,
 } from '../datastore/resources/ippool.ts'
 import { type Node, node, nodeLabels } from '../datastore/resources/node.ts'
-import { type Labels, selects } from '../datastore/resources/selector.ts'
+import { type LabelSelector, type Labels, selects } from '../datastore/resources/selector.ts'
 import type { Store } from '../datastore/store.ts'
 import {
   type Cidr,
@@ -34,6 +34,7 @@ import type { Log } from '../lib/log.ts'
 import { AddressRanges } from './address-ranges.ts'
 import { asEntered, isEntryOf } from './address-space.ts'
 import type { IpamJournal, IpamJournalState, JournaledPool, JournaledReservation } from './journal-records.ts'
+import { Namespaces } from './namespaces.ts'
 import { admitPool, parsePool } from './pools.ts'
 import { PREFIX_RESERVATIONS, parseReservation, type Reservation, reservationOf } from './reservations.ts'
 
@@ -45,6 +46,8 @@ export interface KnownPool {
   readonly disabled: boolean
   /** Its nodeSelector means this node. */
   readonly here: boolean
+  /** For pods of the namespaces that it means; null: for all pods. */
+  readonly namespaceSelector: LabelSelector | null
   readonly uses: readonly Use[]
   /** Of a pool for ipam: what its attachments are told. */
   readonly gateway: Ip | null
@@ -53,6 +56,10 @@ export interface KnownPool {
   /** In the address space and not closed. */
   readonly open: boolean
 }
+
+/** Nothing is claimed of it ahead of a node's first need: not every node has pods or networks that use it. */
+export const isOnDemand = ({ uses, namespaceSelector }: KnownPool): boolean =>
+  uses.includes('ipam') || namespaceSelector !== null
 
 export interface PoolCondition {
   readonly pool: string
@@ -70,6 +77,7 @@ const parseNodeResource = (text: string): Node => node.parse(JSON.parse(text))
 const PREFIX_POOLS = `${PREFIX.resources}ippools/`
 
 export class PoolView {
+  readonly namespaces: Namespaces
   readonly #modules: PoolViewModules
   readonly #resources: Mirror<IPPool>
   readonly #space: Mirror<AddressSpaceRecord>
@@ -85,7 +93,7 @@ export class PoolView {
   constructor(
     options: {
       readonly nodeName: string
-      readonly journaled: Pick<IpamJournalState, 'pools' | 'reservations'>
+      readonly journaled: Pick<IpamJournalState, 'pools' | 'reservations' | 'namespaces'>
       readonly onChange: () => void
       /** `address-space` is this now; null: there is none. */
       readonly onSpace: (space: AddressSpaceRecord | null) => void
@@ -123,6 +131,8 @@ export class PoolView {
       { prefix: resourceKey('nodes', this.#nodeName), parse: parseNodeResource, onChange: changed },
       modules,
     )
+    const { namespaces } = options.journaled
+    this.namespaces = new Namespaces({ journaled: namespaces, onChange: options.onChange }, modules)
     void this.synced().then(() => {
       this.#isSynced = true
       changed()
@@ -148,9 +158,10 @@ export class PoolView {
     return this.#reservations
   }
 
-  /** IPReservations that cannot be read: what they said before, if they were readable then, still counts. */
-  unreadableReservations(): string[] {
-    return [...this.#reserving.aside.values()].map(({ reason }) => reason)
+  /** IPReservations and Namespaces that cannot be read: what they said before, if they were readable then, still counts. */
+  unreadable(): string[] {
+    const reservations = [...this.#reserving.aside.values()].map(({ reason }) => reason)
+    return [...reservations, ...this.namespaces.allUnreadable()]
   }
 
   isOpen(uid: string): boolean {
@@ -168,6 +179,7 @@ export class PoolView {
       this.#space.synced(),
       this.#reserving.synced(),
       this.#node.synced(),
+      this.namespaces.synced(),
     ])
   }
 
@@ -177,6 +189,7 @@ export class PoolView {
       this.#space.close(),
       this.#reserving.close(),
       this.#node.close(),
+      this.namespaces.close(),
     ])
   }
 
@@ -223,6 +236,7 @@ export class PoolView {
     if (!this.#isSynced) return
     const pools = this.#pools.map(journaledPool)
     const reservations = this.#readReservations()
+    await this.namespaces.record(this.#pools.flatMap(({ namespaceSelector }) => namespaceSelector ?? []))
     const text = JSON.stringify({ pools, reservations })
     if (text === this.#journaled) return
     await this.#modules.journal.append({ t: 'pools', pools, reservations })
@@ -254,14 +268,14 @@ export class PoolView {
     const pool = asEntered(document, space)
     try {
       const cidr = parseCidr(pool.spec.cidr)
-      const { disabled, allowedUses: uses, nodeSelector } = pool.spec
+      const { disabled, allowedUses: uses, nodeSelector, namespaceSelector = null } = pool.spec
       const here = selects(nodeSelector, this.#labels())
       const gateway = isForIpam(pool) ? parseIp(gatewayOf(pool)) : null
       const open = space?.pools.some(entry => isEntryOf(entry, document) && entry.state === 'open') ?? false
       const withheld = withheldOf(cidr, gateway, this.#reservations)
-      return [
-        { uid, name, cidr, slotPrefix: slotPrefixOf(pool), disabled, here, uses, gateway, withheld, open },
-      ]
+      const slotPrefix = slotPrefixOf(pool)
+      const where = { uid, name, cidr, slotPrefix, gateway, withheld }
+      return [{ ...where, disabled, here, namespaceSelector, uses, open }]
     } catch (error) {
       this.#modules.log.error({ pool: name, err: messageOf(error) }, 'pool is not used')
       return []

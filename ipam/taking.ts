@@ -46,12 +46,13 @@ export class Taking {
   }
 
   /**
-   * From memory, else from a part confirmed or claimed now, else from another node that has fresh ones; else from
-   * the addresses that cool, here and then elsewhere.
+   * From memory, else from a part confirmed or claimed now, the first pools before the next; else from another node
+   * that has fresh ones; else from the addresses that cool, here and then elsewhere.
    */
-  async takeFrom(holder: Holder, pools: readonly KnownPool[]): Promise<HeldAddress> {
+  async takeFrom(holder: Holder, tiers: readonly (readonly KnownPool[])[]): Promise<HeldAddress> {
     const endMs = this.#modules.clock.boottimeMs() + REQUEST_PATIENCE_MS
-    const fresh = await this.#takeFresh(holder, pools, endMs)
+    const pools = tiers.flat()
+    const fresh = await this.#takeFresh(holder, tiers, endMs)
     if (!('failure' in fresh)) return fresh
     const cooling = this.#take(holder, pools, true)
     if (cooling !== null) return cooling
@@ -62,19 +63,42 @@ export class Taking {
 
   async #takeFresh(
     holder: Holder,
-    pools: readonly KnownPool[],
+    tiers: readonly (readonly KnownPool[])[],
     endMs: number,
   ): Promise<HeldAddress | { failure: unknown }> {
     try {
       for (;;) {
-        const ready = this.#take(holder, pools, false)
+        const ready = await this.#takeHere(holder, tiers)
         if (ready !== null) return ready
-        if (await this.#confirmedMore(pools)) continue
-        if (await this.#claimed(pools)) continue
-        if (!(await this.#given(pools, false, endMs))) return { failure: null }
+        if (!(await this.#given(tiers.flat(), false, endMs))) return { failure: null }
       }
     } catch (failure) {
       return { failure }
+    }
+  }
+
+  /** What fails of the first pools keeps nobody from the next; without the store those are not waited for. */
+  async #takeHere(holder: Holder, tiers: readonly (readonly KnownPool[])[]): Promise<HeldAddress | null> {
+    let failure: { readonly error: unknown } | null = null
+    for (const [i, pools] of tiers.entries()) {
+      const mayWait = i === tiers.length - 1 || this.#modules.store.status().connected
+      try {
+        const ready = await (mayWait ? this.#takeOwn(holder, pools) : this.#take(holder, pools, false))
+        if (ready !== null) return ready
+      } catch (error) {
+        failure ??= { error }
+      }
+    }
+    if (failure !== null) throw failure.error
+    return null
+  }
+
+  /** Without other nodes. */
+  async #takeOwn(holder: Holder, pools: readonly KnownPool[]): Promise<HeldAddress | null> {
+    for (;;) {
+      const ready = this.#take(holder, pools, false)
+      if (ready !== null) return ready
+      if (!(await this.#confirmedMore(pools)) && !(await this.#claimed(pools))) return null
     }
   }
 

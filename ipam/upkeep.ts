@@ -21,7 +21,7 @@ import type { Ledgers } from './ledger.ts'
 import { mayAdd, type NodeLimit, ownedOf } from './node-limit.ts'
 import { mustSettle, type OwnedPart, type OwnSlot, slotFromKey } from './own-slots.ts'
 import type { Ownership } from './ownership.ts'
-import type { KnownPool, PoolView } from './pool-view.ts'
+import { isOnDemand, type KnownPool, type PoolView } from './pool-view.ts'
 import type { Requests } from './requests.ts'
 import type { Restoration } from './restoration.ts'
 import type { Serving } from './serving.ts'
@@ -397,23 +397,19 @@ export class Upkeep {
     return group.length > 0 && free < this.#options.lowWater
   }
 
-  /** Pools that stand in for each other: of each family those for pods; and each pool for ipam. */
+  /** Pools that stand in for each other: of each family those for all pods; and each that is for some alone. */
   #groups(): KnownPool[][] {
     const enabled = this.#modules.pools.pools.filter(pool => pool.open && !pool.disabled && pool.here)
-    const [forIpam, others] = [true, false].map(ipam =>
-      enabled.filter(pool => pool.uses.includes('ipam') === ipam),
-    ) as [KnownPool[], KnownPool[]]
-    const families = ([4, 6] as const).map(family => others.filter(pool => pool.cidr.family === family))
-    return [...families, ...forIpam.map(pool => [pool])]
+    const common = enabled.filter(pool => !isOnDemand(pool))
+    const families = ([4, 6] as const).map(family => common.filter(pool => pool.cidr.family === family))
+    return [...families, ...enabled.filter(isOnDemand).map(pool => [pool])]
   }
 
-  /** Those of which there is to be enough: of a pool for ipam only where this node has made use of it. */
+  /** Those of which there is to be enough: of a pool for some alone only where this node has made use of it. */
   #prefetched(): KnownPool[][] {
     const { allocator } = this.#modules
     const isUsed = (pool: KnownPool) => [...allocator.partsOf(pool.uid)].some(part => part.addresses.held > 0)
-    return this.#groups().filter(
-      ([pool]) => pool !== undefined && (!pool.uses.includes('ipam') || isUsed(pool)),
-    )
+    return this.#groups().filter(([pool]) => pool !== undefined && (!isOnDemand(pool) || isUsed(pool)))
   }
 
   async #claimFirst(pools: readonly KnownPool[]): Promise<void> {

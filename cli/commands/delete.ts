@@ -58,6 +58,7 @@ function deleteOne(resource: Named, options: DeleteOptions, session: Session): P
     case 'IPPool':
       return deleteIPPool(resource, options, session)
     case 'IPReservation':
+    case 'Namespace':
       return deletePlain(resource, session)
   }
 }

@@ -63,6 +63,10 @@ export const ipPoolSpec = z
       description:
         'Nodes that take from this pool, by their labels: those of the Node of their name, and kubernetes.io/hostname, which is that name. Absent: all.',
     }),
+    namespaceSelector: labelSelector.optional().meta({
+      description:
+        'Namespaces whose pods take from this pool, by the labels of their Namespace, and kubernetes.io/metadata.name, which is its name. Pods of no namespace do not. Absent: all pods.',
+    }),
     allowedUses: z.array(z.enum(USES)).default(DEFAULT_USES).meta({
       description:
         'What addresses are for: pod, tunnel (the nodes on the overlay), or ipam alone: attachments of other plugins through twill-ipam, without routes of ours. From or to ipam it is immutable.',

@@ -5,10 +5,11 @@
 import type { z } from 'zod'
 import { gatewayOf, type IPPool, ipPool, isForIpam, slotPrefixOf } from './ippool.ts'
 import { type IPReservation, ipReservation } from './ipreservation.ts'
+import { type Namespace, namespace } from './namespace.ts'
 import { type Node, node } from './node.ts'
 import { type LabelSelector, selectorText } from './selector.ts'
 
-export type Resource = IPPool | IPReservation | Node
+export type Resource = IPPool | IPReservation | Namespace | Node
 
 /** A field by its steps: ['spec', 'cidr']. */
 export type FieldPath = readonly string[]
@@ -56,6 +57,7 @@ const IP_POOL: ResourceKind = {
     { header: 'DISABLED', field: ['spec', 'disabled'], wide: true },
     { header: 'USES', field: ['spec', 'allowedUses'], wide: true },
     { header: 'NODESELECTOR', field: ['spec', 'nodeSelector'], wide: true, text: selectorCell },
+    { header: 'NAMESPACESELECTOR', field: ['spec', 'namespaceSelector'], wide: true, text: selectorCell },
   ],
 }
 
@@ -69,6 +71,19 @@ const IP_RESERVATION: ResourceKind = {
   columns: [{ header: 'ADDRESSES', field: ['spec', 'addresses'], wide: false }],
 }
 
+const NAMESPACE: ResourceKind = {
+  kind: 'Namespace',
+  plural: 'namespaces',
+  singular: 'namespace',
+  shortNames: ['ns'],
+  schema: namespace,
+  immutable: [],
+  columns: [
+    { header: 'LABELS', field: ['metadata', 'labels'], wide: false },
+    { header: 'ANNOTATIONS', field: ['metadata', 'annotations'], wide: true },
+  ],
+}
+
 const NODE: ResourceKind = {
   kind: 'Node',
   plural: 'nodes',
@@ -79,7 +94,7 @@ const NODE: ResourceKind = {
   columns: [{ header: 'LABELS', field: ['metadata', 'labels'], wide: true }],
 }
 
-export const KINDS: readonly ResourceKind[] = [IP_POOL, IP_RESERVATION, NODE]
+export const KINDS: readonly ResourceKind[] = [IP_POOL, IP_RESERVATION, NAMESPACE, NODE]
 
 /** By kind, plural, singular or short name, in any case; null: none is called so. */
 export function kindNamed(name: string): ResourceKind | null {

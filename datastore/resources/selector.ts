@@ -45,6 +45,16 @@ export function selects(selector: LabelSelector | undefined, labels: Labels): bo
   )
 }
 
+/** The same where other labels than these may be there: what asks for one of them does not hold, nor for its absence. */
+export const selectsByKnown = (selector: LabelSelector, labels: Labels): boolean =>
+  selects(selector, labels) && keysOf(selector).every(key => Object.hasOwn(labels, key))
+
+/** Labels that it asks for. */
+export const keysOf = ({ matchLabels = {}, matchExpressions = [] }: LabelSelector): string[] => [
+  ...Object.keys(matchLabels),
+  ...matchExpressions.map(({ key }) => key),
+]
+
 /** As kubectl writes it: "zone=a,rack in (r1,r2),!gpu"; '' means all. */
 export function selectorText(selector: LabelSelector | undefined): string {
   const { matchLabels = {}, matchExpressions = [] } = selector ?? {}

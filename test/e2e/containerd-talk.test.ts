@@ -1,4 +1,5 @@
 /** Two nodes with Debian's containerd, called as kubelet calls it: pods of one reach pods of the other. */
+import { writeFileSync } from 'node:fs'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { Cluster } from '../../hack/rig/cluster.ts'
@@ -26,6 +27,10 @@ test.before(async () => {
     { name: 'pods-v4', spec: { cidr: PODS.v4 } },
     { name: 'pods-v6', spec: { cidr: PODS.v6 } },
     { name: 'shop', spec: { cidr: '10.77.0.0/24' } },
+    {
+      name: 'retail',
+      spec: { cidr: '10.78.0.0/24', namespaceSelector: { matchLabels: { team: 'retail' } } },
+    },
   ]
   await rig.up({ nodes: 2, config: { coolDown: '1s', firstPools }, daemons: false })
   for (const node of NODES) clients.set(node, await installContainerd(rig.node(node)))
@@ -34,6 +39,12 @@ test.after(async () => {
   for (const each of clients.values()) each.close()
   await rig.down()
 })
+
+async function apply(document: string): Promise<void> {
+  const machine = rig.node('node1')
+  writeFileSync(machine.path('/run/document.yaml'), document)
+  await machine.must(['twillctl', 'apply', '-f', '/run/document.yaml'])
+}
 
 const url = (address: string): string => `http://${address.includes(':') ? `[${address}]` : address}/`
 
@@ -138,6 +149,26 @@ test('nothing is left when the pods are gone', async () => {
     await pod.client.removeSandbox(pod.sandbox)
   }
   for (const node of NODES) await untilState(rig, node, clean.get(node) as string, 30_000)
+})
+
+test('CNI-223 a pool for a namespace serves the pods of that namespace alone', async () => {
+  const refused = await runPod(client('node1'), 'stranger', {
+    annotations: { 'twill.network/ipv4-pool': 'retail' },
+  }).catch(error => error)
+  assert.match(refused.message, /IPPool retail is not for namespace default: namespaceSelector/)
+  const namespace =
+    'apiVersion: twill.network/v1alpha1\nkind: Namespace\nmetadata: {name: default, labels: {team: retail}}\n'
+  await apply(namespace)
+  await until(
+    async () => {
+      const pod = await runPod(client('node1'), 'retail')
+      await pod.client.stopSandbox(pod.sandbox)
+      await pod.client.removeSandbox(pod.sandbox)
+      return pod.addresses.some(address => address.startsWith('10.78.0.'))
+    },
+    30_000,
+    () => 'no pod of the namespace comes from its pool',
+  )
 })
 
 test.run()

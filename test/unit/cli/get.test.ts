@@ -17,6 +17,7 @@ const pools = [
     {
       disabled: true,
       allowedUses: ['tunnel'],
+      namespaceSelector: { matchLabels: { team: 'retail' } },
       nodeSelector: {
         matchLabels: { zone: 'a' },
         matchExpressions: [

@@ -14,7 +14,7 @@ const mistakes: [argv: string[], line: string][] = [
   [['apply'], 'expected -f FILE, - for standard input (see twillctl apply --help)'],
   [['apply', '-f'], 'expected -f FILE, - for standard input (see twillctl apply --help)'],
   [['apply', 'x.yaml'], 'Unknown argument: x.yaml (see twillctl apply --help)'],
-  [['get'], 'expected a kind: ippools, ipreservations or nodes (see twillctl get --help)'],
+  [['get'], 'expected a kind: ippools, ipreservations, namespaces or nodes (see twillctl get --help)'],
   [['get', 'ippol'], 'kind: "ippol": unknown kind, did you mean ippool? (see twillctl get --help)'],
   [['get', 'nodes', '--wide'], 'Unknown argument: wide (see twillctl get --help)'],
   [
@@ -29,7 +29,7 @@ const mistakes: [argv: string[], line: string][] = [
   ],
   [
     ['delete', 'constructor', 'a'],
-    'kind: "constructor": unknown kind, expected one of ippools, ippool, pool, pools, ipreservations, ipreservation, reservation, reservations, nodes, node, no (see twillctl delete --help)',
+    'kind: "constructor": unknown kind, expected one of ippools, ippool, pool, pools, ipreservations, ipreservation, reservation, reservations, namespaces, namespace, ns, nodes, node, no (see twillctl delete --help)',
   ],
   [['ipam'], 'expected show, check or repair (see twillctl ipam --help)'],
   [['ipam', 'shwo'], 'Unknown argument: shwo (see twillctl ipam --help)'],

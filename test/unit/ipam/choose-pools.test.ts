@@ -16,6 +16,7 @@ function known(name: string, cidr: string, changes: Partial<KnownPool> = {}): Kn
     slotPrefix: 26,
     disabled: false,
     here: true,
+    namespaceSelector: null,
     uses: ['pod', 'tunnel'],
     gateway: null,
     withheld: NOTHING_WITHHELD,
@@ -33,12 +34,13 @@ const POOLS = [
 const view = (pools: readonly KnownPool[] = POOLS) => ({ pools, conditions: () => [] })
 const query = (changes: Partial<PoolQuery> = {}): PoolQuery => ({
   use: 'pod',
+  namespace: null,
   families: [],
   pools: [],
   ...changes,
 })
 const names = (of: PoolQuery, family: 4 | 6 = 4, pools = POOLS) =>
-  poolsOf(of, family, view(pools)).map(({ name }) => name)
+  poolsOf(of, family, view(pools)).map(tier => tier.map(({ name }) => name).join('+'))
 
 function messageOf(call: () => unknown): string {
   try {
@@ -51,7 +53,7 @@ function messageOf(call: () => unknown): string {
 }
 
 test('what the pod names comes before what the network names, and that before all; each family by itself', () => {
-  assert.equal(names(query()), ['a4', 'b4'])
+  assert.equal(names(query()), ['a4+b4'])
   assert.equal(names(query({ pools: ['b4'] })), ['b4'])
   const podPools = { 4: ['b4', 'a4'], 6: [] }
   assert.equal(names(query({ pools: ['a4', 'v6'], podPools })), ['b4', 'a4'])

@@ -11,6 +11,7 @@ const slot = (parts: number[], claiming: string | null = null): IpamJournalRecor
   claiming,
   giving: [],
 })
+const namespace = (name: string, team = 'a') => ({ name, labels: { team }, ipv4: ['p'], ipv6: [] })
 const history: IpamJournalRecord[] = [
   {
     t: 'pools',
@@ -23,12 +24,15 @@ const history: IpamJournalRecord[] = [
         disabled: false,
         open: true,
         here: false,
+        namespaceSelector: { matchLabels: { team: 'a' } },
         uses: ['pod'],
         gateway: null,
       },
     ],
     reservations: [{ name: 'r', addresses: ['10.0.0.1'] }],
   },
+  { t: 'namespaces', changed: [namespace('old'), namespace('shop', 'x')], gone: [] },
+  { t: 'namespaces', changed: [namespace('shop', 'y')], gone: ['old'] },
   slot([], 'c1'),
   slot([2]),
   { t: 'confirmed', ...at, revision: 7, slots: [{ poolUid: 'p', slot: '10.0.0.0/26' }] },
@@ -45,7 +49,8 @@ test('a compacted journal replays to the same, and is no longer than it must be'
   const state = replay([...history, ...history])
   const records = compact(state, { boot: 'b', boottimeMs: 150 }, 60_000)
   assert.equal(replay(records), state)
-  assert.is(records.length, 4)
+  assert.is(records.length, 5)
+  assert.equal([...state.namespaces.values()], [namespace('shop', 'y')])
 })
 
 test('releases whose cool-down is over are left out; those of another boot are not', () => {
@@ -61,7 +66,9 @@ test('every record parses as it was written', () => {
 test('pools journaled by a version that knew no uses are for pods and tunnels', () => {
   const before = { uid: 'p', name: 'd', cidr: '10.0.0.0/16', slotPrefix: 26, disabled: false, open: true }
   const record = ipamJournalRecord.parse({ t: 'pools', pools: [before] })
-  assert.equal(replay([record]).pools, [{ ...before, here: true, uses: ['pod', 'tunnel'], gateway: null }])
+  assert.equal(replay([record]).pools, [
+    { ...before, here: true, namespaceSelector: null, uses: ['pod', 'tunnel'], gateway: null },
+  ])
 })
 
 test.run()

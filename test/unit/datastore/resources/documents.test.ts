@@ -66,7 +66,7 @@ const rows: [name: string, text: string, lines: string[]][] = [
     'metadata: {name: a}\n',
     [
       `${at(1)}apiVersion: missing: expected twill.network/v1alpha1`,
-      `${at(1)}kind: missing: expected one of IPPool, IPReservation, Node`,
+      `${at(1)}kind: missing: expected one of IPPool, IPReservation, Namespace, Node`,
     ],
   ],
   [
@@ -77,7 +77,7 @@ const rows: [name: string, text: string, lines: string[]][] = [
   [
     'the wrong kind',
     'apiVersion: twill.network/v1alpha1\nkind: Pool\n',
-    [`${at(2)}kind: "Pool": expected one of IPPool, IPReservation, Node`],
+    [`${at(2)}kind: "Pool": expected one of IPPool, IPReservation, Namespace, Node`],
   ],
   [
     'an unknown field with a near miss',
@@ -88,7 +88,7 @@ const rows: [name: string, text: string, lines: string[]][] = [
     'an unknown field with a mapping below it',
     spec('colour:\n    a: 1'),
     [
-      `${at(7)}spec.colour: {"a":1}: unknown field, expected one of cidr, blockSize, encapsulation, routes, natOutgoing, disabled, nodeSelector, allowedUses, gateway`,
+      `${at(7)}spec.colour: {"a":1}: unknown field, expected one of cidr, blockSize, encapsulation, routes, natOutgoing, disabled, nodeSelector, namespaceSelector, allowedUses, gateway`,
     ],
   ],
   ['__proto__ as a field', spec('__proto__: {x: 1}'), [`${at(7)}spec.__proto__`]],

@@ -17,12 +17,14 @@ const samples: Record<string, string> = {
     'apiVersion: twill.network/v1alpha1\nkind: IPPool\nmetadata: {name: a}\nspec: {cidr: 10.0.0.0/16}\n',
   IPReservation:
     'apiVersion: twill.network/v1alpha1\nkind: IPReservation\nmetadata: {name: a}\nspec: {addresses: [10.0.0.1]}\n',
+  Namespace:
+    'apiVersion: twill.network/v1alpha1\nkind: Namespace\nmetadata: {name: a, labels: {a: b}, annotations: {a: b}}\n',
   Node: 'apiVersion: twill.network/v1alpha1\nkind: Node\nmetadata: {name: a, labels: {a: b}}\n',
 }
 
 /** With the fields that the sample cannot have. */
 const LAN =
-  'apiVersion: twill.network/v1alpha1\nkind: IPPool\nmetadata: {name: b}\nspec: {cidr: 10.1.0.0/16, allowedUses: [ipam], gateway: 10.1.0.9, nodeSelector: {matchLabels: {a: b}}}\n'
+  'apiVersion: twill.network/v1alpha1\nkind: IPPool\nmetadata: {name: b}\nspec: {cidr: 10.1.0.0/16, allowedUses: [ipam], gateway: 10.1.0.9, nodeSelector: {matchLabels: {a: b}}, namespaceSelector: {matchLabels: {a: b}}}\n'
 
 const read = (text: string) =>
   readDocuments([{ name: 'sample', text }]).resources.map(({ resource }) => resource)

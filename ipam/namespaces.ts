@@ -1,0 +1,135 @@
+/**
+ * Namespaces as the choice of pools needs them: by watch, or, until the store was reached, as the journal remembers
+ * them. The journal gets what matters alone: the labels that some pool asks for, and the pools that a namespace names.
+ */
+import { PREFIX } from '../datastore/keys.ts'
+import { Mirror } from '../datastore/mirror.ts'
+import {
+  NAMESPACE_NAME_LABEL,
+  type Namespace,
+  namespace,
+  namespaceLabels,
+  namespacePools,
+} from '../datastore/resources/namespace.ts'
+import {
+  keysOf,
+  type LabelSelector,
+  type Labels,
+  selects,
+  selectsByKnown,
+} from '../datastore/resources/selector.ts'
+import type { Store } from '../datastore/store.ts'
+import { TwillError } from '../lib/errors.ts'
+import type { Log } from '../lib/log.ts'
+import { NO_POOLS, type PoolNames } from '../lib/pool-annotations.ts'
+import type { IpamJournal, JournaledNamespace } from './journal-records.ts'
+
+export interface KnownNamespace {
+  readonly name: string
+  readonly labels: Labels
+  /** False: nothing was written of it, as far as is known: labels that are not here may be there. */
+  readonly isKnown: boolean
+  /** Why what was written of it cannot be read, and never was; else null. */
+  readonly problem: string | null
+  /** Those that it names for its pods. */
+  readonly pools: PoolNames
+}
+
+/** Of a namespace of which little is known, nothing is taken for granted: no label, and no label's absence. */
+export function means(selector: LabelSelector, { labels, isKnown }: KnownNamespace): boolean {
+  return (isKnown ? selects : selectsByKnown)(selector, labels)
+}
+
+const PREFIX_NAMESPACES = `${PREFIX.resources}namespaces/`
+
+export class Namespaces {
+  readonly #mirror: Mirror<Namespace>
+  readonly #journal: IpamJournal
+  readonly #journaled: Map<string, JournaledNamespace>
+  #isSynced = false
+
+  constructor(
+    options: { readonly journaled: ReadonlyMap<string, JournaledNamespace>; readonly onChange: () => void },
+    modules: { readonly store: Store; readonly log: Log; readonly journal: IpamJournal },
+  ) {
+    const { onChange } = options
+    this.#journaled = new Map(options.journaled)
+    this.#journal = modules.journal
+    this.#mirror = new Mirror({ prefix: PREFIX_NAMESPACES, parse: parseNamespace, onChange }, modules)
+    void this.synced().then(() => {
+      this.#isSynced = true
+    })
+  }
+
+  named(name: string): KnownNamespace {
+    const key = `${PREFIX_NAMESPACES}${name}`
+    const written = this.#mirror.entries.get(key)?.value
+    if (this.#isSynced && written !== undefined) {
+      const labels = namespaceLabels(name, written.metadata.labels)
+      return { name, labels, isKnown: true, problem: null, pools: namespacePools(written) }
+    }
+    const unread = this.#mirror.aside.get(key)
+    const journaled = this.#isSynced && unread === undefined ? undefined : this.#journaled.get(name)
+    if (journaled !== undefined) return knownFromJournal(journaled)
+    const problem = unread?.reason ?? null
+    return { name, labels: namespaceLabels(name), isKnown: false, problem, pools: NO_POOLS }
+  }
+
+  /** Records that cannot be read: what they said before, if they were readable then, still counts. */
+  allUnreadable(): string[] {
+    return [...this.#mirror.aside.values()].map(({ reason }) => reason)
+  }
+
+  synced(): Promise<void> {
+    return this.#mirror.synced()
+  }
+
+  close(): Promise<void> {
+    return this.#mirror.close()
+  }
+
+  /** Journals what changed for pools with these selectors. @throws journal.write-failed */
+  async record(selectors: readonly LabelSelector[]): Promise<void> {
+    if (!this.#isSynced) return
+    const keys = new Set(selectors.flatMap(keysOf))
+    keys.delete(NAMESPACE_NAME_LABEL)
+    const wanted = new Map(
+      [...this.#mirror.entries.values()].flatMap(({ value }) => {
+        const kept = worthKeeping(value, keys)
+        return kept === null ? [] : [[kept.name, kept]]
+      }),
+    )
+    const changed = [...wanted.values()].filter(
+      each => JSON.stringify(each) !== JSON.stringify(this.#journaled.get(each.name)),
+    )
+    const isGone = (name: string) =>
+      !wanted.has(name) && !this.#mirror.aside.has(`${PREFIX_NAMESPACES}${name}`)
+    const gone = [...this.#journaled.keys()].filter(isGone)
+    if (changed.length === 0 && gone.length === 0) return
+    await this.#journal.append({ t: 'namespaces', changed, gone })
+    for (const each of changed) this.#journaled.set(each.name, each)
+    for (const name of gone) this.#journaled.delete(name)
+  }
+}
+
+/** @throws document.invalid */
+function parseNamespace(text: string, key: string): Namespace {
+  const result = namespace.safeParse(JSON.parse(text))
+  if (result.success) return result.data
+  const [issue] = result.error.issues
+  throw new TwillError('document.invalid', `${key}: ${issue?.path.join('.')}: ${issue?.message}`, { key })
+}
+
+/** null: a namespace of which nothing was written is the same. */
+function worthKeeping(written: Namespace, keys: ReadonlySet<string>): JournaledNamespace | null {
+  const { name, labels = {} } = written.metadata
+  const pools = namespacePools(written)
+  if (keys.size === 0 && pools[4].length === 0 && pools[6].length === 0) return null
+  const asked = Object.entries(labels).filter(([key]) => keys.has(key))
+  return { name, labels: Object.fromEntries(asked), ipv4: [...pools[4]], ipv6: [...pools[6]] }
+}
+
+function knownFromJournal({ name, labels, ipv4, ipv6 }: JournaledNamespace): KnownNamespace {
+  const pools = { 4: ipv4, 6: ipv6 }
+  return { name, labels: namespaceLabels(name, labels), isKnown: true, problem: null, pools }
+}
