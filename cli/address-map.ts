@@ -142,7 +142,8 @@ async function readReservations(store: Store, warn: Warn): Promise<Reservation[]
   return [...stored.values()].map(reservationOf)
 }
 
-async function readNames(store: Store, warn: Warn): Promise<ReadonlyMap<string, string>> {
+/** UID → name. */
+export async function readNames(store: Store, warn: Warn): Promise<ReadonlyMap<string, string>> {
   const alive = await readAll(store, PREFIX.liveness, parseLiveness, warn)
   const registered = await readAll(store, PREFIX.nodes, parseNode, warn)
   return new Map([...alive.values(), ...registered.values()].map(({ uid, name }) => [uid, name]))

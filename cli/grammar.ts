@@ -5,6 +5,7 @@
 import yargs, { type Argv } from 'yargs'
 import { KINDS, kindNamed, namesOf, type ResourceKind } from '../datastore/resources/kinds.ts'
 import { suggestion } from '../lib/validation.ts'
+import type { DeleteOptions } from './commands/delete.ts'
 import type { OutputFormat } from './commands/get.ts'
 import { type IpamCommand, withIpam } from './grammar-ipam.ts'
 import { type ConnectionFlags, DEFAULT_CONFIG, DEFAULT_RUN_DIR } from './settings.ts'
@@ -17,13 +18,12 @@ export type Command =
       readonly name: string | null
       readonly format: OutputFormat
     }
-  | {
+  | ({
       readonly verb: 'delete'
       readonly kind: ResourceKind
       readonly names: readonly string[]
-      readonly drain: boolean
-    }
-  | { readonly verb: 'delete-files'; readonly files: readonly string[]; readonly drain: boolean }
+    } & DeleteOptions)
+  | ({ readonly verb: 'delete-files'; readonly files: readonly string[] } & DeleteOptions)
   | { readonly verb: 'explain'; readonly kind: ResourceKind; readonly path: readonly string[] }
   | { readonly verb: 'status'; readonly format: 'table' | 'json' }
   | IpamCommand
@@ -189,11 +189,23 @@ function withDelete(parser: Argv, choose: Choose): Argv {
           default: false,
           describe: 'pools in use: hand out no more and let them run empty, instead of refusing',
         })
-        .check(args => checkDeletion(args.kind, args.names, args.file))
+        .option('cancel', {
+          type: 'boolean',
+          default: false,
+          describe: 'pools whose deletion waits: open them again',
+        })
+        .check(args => checkDeletion(args.kind, args.names, args.file) && checkIntent(args))
         .example('$0 delete ippool old --drain', 'close a pool; again, once it is empty, to see it gone')
+        .example('$0 delete ippool old --cancel', 'keep it after all')
         .example('$0 delete node node2', 'remove a node whose daemon has stopped'),
     args =>
-      choose(deletionOf(args.kind, args.names, args.file, args.drain as boolean), flagsOf(args as Globals)),
+      choose(
+        deletionOf(args.kind, args.names, args.file, {
+          drain: args.drain as boolean,
+          cancel: args.cancel as boolean,
+        }),
+        flagsOf(args as Globals),
+      ),
   )
 }
 
@@ -202,10 +214,11 @@ function filesOf(given: unknown): string[] | undefined {
   return given === undefined ? undefined : [given].flat().map(String)
 }
 
-function deletionOf(kind: unknown, names: unknown, given: unknown, drain: boolean): Command {
+function deletionOf(kind: unknown, names: unknown, given: unknown, options: DeleteOptions): Command {
   const files = filesOf(given)
-  if (files !== undefined) return { verb: 'delete-files', files, drain }
-  return { verb: 'delete', kind: kindNamed(String(kind))!, names: (names as unknown[]).map(String), drain }
+  if (files !== undefined) return { verb: 'delete-files', files, ...options }
+  const named = { kind: kindNamed(String(kind))!, names: (names as unknown[]).map(String) }
+  return { verb: 'delete', ...named, ...options }
 }
 
 function withExplain(parser: Argv, choose: Choose): Argv {
@@ -258,6 +271,11 @@ function checkFiles(given: unknown): true {
   const files = filesOf(given) ?? []
   if (files.length > 0 && files.every(file => file !== '')) return true
   throw new Error('expected -f FILE, - for standard input')
+}
+
+function checkIntent({ drain, cancel }: { drain: boolean; cancel: boolean }): true {
+  if (drain && cancel) throw new Error('expected --drain or --cancel, not both')
+  return true
 }
 
 function checkDeletion(kind: unknown, names: unknown, files: unknown): true {

@@ -189,6 +189,8 @@ export class Ledgers {
     page.known = changed
     page.unsettled = false
     page.recent.splice(0, sent)
+    // A record that only settled a doubt: now it can go.
+    if (page.slot.parts.length === 0 && changed.value !== null) this.#touch(page)
   }
 
   /** null: nothing to say, the key goes. */

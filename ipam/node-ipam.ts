@@ -46,6 +46,7 @@ import { refused, takeNamed } from './named.ts'
 import { NO_LIMIT, type NodeLimit } from './node-limit.ts'
 import { type OwnedPart, type OwnSlot, partOf, slotFromJournal } from './own-slots.ts'
 import { Ownership } from './ownership.ts'
+import { PoolLeftovers } from './pool-leftovers.ts'
 import { isOnDemand, type KnownPool, NOTHING_WITHHELD, type PoolCondition, PoolView } from './pool-view.ts'
 import { Requests } from './requests.ts'
 import { reservedAndHeld } from './reservations.ts'
@@ -130,6 +131,7 @@ export class NodeIpam implements Ipam {
     taking: Taking
     upkeep: Upkeep
     fences: Fences
+    leftovers: PoolLeftovers
     restoration: Restoration
   } | null = null
 
@@ -270,14 +272,20 @@ export class NodeIpam implements Ipam {
       restoration,
     })
     const fences = new Fences(this.#options, { ...modules, nodes: this.watched.nodes, slots, restoration })
+    const { marginMs, sweepEveryMs } = this.#options
+    const leftovers = new PoolLeftovers(
+      { restMs: marginMs, everyMs: sweepEveryMs },
+      { ...modules, slots, pools },
+    )
     const taking = new Taking(
       { ...this.#options, usable: part => this.#usable(part) },
       { ...modules, allocator, slots, upkeep, asking },
     )
-    this.#running = { pools, slots, gifts, requests, taking, upkeep, fences, restoration }
+    this.#running = { pools, slots, gifts, requests, taking, upkeep, fences, leftovers, restoration }
     if (this.#suspicion !== null) restoration.suspect(this.#suspicion)
     upkeep.wake()
     void fences.start()
+    leftovers.start()
     void upkeep.ready().then(() => this.#reportNotOurs())
   }
 
@@ -309,7 +317,7 @@ export class NodeIpam implements Ipam {
     const running = this.#running
     if (running === null) return this.watched.close()
     running.requests.stop()
-    await Promise.all([running.upkeep.stop(), running.fences.stop()])
+    await Promise.all([running.upkeep.stop(), running.fences.stop(), running.leftovers.stop()])
     await this.#ledgers.stop()
     running.slots.close()
     await Promise.all([running.pools.close(), this.watched.close()])

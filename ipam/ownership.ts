@@ -17,7 +17,7 @@ import type { Clock, Random } from '../lib/clock.ts'
 import { isTwillError, TwillError } from '../lib/errors.ts'
 import { faultPoint } from '../lib/fault.ts'
 import type { Log } from '../lib/log.ts'
-import { isOpen, parseSpace } from './address-space.ts'
+import { isOpen, parseSpace, readSpace } from './address-space.ts'
 import type { Allocator } from './allocator.ts'
 import { changeRecord, KEEP } from './change-record.ts'
 import {
@@ -233,6 +233,7 @@ export class Ownership {
   settle(slot: OwnSlot): Promise<OwnedPart | null> {
     return this.#modules.work.run(slot, async () => {
       if (!mustSettle(slot)) return null
+      await this.#loseWithPool(slot)
       // It takes out a request, too, that somebody still waits for.
       slot.asking = false
       const at = this.#modules.work.now()
@@ -273,11 +274,25 @@ export class Ownership {
     return this.#modules.work.run(slot, async () => {
       const at = this.#modules.work.now()
       const { entry } = await this.#modules.store.get(slot.key)
+      if (entry === null) await this.#loseWithPool(slot)
       const record = entry === null ? emptySlot(slot.slot) : parseSlot(entry.value, entry.key)
       await this.#modules.work.examine(slot, { record, modRevision: entry?.modRevision ?? 0, at })
       if (behindOf(slot.parts, record, this.#options.nodeUid).length > 0) await this.#enterAgain(slot)
       if (slot.parts.some(part => part.fenced)) await this.#lift(slot)
     })
+  }
+
+  /**
+   * A slot without a record is of an older state of the store (rule 16), unless its pool was removed while this node was
+   * away for longer than its term: a pool goes only when no node has a part of it. In the slot's turn.
+   */
+  async #loseWithPool(slot: OwnSlot): Promise<void> {
+    const { work, store } = this.#modules
+    if (slot.parts.length === 0 || work.isInTerm(slot, work.now())) return
+    if ((await store.get(slot.key)).entry !== null) return
+    const space = await readSpace(store)
+    if (space.restored !== null || space.pools.some(({ uid }) => uid === slot.poolUid)) return
+    await work.lose(slot, slot.parts)
   }
 
   /** Rule 16: what the restored store has forgotten is written again. What cannot be is lost. */

@@ -1,16 +1,18 @@
 /**
  * The end of a pool: closed in `address-space` before it goes, and taken out only when a later list shows no part of
- * it, so that a node that claims at the same instant is either seen or refused.
+ * it, so that a node that claims at the same instant is either seen or refused; then its slots and ledgers
+ * (pool-leftovers.ts). Each step may be repeated: a removal that stopped halfway is finished by the next.
  */
 import { ADDRESS_SPACE_KEY, PREFIX } from '../datastore/keys.ts'
 import { recordParser } from '../datastore/record.ts'
 import type { AddressSpaceRecord } from '../datastore/records/address-space.ts'
-import { ledgerRecord } from '../datastore/records/ledger.ts'
+import { type LedgerEntry, type LedgerRecord, ledgerRecord } from '../datastore/records/ledger.ts'
 import type { IPPool } from '../datastore/resources/ippool.ts'
 import type { Store } from '../datastore/store.ts'
 import { TwillError } from '../lib/errors.ts'
-import { emptySpace, isOpen, type PoolEntry, parseSpace, readSpace } from './address-space.ts'
+import { emptySpace, type PoolEntry, parseSpace, readSpace } from './address-space.ts'
 import { changeRecord, KEEP } from './change-record.ts'
+import { purgePool } from './pool-leftovers.ts'
 import { notFound, type PoolModules, parsePool, poolKey } from './pools.ts'
 import { parseSlot } from './slot-index.ts'
 
@@ -23,45 +25,80 @@ export interface DeletePoolOptions {
   readonly waitMs?: number
 }
 
+/** A node that has parts of the pool. */
+export interface PoolUser {
+  readonly uid: string
+  readonly parts: number
+  /** Who holds addresses of these; the node's own on the overlay too. */
+  readonly holders: readonly (Pick<LedgerEntry, 'holder' | 'kind' | 'containerId' | 'pod'> & {
+    readonly address: string
+  })[]
+}
+
 export type PoolDeletion =
   | { readonly removed: true }
-  /** Closed; still owned are this many parts, by these node UIDs. */
-  | { readonly removed: false; readonly parts: number; readonly owners: readonly string[] }
+  /** `closed` false: it was refused, because pods hold addresses of it. */
+  | { readonly removed: false; readonly closed: boolean; readonly users: readonly PoolUser[] }
+
+const GONE: PoolDeletion = { removed: true }
+
+type Modules = Pick<PoolModules, 'store' | 'clock'>
 
 /**
- * Closes the pool, waits for its parts to come back, removes it.
- * @throws resource.not-found; resource.in-use {pods} while pods hold its addresses, unless drained (the pool is
- *   open again then); store.*
+ * Closes the pool, waits for its parts to come back, removes it. Where it is in use and not to be drained it is as open
+ * afterwards as it was before.
+ * @throws resource.not-found; resource.in-use: somebody opened it again meanwhile; store.*
  */
 export async function deletePool(
   name: string,
   options: DeletePoolOptions,
-  modules: Pick<PoolModules, 'store' | 'clock'>,
+  modules: Modules,
 ): Promise<PoolDeletion> {
   const { store } = modules
   const uid = await uidOf(store, name)
-  const closed = await setState(store, uid, 'closed')
-  const pods = options.drain ? 0 : await countPods(store, uid)
-  if (pods > 0) {
-    if (closed) await setState(store, uid, 'open')
-    throw new TwillError('resource.in-use', `IPPool ${name} is in use: ${pods} pods hold addresses of it`, {
-      kind: 'IPPool',
-      name,
-      pods,
-    })
+  const closed = await changeEntry(store, uid, entry => ({ ...entry, state: 'closed' }))
+  const users = await usersOf(store, uid)
+  const isUsed = users.some(({ holders }) => holders.some(isPod))
+  if (isUsed && !options.drain) {
+    if (closed) await changeEntry(store, uid, opened)
+    return { removed: false, closed: !closed, users }
   }
-  const owners = await waitUntilFree(uid, options.waitMs ?? 10_000, modules)
-  if (owners.length > 0) return { removed: false, parts: owners.length, owners: [...new Set(owners)] }
+  if (!isUsed) await changeEntry(store, uid, entry => ({ ...entry, emptied: true }))
+  if (!(await isFreed(uid, name, options.waitMs ?? 10_000, modules))) {
+    const left = await usersOf(store, uid)
+    // A pod that came just before the pool was closed was in no ledger yet.
+    const reopens = closed && !options.drain && left.some(({ holders }) => holders.some(isPod))
+    if (reopens) await changeEntry(store, uid, opened)
+    return { removed: false, closed: !reopens, users: left }
+  }
   await changeRecord<IPPool>(store, {
     key: poolKey(name),
     parse: parsePool,
     step: current => (current?.metadata.uid === uid ? null : KEEP),
   })
-  const left = await leave(store, uid)
-  return left.length === 0
-    ? { removed: true }
-    : { removed: false, parts: left.length, owners: [...new Set(left)] }
+  if (!(await leave(store, uid))) return { removed: false, closed: true, users: await usersOf(store, uid) }
+  // What is written between the look and the deletion is left to the daemons.
+  await purgePool(store, uid)
+  return GONE
 }
+
+/**
+ * Takes back a deletion that waits: the pool hands out addresses again. False: it was open.
+ * @throws resource.not-found: no such pool, or so little is left of it that only its deletion can be finished; store.*
+ */
+export async function keepPool(name: string, { store }: Pick<Modules, 'store'>): Promise<boolean> {
+  const { entry } = await store.get(poolKey(name))
+  const uid = entry === null ? undefined : parsePool(entry.value, entry.key).metadata.uid
+  if (uid === undefined) throw notFound(name)
+  const wasClosed = await changeEntry(store, uid, opened)
+  const isThere = (await store.get(poolKey(name))).entry !== null
+  if (!isThere || !(await readSpace(store)).pools.some(pool => pool.uid === uid)) throw notFound(name)
+  return wasClosed
+}
+
+const opened = ({ emptied: _, ...entry }: PoolEntry): PoolEntry => ({ ...entry, state: 'open' })
+
+const isPod = ({ kind }: Pick<LedgerEntry, 'kind'>): boolean => kind !== 'tunnel'
 
 /** Of the resource, or of an entry whose resource is missing: the rest of a creation or removal that stopped. */
 async function uidOf(store: Store, name: string): Promise<string> {
@@ -73,58 +110,72 @@ async function uidOf(store: Store, name: string): Promise<string> {
   return found.uid
 }
 
-async function setState(store: Store, uid: string, state: PoolEntry['state']): Promise<boolean> {
-  return changeSpace(store, pools => pools.map(pool => (pool.uid === uid ? { ...pool, state } : pool)))
-}
-
 /**
  * Takes the entry out, guarded by the revision read before the list that shows no part: whoever opens the pool
- * again in between makes this start over. Returns the owners of parts that turned up, or none.
+ * again in between makes this start over. False: parts turned up.
  */
-async function leave(store: Store, uid: string): Promise<string[]> {
+async function leave(store: Store, uid: string): Promise<boolean> {
   for (;;) {
-    await setState(store, uid, 'closed')
+    await changeEntry(store, uid, entry => ({ ...entry, state: 'closed' }))
     const { entry } = await store.get(ADDRESS_SPACE_KEY)
     const space = entry === null ? emptySpace : parseSpace(entry.value, entry.key)
-    if (entry === null || !space.pools.some(pool => pool.uid === uid)) return []
-    const owners = await ownersOf(store, uid)
-    if (owners.length > 0) return owners
-    if (isOpen(space, uid)) continue
-    const value = JSON.stringify({ ...space, pools: space.pools.filter(pool => pool.uid !== uid) })
+    const own = space.pools.find(pool => pool.uid === uid)
+    if (entry === null || own === undefined) return true
+    if ((await ownedParts(store, uid)).length > 0) return false
+    if (own.state === 'open') continue
+    const value = JSON.stringify({ ...space, pools: space.pools.filter(pool => pool !== own) })
     const outcome = await store.commit({ key: ADDRESS_SPACE_KEY, expected: entry.modRevision, value })
-    if (outcome.committed) return []
+    if (outcome.committed) return true
   }
 }
 
-async function changeSpace(store: Store, step: (pools: PoolEntry[]) => PoolEntry[]): Promise<boolean> {
+async function changeEntry(
+  store: Store,
+  uid: string,
+  step: (entry: PoolEntry) => PoolEntry,
+): Promise<boolean> {
   const changed = await changeRecord<AddressSpaceRecord>(store, {
     key: ADDRESS_SPACE_KEY,
     parse: parseSpace,
     step: current => {
       const space = current ?? emptySpace
-      const pools = step(space.pools)
+      const pools = space.pools.map(pool => (pool.uid === uid ? step(pool) : pool))
       return JSON.stringify(pools) === JSON.stringify(space.pools) ? KEEP : { ...space, pools }
     },
   })
   return changed.wrote
 }
 
-/** Living pods, of other plugins too, in the pool's ledgers: entries of generations that slots no longer show count for nothing. */
-async function countPods(store: Store, uid: string): Promise<number> {
-  const current = await ownedGenerations(store, uid)
-  const { entries } = await store.list(`${PREFIX.ledgers}${uid}/`)
-  let pods = 0
-  for (const entry of entries) {
-    const ledger = parseLedger(entry.value, entry.key)
-    for (const [generation, holders] of Object.entries(ledger.generations))
-      if (current.has(`${ledger.owner} ${generation}`))
-        pods += Object.values(holders).filter(holder => holder.kind !== 'tunnel').length
+/** Ledger entries of generations that slots no longer show count for nothing. */
+async function usersOf(store: Store, uid: string): Promise<PoolUser[]> {
+  const parts = await ownedParts(store, uid)
+  const ledgers = parts.length === 0 ? [] : (await store.list(`${PREFIX.ledgers}${uid}/`)).entries
+  const current = new Set(parts.map(part => `${part.owner} ${part.generation}`))
+  const holders = new Map<string, PoolUser['holders'][number][]>()
+  for (const { key, value } of ledgers) {
+    const ledger = parseLedger(value, key)
+    const counted = [...(holders.get(ledger.owner) ?? []), ...holdersIn(ledger, current)]
+    holders.set(ledger.owner, counted)
   }
-  return pods
+  return [...new Set(parts.map(part => part.owner as string))].map(owner => ({
+    uid: owner,
+    parts: parts.filter(part => part.owner === owner).length,
+    holders: holders.get(owner) ?? [],
+  }))
 }
 
-async function ownedGenerations(store: Store, uid: string): Promise<Set<string>> {
-  return new Set((await ownedParts(store, uid)).map(part => `${part.owner} ${part.generation}`))
+function holdersIn({ owner, generations }: LedgerRecord, current: ReadonlySet<string>) {
+  return Object.entries(generations)
+    .filter(([generation]) => current.has(`${owner} ${generation}`))
+    .flatMap(([, entries]) =>
+      Object.entries(entries).map(([address, { holder, kind, containerId, pod }]) => ({
+        address,
+        holder,
+        kind,
+        containerId,
+        pod,
+      })),
+    )
 }
 
 async function ownedParts(store: Store, uid: string) {
@@ -132,21 +183,23 @@ async function ownedParts(store: Store, uid: string) {
   return entries.flatMap(entry => parseSlot(entry.value, entry.key).parts.filter(part => part.owner !== null))
 }
 
-/** One for each part. */
-async function ownersOf(store: Store, uid: string): Promise<string[]> {
-  return (await ownedParts(store, uid)).map(part => part.owner as string)
-}
-
-/** Owners of the parts that are still taken, one for each part, when none is or the time is up. */
-async function waitUntilFree(
+/** False: somebody still has parts when the time is up. @throws resource.in-use: somebody opened it again */
+async function isFreed(
   uid: string,
+  name: string,
   waitMs: number,
-  { store, clock }: Pick<PoolModules, 'store' | 'clock'>,
-): Promise<string[]> {
+  { store, clock }: Modules,
+): Promise<boolean> {
   const endMs = clock.boottimeMs() + waitMs
   for (;;) {
-    const owners = await ownersOf(store, uid)
-    if (owners.length === 0 || clock.boottimeMs() >= endMs) return owners
+    const entry = (await readSpace(store)).pools.find(pool => pool.uid === uid)
+    if (entry?.state === 'open')
+      throw new TwillError('resource.in-use', `IPPool ${name} was opened again meanwhile: it stays`, {
+        kind: 'IPPool',
+        name,
+      })
+    if ((await ownedParts(store, uid)).length === 0) return true
+    if (clock.boottimeMs() >= endMs) return false
     await clock.sleep(200)
   }
 }

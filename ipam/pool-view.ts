@@ -164,6 +164,16 @@ export class PoolView {
     return [...reservations, ...this.namespaces.allUnreadable()]
   }
 
+  /** There is an entry or a document of it. */
+  knows(uid: string): boolean {
+    const space = this.#space.entries.get(ADDRESS_SPACE_KEY)?.value
+    const documents = [...this.#resources.entries.values()]
+    return (
+      space?.pools.some(pool => pool.uid === uid) === true ||
+      documents.some(({ value }) => value.metadata.uid === uid)
+    )
+  }
+
   isOpen(uid: string): boolean {
     return this.#pools.some(pool => pool.uid === uid && pool.open)
   }

@@ -61,6 +61,11 @@ export class SlotIndex {
     return this.#mirror.entries
   }
 
+  /** Of pools that have slots with a readable record. */
+  *poolUids(): Generator<string> {
+    for (const [uid, { keys }] of this.#pools) if (keys.size > 0) yield uid
+  }
+
   /** Slots of the pool that have a readable record. */
   count(poolUid: string): number {
     return this.#pools.get(poolUid)?.keys.size ?? 0

@@ -2,11 +2,13 @@
 import { resourceKey } from '../../datastore/keys.ts'
 import { kindOf, type Resource, type ResourceKind } from '../../datastore/resources/kinds.ts'
 import { changeRecord, KEEP } from '../../ipam/change-record.ts'
-import { deletePool } from '../../ipam/pool-removal.ts'
+import { deletePool, keepPool } from '../../ipam/pool-removal.ts'
 import { minutesUntilFree } from '../../ipam/removal.ts'
 import { isTwillError, messageOf, TwillError } from '../../lib/errors.ts'
 import { counted } from '../../lib/plural.ts'
+import { readNames } from '../address-map.ts'
 import { removeNode } from '../node-removal.ts'
+import { inUseText, leftText } from '../pool-users.ts'
 import { notFound, parseStored } from '../resources.ts'
 import type { Session } from '../session.ts'
 import { readFiles } from './apply.ts'
@@ -19,6 +21,8 @@ export interface Named {
 export interface DeleteOptions {
   /** Close pools that are in use instead of refusing. */
   readonly drain: boolean
+  /** Open pools again whose deletion waits for their last address. */
+  readonly cancel: boolean
 }
 
 export async function deleteFiles(
@@ -52,6 +56,7 @@ export async function deleteResources(
 }
 
 function deleteOne(resource: Named, options: DeleteOptions, session: Session): Promise<string> {
+  if (options.cancel) return keepIPPool(resource, session)
   switch (resource.kind.kind) {
     case 'Node':
       return deleteNode(resource, session)
@@ -75,17 +80,31 @@ async function deleteIPPool(
   options: DeleteOptions,
   session: Session,
 ): Promise<string> {
-  const modules = { store: await session.store(), clock: session.modules.clock }
-  const deletion = await deletePool(name, options, modules).catch(error => {
+  const store = await session.store()
+  const deletion = await deletePool(name, options, { store, clock: session.modules.clock }).catch(error => {
     throw isTwillError(error, 'resource.not-found') ? notFound(kind, name) : error
   })
   if (deletion.removed) return `IPPool ${name} deleted`
-  const owners = deletion.owners.join(', ')
-  throw new TwillError(
-    'resource.in-use',
-    `IPPool ${name}: closed, but ${deletion.parts} parts still belong to nodes (${owners}): run this again once they have let go`,
-    { kind: 'IPPool', name, owners: deletion.owners },
-  )
+  const { users } = deletion
+  const names = await readNames(store, line => session.warn(line))
+  const message = deletion.closed
+    ? `IPPool ${name}: closed, and not empty yet: ${leftText(users, names)}. Run this again when that has gone, or with --cancel to keep the pool`
+    : `IPPool ${name} is in use and stays as it was: ${inUseText(users, names)}. With --drain it hands out nothing more and goes when it is empty`
+  throw new TwillError('resource.in-use', message, {
+    kind: 'IPPool',
+    name,
+    owners: users.map(({ uid }) => uid),
+  })
+}
+
+/** @throws resource.not-found; document.invalid: no pool; store.* */
+async function keepIPPool({ kind, name }: Named, session: Session): Promise<string> {
+  if (kind.kind !== 'IPPool')
+    throw new TwillError('document.invalid', `${kind.kind} ${name}: --cancel: expected an IPPool`, { name })
+  const wasClosed = await keepPool(name, { store: await session.store() }).catch(error => {
+    throw isTwillError(error, 'resource.not-found') ? notFound(kind, name) : error
+  })
+  return wasClosed ? `IPPool ${name} open again` : `IPPool ${name} unchanged: it was not being deleted`
 }
 
 /** @throws resource.not-found, resource.in-use: it lives; store.* */

@@ -15,6 +15,8 @@ export const addressSpaceRecord = z.object({
       /** Prefix length of its slots. Absent: entered by a version that did not say; the first daemon adds it. */
       blockSize: z.number().int().optional(),
       state: z.enum(['open', 'closed']),
+      /** Of a closed pool: no pod holds an address of it, so nodes give up theirs on the overlay, replaced or not. */
+      emptied: z.boolean().optional(),
     }),
   ),
   /**

@@ -5,7 +5,7 @@
  * Trap: the records are read one after the other while the cluster goes on. What is found must be looked at again by
  * itself before anybody is told (`read.ts`).
  */
-import { livenessKey, nodeKey } from '../../datastore/keys.ts'
+import { livenessKey, nodeKey, slotKey } from '../../datastore/keys.ts'
 import type { AddressSpaceRecord } from '../../datastore/records/address-space.ts'
 import type { LedgerRecord } from '../../datastore/records/ledger.ts'
 import type { LivenessRecord } from '../../datastore/records/liveness.ts'
@@ -55,6 +55,8 @@ export interface SlotFacts {
   readonly slot: Cidr
   /** null: nobody has claimed anything of it yet. */
   readonly record: SlotRecord | null
+  /** Of the record. */
+  readonly modRevision: number
   /** By the owner that the key names. */
   readonly ledgers: ReadonlyMap<string, Located<LedgerRecord>>
 }
@@ -178,17 +180,38 @@ function damageOf(facts: SlotFacts): ClusterFinding | null {
   }
 }
 
-function auditPlace(facts: SlotFacts, { space }: ClusterFacts): ClusterFinding[] {
-  if (facts.record === null || facts.record.parts.every(({ owner }) => owner === null)) return []
-  const entry = space?.pools.find(({ uid }) => uid === facts.poolUid)
-  if (space === null) return []
+/** For ever: nobody is about to enter parts of it again (rule 16). */
+const isPoolGone = (poolUid: string, { space, pools }: ClusterFacts): boolean =>
+  space !== null &&
+  space.restored === null &&
+  !space.pools.some(({ uid }) => uid === poolUid) &&
+  !pools.some(({ metadata }) => metadata.uid === poolUid)
+
+function auditPlace(facts: SlotFacts, cluster: ClusterFacts): ClusterFinding[] {
+  const { space } = cluster
+  const { poolUid, record, modRevision } = facts
+  if (record === null || space === null) return []
+  const entry = space.pools.find(({ uid }) => uid === poolUid)
+  const isFree = record.parts.every(({ owner }) => owner === null)
+  if (isFree && entry === undefined && isPoolGone(poolUid, cluster))
+    return [
+      {
+        ...plain,
+        kind: 'slot.of-no-pool',
+        object: titleOf(facts),
+        message: `it is left of a pool that is gone, with UID ${poolUid}`,
+        mend: 'any daemon deletes it within minutes',
+        removable: { key: slotKey(poolUid, facts.slot), modRevision },
+      },
+    ]
+  if (isFree) return []
   if (entry === undefined)
     return [
       {
         ...plain,
         kind: 'slot.of-no-pool',
         object: titleOf(facts),
-        message: `nodes own parts of it, but the address space has no pool with UID ${facts.poolUid}`,
+        message: `nodes own parts of it, but the address space has no pool with UID ${poolUid}`,
         mend: 'its nodes give back what is empty; delete the pods that hold the rest',
       },
     ]
@@ -238,25 +261,45 @@ function auditLedger(
       },
     ]
   const own = (facts.record?.parts ?? []).filter(part => part.owner === owner)
-  if (own.length === 0) return [ofNobody(base, owner, { key, modRevision }, cluster)]
+  if (own.length === 0)
+    return ofNobody({ base, owner, ledger: value, record: { key, modRevision } }, facts, cluster)
   return [...oldGenerations(base, value, own), ...outsideParts(base, value, own)]
 }
 
-/** Slot and liveness record must both say so: a node that lives may be about to enter its part again (rule 16). */
+interface LedgerWithoutPart {
+  readonly base: Base
+  readonly owner: string
+  readonly ledger: LedgerRecord
+  readonly record: Removable
+}
+
+/**
+ * Slot and liveness record must both say so, or the pool be gone: a node that lives may be about to enter its part again
+ * (rule 16). What a living node remembers of addresses that it had, and nothing else, is no disagreement.
+ */
 function ofNobody(
-  base: Base,
-  owner: string,
-  record: Removable,
-  { liveness, unreadable }: ClusterFacts,
-): ClusterFinding {
+  { base, owner, ledger, record }: LedgerWithoutPart,
+  { poolUid }: SlotFacts,
+  cluster: ClusterFacts,
+): ClusterFinding[] {
+  const { liveness, unreadable } = cluster
   const alive = liveness.get(owner)?.value.removed === null || unreadable.has(livenessKey(owner))
-  return {
-    ...base,
-    kind: 'ledger.of-nobody',
-    message: 'the slot shows no part of its owner; its entries count for nothing',
-    mend: alive ? 'its daemon writes it anew when it has a part of this slot again' : 'delete the ledger',
-    removable: alive ? null : record,
-  }
+  const gone = isPoolGone(poolUid, cluster)
+  if (alive && !gone && Object.keys(ledger.generations).length === 0) return []
+  const mends = alive
+    ? 'its daemon writes it anew when it has a part of this slot again'
+    : 'delete the ledger'
+  return [
+    {
+      ...base,
+      kind: 'ledger.of-nobody',
+      message: gone
+        ? 'its pool is gone; its entries count for nothing'
+        : 'the slot shows no part of its owner; its entries count for nothing',
+      mend: gone ? 'any daemon deletes it within minutes' : mends,
+      removable: alive && !gone ? null : record,
+    },
+  ]
 }
 
 type Base = Pick<ClusterFinding, 'object' | 'since' | 'node' | 'removable'>

@@ -94,14 +94,14 @@ class Audit {
   /** By "<pool uid>/<slot>". */
   async #slots(): Promise<Map<string, Place>> {
     const slots = new Map<string, Place>()
-    for (const { key, value } of await this.#list(PREFIX.slots, parseSlot)) {
+    for (const { key, value, modRevision } of await this.#list(PREFIX.slots, parseSlot)) {
       const place = parseSlotKey(key)
-      if (place !== null) slots.set(key.slice(PREFIX.slots.length), { ...place, record: value })
+      if (place !== null) slots.set(key.slice(PREFIX.slots.length), { ...place, record: value, modRevision })
     }
     return slots
   }
 
-  /** Slots in which something disagrees at first sight. A pool that has ledgers has slots: they are never deleted. */
+  /** Slots in which something disagrees at first sight. A pool that has ledgers has slots: these go last. */
   async #suspects(slots: ReadonlyMap<string, Place>, cluster: ClusterFacts): Promise<Place[]> {
     const suspects: Place[] = []
     const withoutLedger = new Map(slots)
@@ -152,6 +152,7 @@ class Audit {
       poolUid,
       slot,
       record: record?.value ?? null,
+      modRevision: record?.modRevision ?? 0,
       ledgers: new Map(ledgers.map(each => [ownerOf(each), each])),
     }
   }
@@ -182,5 +183,5 @@ class Audit {
 
 const placeOf = (name: string): Place | null => {
   const parsed = parseSlotKey(`${PREFIX.slots}${name}`)
-  return parsed === null ? null : { ...parsed, record: null }
+  return parsed === null ? null : { ...parsed, record: null, modRevision: 0 }
 }

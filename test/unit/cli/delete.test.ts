@@ -51,7 +51,10 @@ test('a pool in use is refused and stays open; the others named are deleted', as
   const { code, out, err } = await cli.run('delete', 'ippool', 'default', 'other')
   assert.is(code, 1)
   assert.is(out, 'IPPool other deleted\n')
-  assert.match(err, /^error: IPPool default .*in use.*1 pod/)
+  assert.match(
+    err,
+    /^error: IPPool default is in use and stays as it was: 1 pod holds addresses of it: container 10.244.0.1 on uid-node1\. With --drain/,
+  )
   assert.match((await cli.run('get', 'pool', 'default')).out, 'Open')
 })
 
@@ -60,10 +63,58 @@ test('--drain closes it and says what is missing', async () => {
   await cli.put(SLOT, slot([part('10.244.0.0/26', 'uid-node1', 3)]))
   const { code, err } = await cli.run('delete', 'ippool', 'default', '--drain')
   assert.is(code, 1)
-  assert.match(err, 'error: IPPool default: closed, but 1 parts still belong to nodes (uid-node1)')
+  assert.is(
+    err,
+    'error: IPPool default: closed, and not empty yet: uid-node1: 1 empty part, which its daemon gives back when it runs. Run this again when that has gone, or with --cancel to keep the pool\n',
+  )
   assert.match((await cli.run('get', 'pool', 'default')).out, 'Closing')
   await cli.put(SLOT, slot([part('10.244.0.0/26', null, 3)]))
   assert.is((await cli.run('delete', 'ippool', 'default', '--drain')).out, 'IPPool default deleted\n')
+})
+
+test('who is in the way is named: nodes, pods, containers, nodes on the overlay', async () => {
+  const cli = await withPool()
+  await cli.put('nodes/node1', nodeRecord('node1', 1))
+  await cli.put('liveness/uid-node2', liveness('node2'))
+  await cli.put(SLOT, slot([part('10.244.0.0/27', 'uid-node1', 3), part('10.244.0.32/27', 'uid-node2', 4)]))
+  const held = ledger('uid-node1', { '3': ['10.244.0.1', '10.244.0.2', '10.244.0.3', '10.244.0.4'] }) as {
+    generations: { '3': Record<string, { pod: unknown }> }
+  }
+  for (const [name, address] of [
+    ['web', '10.244.0.1'],
+    ['db', '10.244.0.2'],
+  ] as const)
+    Object.assign(held.generations['3'][address] ?? {}, { pod: { namespace: 'default', name, uid: name } })
+  const tunnel = JSON.parse(
+    JSON.stringify(ledger('uid-node2', { '4': ['10.244.0.32'] })).replace('"pod"', '"tunnel"'),
+  )
+  await cli.put('ledgers/id-1/10.244.0.0-26/uid-node1', held)
+  await cli.put('ledgers/id-1/10.244.0.0-26/uid-node2', tunnel)
+  const refused = await cli.run('delete', 'ippool', 'default')
+  assert.match(
+    refused.err,
+    '4 pods hold addresses of it: default/web on node1, default/db on node1, container 10.244.0.3 on node1 and 1 more.',
+  )
+  const drained = await cli.run('delete', 'ippool', 'default', '--drain')
+  assert.match(
+    drained.err,
+    'not empty yet: node1: pods default/web, default/db, container 10.244.0.3 and 1 more; node2: its own address on the overlay. Run',
+  )
+})
+
+test('--cancel opens it again', async () => {
+  const cli = await withPool()
+  await cli.put(SLOT, slot([part('10.244.0.0/26', 'uid-node1', 3)]))
+  await cli.run('delete', 'ippool', 'default', '--drain')
+  assert.is((await cli.run('delete', 'ippool', 'default', '--cancel')).out, 'IPPool default open again\n')
+  assert.match((await cli.run('get', 'pool', 'default')).out, 'Open')
+  assert.is(
+    (await cli.run('delete', '-f', 'p.yaml', '--cancel')).out,
+    'IPPool default unchanged: it was not being deleted\n',
+  )
+  assert.is((await cli.run('delete', 'ippool', 'none', '--cancel')).err, 'error: IPPool none: not found\n')
+  assert.match((await cli.run('delete', 'node', 'n', '--cancel')).err, '--cancel: expected an IPPool')
+  assert.is((await cli.run('delete', 'ippool', 'default', '--cancel', '--drain')).code, 2)
 })
 
 /** node2 with parts in two slots, next to a part of node1. */

@@ -4,8 +4,12 @@ import { MemoryStore } from '../../../datastore/memory/store.ts'
 import type { AddressSpaceRecord } from '../../../datastore/records/address-space.ts'
 import type { SlotRecord } from '../../../datastore/records/slot.ts'
 import type { IPPool } from '../../../datastore/resources/ippool.ts'
-import { deletePool } from '../../../ipam/pool-removal.ts'
+import { auditDatastore } from '../../../ipam/audit/read.ts'
+import { purgePool } from '../../../ipam/pool-leftovers.ts'
+import { deletePool, keepPool } from '../../../ipam/pool-removal.ts'
 import { createPool, ensureFirstPools, listPools, updatePool } from '../../../ipam/pools.ts'
+import { emptySlot } from '../../../ipam/slot.ts'
+import { parseCidr } from '../../../lib/address.ts'
 import { isTwillError } from '../../../lib/errors.ts'
 import { settle } from '../../fixtures/manual-clock.ts'
 import { pool, Rig } from './rig.ts'
@@ -115,36 +119,68 @@ test('first pools come only if there is none, once, whoever asks at the same tim
   assert.is(space(rig).length, 2)
 })
 
-test('a pool in use is not deleted, and stays open', async () => {
-  const rig = new Rig()
+/** A node on which p1 lives, in the pool 'one'. */
+async function withPod(rig: Rig) {
   await rig.createPool('one', '10.0.0.0/24')
   const node = rig.node('a')
   node.start()
   await settle()
   await node.add('p1')
   await rig.clock.advance(5000)
-  assert.is(await outcome(deletePool('one', { drain: false }, rig.modules)), 'resource.in-use')
+  return node
+}
+
+async function deletion(rig: Rig, drain: boolean) {
+  const deleted = deletePool('one', { drain, waitMs: 1000 }, rig.modules)
+  await rig.clock.advance(5000)
+  return deleted
+}
+
+/** Keys and records of pools that are not in the address space. */
+const left = (rig: Rig) => {
+  const known = new Set(space(rig).map(({ uid }) => uid))
+  return ['slots/', 'ledgers/']
+    .flatMap(prefix => rig.under(prefix).map(([key]) => key))
+    .filter(key => !known.has(key.split('/')[1] ?? ''))
+}
+
+test('a pool in use is not deleted, and stays open; who uses it is told', async () => {
+  const rig = new Rig()
+  const node = await withPod(rig)
+  const refused = await deletion(rig, false)
+  assert.equal(refused.removed || [refused.closed, refused.users.map(({ uid, parts }) => [uid, parts])], [
+    false,
+    [['uid-a', 1]],
+  ])
+  assert.equal(refused.removed || refused.users[0]?.holders.map(({ holder }) => holder), ['p1'])
+  assert.is(space(rig)[0]?.state, 'open')
+  await node.add('p2')
+})
+
+test('a pod that no ledger had when the pool was closed: it is open again', async () => {
+  const rig = new Rig()
+  await rig.createPool('one', '10.0.0.0/24')
+  const node = rig.node('a', { lingerMs: 3000 })
+  node.start()
+  await settle()
+  await node.add('p1')
+  const deleted = deletePool('one', { drain: false }, rig.modules)
+  await rig.clock.advance(20_000)
+  const refused = await deleted
+  assert.is(refused.removed || refused.closed, false)
   assert.is(space(rig)[0]?.state, 'open')
 })
 
-test('a pool that nobody uses any more goes, with the parts that nodes kept in reserve', async () => {
+test('a pool that nobody uses any more goes, with the parts that nodes kept in reserve, and all its records', async () => {
   const rig = new Rig()
-  await rig.createPool('one', '10.0.0.0/24')
-  const node = rig.node('a')
-  node.start()
-  await settle()
-  await node.add('p1')
+  const node = await withPod(rig)
   node.del('p1')
   await rig.clock.advance(5000)
-  const deletion = deletePool('one', { drain: false }, rig.modules)
-  await rig.clock.advance(5000)
-  assert.equal(await deletion, { removed: true })
+  assert.equal(await deletion(rig, false), { removed: true })
   assert.equal(space(rig), [])
   assert.is((await listPools(rig.operator)).length, 0)
-  assert.equal(
-    rig.under<SlotRecord>('slots/').flatMap(([, slot]) => slot.parts.map(part => part.owner)),
-    [null],
-  )
+  assert.equal(left(rig), [])
+  assert.equal((await auditDatastore(rig.operator)).findings, [])
   await rig.createPool('again', '10.0.0.0/24')
   await settle()
   await node.add('p2')
@@ -152,21 +188,131 @@ test('a pool that nobody uses any more goes, with the parts that nodes kept in r
 
 test('a drained pool is closed at once, and removed when the last address has come back', async () => {
   const rig = new Rig()
-  await rig.createPool('one', '10.0.0.0/24')
-  const node = rig.node('a')
-  node.start()
-  await settle()
-  await node.add('p1')
-  const drain = async () => {
-    const deletion = deletePool('one', { drain: true, waitMs: 1000 }, rig.modules)
-    await rig.clock.advance(5000)
-    return deletion
-  }
-  assert.equal(await drain(), { removed: false, parts: 1, owners: ['uid-a'] })
+  const node = await withPod(rig)
+  const waiting = await deletion(rig, true)
+  assert.equal(waiting.removed || [waiting.closed, waiting.users.map(({ uid }) => uid)], [true, ['uid-a']])
   assert.is(await outcome(node.add('p2')), 'ipam.no-pool')
   node.del('p1')
   await rig.clock.advance(5000)
-  assert.equal(await drain(), { removed: true })
+  assert.equal(await deletion(rig, true), { removed: true })
+  assert.equal(left(rig), [])
+})
+
+test('a deletion that waits is taken back: the pool hands out again, and who still waits is told', async () => {
+  const rig = new Rig()
+  const node = await withPod(rig)
+  await deletion(rig, true)
+  assert.is(await keepPool('one', rig.modules), true)
+  assert.is(await keepPool('one', rig.modules), false)
+  await rig.clock.advance(100)
+  await node.add('p2')
+  const waiting = outcome(deletePool('one', { drain: true }, rig.modules))
+  await rig.clock.advance(1000)
+  await keepPool('one', rig.modules)
+  await rig.clock.advance(1000)
+  assert.is(await waiting, 'resource.in-use')
+  assert.is(space(rig)[0]?.state, 'open')
+  assert.is(await outcome(keepPool('none', rig.modules)), 'resource.not-found')
+})
+
+test('a removal that has gone too far is not taken back: what is left of it can only be finished', async () => {
+  const rig = new Rig()
+  await rig.createPool('one', '10.0.0.0/24')
+  rig.put('resources/ippools/one', null)
+  assert.is(await outcome(keepPool('one', rig.modules)), 'resource.not-found')
+  assert.equal(await deletion(rig, false), { removed: true })
+  assert.equal(space(rig), [])
+})
+
+/** Commits up to the limit, then the store is away: as when the command is killed between two of them. */
+function killedAfter(rig: Rig, commits: number): MemoryStore {
+  const store = new MemoryStore({}, { cluster: rig.cluster, clock: rig.clock })
+  const { commit } = store
+  let left = commits
+  store.commit = async asked => {
+    if (left-- <= 0) store.setUnavailable(true)
+    return commit.call(store, asked)
+  }
+  return store
+}
+
+for (const commits of [0, 1, 2, 3, 4, 5, 6, 7])
+  test(`a removal killed after ${commits} of its commits: again, or by the daemons, all of it goes`, async () => {
+    const rig = new Rig()
+    const node = await withPod(rig)
+    node.del('p1')
+    await rig.clock.advance(5000)
+    const killed = outcome(
+      deletePool('one', { drain: true }, { store: killedAfter(rig, commits), clock: rig.clock }),
+    )
+    await rig.clock.advance(5000)
+    assert.is(await killed, commits < 6 ? 'store.unavailable' : 'done')
+    if (space(rig).length > 0) assert.equal(await deletion(rig, true), { removed: true })
+    await rig.clock.advance(200_000)
+    assert.equal([left(rig), space(rig), await listPools(rig.operator)], [[], [], []])
+    assert.equal((await auditDatastore(rig.operator)).findings, [])
+  })
+
+test('created again at once with the same CIDR, while daemons clear away what the first one left', async () => {
+  const rig = new Rig()
+  const node = await withPod(rig)
+  node.del('p1')
+  await rig.clock.advance(5000)
+  const killed = outcome(deletePool('one', { drain: true }, { store: killedAfter(rig, 4), clock: rig.clock }))
+  await rig.clock.advance(5000)
+  await killed
+  assert.equal(space(rig), [])
+  assert.ok(left(rig).length > 0)
+  const again = await rig.createPool('one', '10.0.0.0/24')
+  await rig.clock.advance(100)
+  await node.add('p2')
+  await rig.clock.advance(200_000)
+  assert.equal(left(rig), [])
+  assert.is(rig.under(`slots/${again.metadata.uid}`).length, 1)
+  assert.is(rig.under(`ledgers/${again.metadata.uid}`).length, 1)
+  assert.equal((await auditDatastore(rig.operator)).findings, [])
+})
+
+test('a node that comes back after its parts, and then their pool, have gone: its pods are told lost, no restore is seen', async () => {
+  const rig = new Rig()
+  const node = await withPod(rig)
+  rig.node('b').start()
+  node.kill()
+  const alive = rig.read<object>('liveness/uid-a')
+  rig.put('liveness/uid-a', { ...alive, removed: { fence: 'f', by: 'ops', endsWith: 'return' } })
+  rig.put('nodes/a', null)
+  await rig.clock.advance(3_800_000)
+  assert.equal(await deletion(rig, true), { removed: true })
+  rig.register(node)
+  rig.beat(node)
+  node.start()
+  await rig.clock.advance(300_000)
+  assert.is(rig.read<AddressSpaceRecord>('address-space')?.restored, null)
+  assert.equal(
+    node.lost.map(({ holders }) => holders),
+    [['p1']],
+  )
+  assert.equal(node.ipam?.ownParts(), [])
+  assert.equal(left(rig), [])
+  assert.equal((await auditDatastore(rig.operator)).findings, [])
+})
+
+test('rule 16: while a restored store is marked nothing is deleted; nor are parts that are entered again', async () => {
+  const rig = new Rig()
+  const node = await withPod(rig)
+  const record = rig.read<AddressSpaceRecord>('address-space') as AddressSpaceRecord
+  const slots = rig.under<SlotRecord>('slots/')
+  for (const [key] of slots) rig.put(key, null)
+  rig.put('resources/ippools/one', null)
+  rig.put('address-space', { ...record, pools: [] })
+  assert.is(await purgePool(rig.operator, record.pools[0]?.uid ?? ''), true)
+  await rig.clock.advance(600_000)
+  assert.ok(rig.read<AddressSpaceRecord>('address-space')?.restored, 'who is in term takes it for what it is')
+  assert.is(rig.under('slots/').length, 1)
+  assert.is(node.ipam?.heldBy('p1').length, 1)
+  assert.is(await purgePool(rig.operator, record.pools[0]?.uid ?? ''), false, 'its owner is back')
+  rig.put('slots/pool-x/10.9.0.0-26', emptySlot(parseCidr('10.9.0.0/26')))
+  assert.is(await purgePool(rig.operator, 'pool-x'), false, 'its owner may be about to come back')
 })
 
 test('a pool written around createPool is entered by the first daemon; an overlapping one is a condition', async () => {

@@ -25,8 +25,10 @@ test('an empty store has no disagreement', async () => {
 })
 
 const removed = { removed: { fence: 'f', by: 'ops', endsWith: 'return' as const } }
+const SPACE = healthyRecords()['address-space'] as object
+const FREE = slot([part('10.244.0.0/26', null, 3)])
 const inOtherPool = {
-  ...(healthyRecords()['address-space'] as object),
+  ...SPACE,
   pools: [{ uid: 'pool-x', name: 'x', cidr: '10.9.0.0/16', state: 'open' }],
 }
 const shrunk = {
@@ -137,15 +139,37 @@ const TABLE: readonly [name: string, changes: Records, found: readonly string[]]
   [
     'of a node that lives: not to be deleted by others',
     {
-      [LEDGER1.replace('node1', 'new')]: ledger('uid-new', {}),
+      [LEDGER1.replace('node1', 'new')]: ledger('uid-new', { '2': ['10.244.0.9'] }),
       'liveness/uid-new': liveness('new'),
     },
     ['ledger.of-nobody ledger 10.244.0.0/26 of new'],
   ],
   [
+    'of a node that lives, which has given all of it back and remembers who was there',
+    { [LEDGER1.replace('node1', 'new')]: ledger('uid-new', {}), 'liveness/uid-new': liveness('new') },
+    [],
+  ],
+  [
+    'slots and ledgers of a pool that is gone, whoever lives',
+    { [SLOT.replace('default', 'old')]: FREE, [LEDGER1.replace('default', 'old')]: ledger('uid-node1', {}) },
+    [
+      'slot.of-no-pool slot 10.244.0.0/26 removable',
+      'ledger.of-nobody ledger 10.244.0.0/26 of node1 removable',
+    ],
+  ],
+  [
+    'unless the store was restored: its owners may enter their parts again',
+    {
+      [SLOT.replace('default', 'old')]: FREE,
+      [LEDGER1.replace('default', 'old')]: ledger('uid-node1', { '7': ['10.244.0.9'] }),
+      'address-space': { ...SPACE, restored: { id: 'r', allowanceMs: 1 } },
+    },
+    ['ledger.of-nobody ledger 10.244.0.0/26 of node1'],
+  ],
+  [
     'nor of one whose record cannot be read',
     {
-      [LEDGER1.replace('node1', 'new')]: ledger('uid-new', {}),
+      [LEDGER1.replace('node1', 'new')]: ledger('uid-new', { '2': ['10.244.0.9'] }),
       'liveness/uid-new': '{',
     },
     ['ledger.of-nobody ledger 10.244.0.0/26 of uid-new', 'record.unreadable liveness/uid-new'],
