@@ -4,6 +4,7 @@ import { recordParser } from '../datastore/record.ts'
 import { type LivenessRecord, livenessRecord } from '../datastore/records/liveness.ts'
 import { type NodeRecord, nodeRecord } from '../datastore/records/node.ts'
 import type { Node } from '../datastore/resources/node.ts'
+import type { Labels } from '../datastore/resources/selector.ts'
 import type { Store } from '../datastore/store.ts'
 import { readAll } from './usage.ts'
 
@@ -16,6 +17,12 @@ export interface KnownNode {
   /** Every identity that bore the name and still owns parts; a replaced machine leaves one behind. */
   readonly identities: readonly LivenessRecord[]
 }
+
+/** Its daemon's configuration and, over it, the operator. */
+export const labelsOf = ({ record, resource }: KnownNode): Labels => ({
+  ...record?.labels,
+  ...resource?.metadata.labels,
+})
 
 export type NodeState = 'Registered' | 'Unregistered' | 'Removed'
 

@@ -176,6 +176,7 @@ async function startNode(
     {
       nodeUid: identified.uid,
       nodeName: config.nodeName,
+      nodeLabels: config.nodeLabels,
       boot,
       offlineAllowanceMs: config.offlineAllowance,
       marginMs: config.fenceMargin,
@@ -218,7 +219,14 @@ async function startNode(
     { clock: systemClock, log, known: () => cluster.told },
   )
   const facts = new NodeFacts(
-    { name: config.nodeName, uid: identified.uid, incarnation: boot, vxlan: config.vxlan, observation },
+    {
+      name: config.nodeName,
+      uid: identified.uid,
+      labels: config.nodeLabels,
+      incarnation: boot,
+      vxlan: config.vxlan,
+      observation,
+    },
     { cluster, registry, busy: () => attachments.busy(), tunnel: () => tunnel.byFamily() },
   )
   const attachments: Attachments = new Attachments(

@@ -1,6 +1,7 @@
 /**
  * Reads the configuration (config.ts) from its three places. Variables and flags name a field by its path:
- * `datastore.endpoints` is TWILL_DATASTORE_ENDPOINTS and --datastore-endpoints. Lists are separated by commas.
+ * `datastore.endpoints` is TWILL_DATASTORE_ENDPOINTS and --datastore-endpoints. Lists are separated by commas, as are labels
+ * (zone=a,rack=r1), which replace those of the file as a whole.
  */
 import { parse as parseYaml } from 'yaml'
 import { withDatastoreType } from '../datastore/settings.ts'
@@ -10,12 +11,13 @@ import { type Config, configSchema } from './config.ts'
 
 interface Setting {
   readonly path: readonly string[]
-  readonly kind: 'text' | 'number' | 'list'
+  readonly kind: 'text' | 'number' | 'list' | 'labels'
 }
 
 /** Fields that the environment and flags can set; what is a table of tables stands in the file alone. */
 export const SETTINGS: readonly Setting[] = [
   { path: ['nodeName'], kind: 'text' },
+  { path: ['nodeLabels'], kind: 'labels' },
   { path: ['datastore', 'endpoints'], kind: 'list' },
   { path: ['datastore', 'prefix'], kind: 'text' },
   { path: ['datastore', 'username'], kind: 'text' },
@@ -84,11 +86,16 @@ export function loadConfig(sources: ConfigSources): Config {
   const lines = result.ok
     ? []
     : result.problems.map(problem =>
-        formatProblem(origin.get(problem.field) ?? sources.file?.path ?? 'configuration', problem),
+        formatProblem(originOf(problem.field, origin) ?? sources.file?.path ?? 'configuration', problem),
       )
   throw new TwillError('config.invalid', [...mistakes, ...lines].join('\n'), {
     lines: [...mistakes, ...lines],
   })
+}
+
+/** Also of a field inside what was given as a whole. */
+function originOf(field: string, origin: ReadonlyMap<string, string>): string | undefined {
+  return [...origin].find(([path]) => field === path || field.startsWith(`${path}.`))?.[1]
 }
 
 function readFile(file: ConfigSources['file']): Record<string, unknown> {
@@ -121,7 +128,15 @@ function given(setting: Setting, sources: ConfigSources): [string, string | unde
 function convert(setting: Setting, text: string): unknown {
   if (setting.kind === 'list') return text.split(',').map(each => each.trim())
   if (setting.kind === 'number') return /^-?\d+$/.test(text) ? Number(text) : text
+  if (setting.kind === 'labels') return labelsOf(text)
   return text === 'null' ? null : text
+}
+
+/** "zone=a,rack=r1"; the text itself when it is none such, for the schema to refuse. */
+function labelsOf(text: string): unknown {
+  const pairs = text === '' ? [] : text.split(',').map(pair => pair.trim().split('='))
+  const isUnique = new Set(pairs.map(([key]) => key)).size === pairs.length
+  return isUnique && pairs.every(({ length }) => length === 2) ? Object.fromEntries(pairs) : text
 }
 
 function place(document: Record<string, unknown>, path: readonly string[], value: unknown): void {

@@ -4,7 +4,7 @@
  */
 import { z } from 'zod'
 import { ipPoolSpec } from '../datastore/resources/ippool.ts'
-import { resourceName } from '../datastore/resources/metadata.ts'
+import { labelKey, labelValue, resourceName } from '../datastore/resources/metadata.ts'
 import { datastoreSettings } from '../datastore/settings.ts'
 import { duration, FENCE_MARGIN } from '../lib/duration.ts'
 import { VXLAN_PORT } from '../routing/vxlan/vtep.ts'
@@ -25,6 +25,8 @@ const underlay = z
 
 export const configSchema = z.strictObject({
   nodeName: resourceName,
+  /** For nodeSelectors; what the operator's Node says of the same label counts more. */
+  nodeLabels: z.record(labelKey, labelValue, 'expected labels such as zone=a,rack=r1').default({}),
   datastore: datastoreSettings,
   underlay: underlay.default({}),
   vxlan: z

@@ -6,6 +6,7 @@
  * go out twice.
  */
 
+import type { Labels } from '../datastore/resources/selector.ts'
 import { RevisionedStore } from '../datastore/revisions.ts'
 import type { Store } from '../datastore/store.ts'
 import { contains, type Family, formatCidr, formatIp, hostCidr, parseIp } from '../lib/address.ts'
@@ -63,6 +64,8 @@ export interface IpamOptions {
   /** Of `establishIdentity`: the owner in slots. */
   readonly nodeUid: string
   readonly nodeName: string
+  /** Of its configuration, for nodeSelectors. Default none. */
+  readonly nodeLabels?: Labels
   /** boot_id and cookie of the daemon's network namespace. */
   readonly boot: string
   /** How long addresses go out without the store having confirmed that the parts are ours. Default 1 h. */
@@ -138,6 +141,7 @@ export class NodeIpam implements Ipam {
   constructor(options: IpamOptions, modules: IpamModules) {
     const offlineAllowanceMs = options.offlineAllowanceMs ?? HOUR_MS
     this.#options = {
+      nodeLabels: {},
       marginMs: 60_000,
       coolDownMs: 60_000,
       lingerMs: 200,
@@ -216,6 +220,7 @@ export class NodeIpam implements Ipam {
     const pools = new PoolView(
       {
         nodeName: this.#options.nodeName,
+        nodeLabels: this.#options.nodeLabels,
         journaled,
         onChange: () => this.#running?.upkeep.wake(),
         onSpace: space => restoration.see(space),

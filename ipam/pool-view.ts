@@ -84,6 +84,7 @@ export class PoolView {
   readonly #reserving: Mirror<JournaledReservation>
   readonly #node: Mirror<Node>
   readonly #nodeName: string
+  readonly #nodeLabels: Labels
   readonly #refused = new Map<string, string>()
   #journaled: string
   #pools: readonly KnownPool[]
@@ -93,6 +94,7 @@ export class PoolView {
   constructor(
     options: {
       readonly nodeName: string
+      readonly nodeLabels: Labels
       readonly journaled: Pick<IpamJournalState, 'pools' | 'reservations' | 'namespaces'>
       readonly onChange: () => void
       /** `address-space` is this now; null: there is none. */
@@ -102,6 +104,7 @@ export class PoolView {
   ) {
     this.#modules = modules
     this.#nodeName = options.nodeName
+    this.#nodeLabels = options.nodeLabels
     const { pools, reservations } = options.journaled
     this.#journaled = JSON.stringify({ pools, reservations })
     this.#reservations = reservations.map(reservationOf)
@@ -264,7 +267,7 @@ export class PoolView {
 
   #labels(): Labels {
     const resource = this.#node.entries.get(resourceKey('nodes', this.#nodeName))?.value ?? null
-    return nodeLabels(this.#nodeName, resource)
+    return nodeLabels(this.#nodeName, this.#nodeLabels, resource)
   }
 
   #readReservations(): JournaledReservation[] {

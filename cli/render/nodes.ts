@@ -1,6 +1,7 @@
 /** Nodes as a table and as the status of their JSON. */
-import { kindNamed } from '../../datastore/resources/kinds.ts'
-import { type KnownNode, stateOf } from '../nodes.ts'
+import { kindNamed, type Resource } from '../../datastore/resources/kinds.ts'
+import { API_VERSION } from '../../datastore/resources/metadata.ts'
+import { type KnownNode, labelsOf, stateOf } from '../nodes.ts'
 import { type Occupancy, type Usage, usageOf } from '../usage.ts'
 import { documentCells, documentHeaders } from './columns.ts'
 import { renderTable } from './table.ts'
@@ -11,7 +12,7 @@ export function nodeTable(nodes: readonly KnownNode[], occupancy: Occupancy, wid
   const more = ['UID', 'VTEP', ...documentHeaders(kind, true)]
   const rows = nodes.map(node => [
     ...commonCells(node, usageOfNode(node, occupancy)),
-    ...(wide ? [uidOf(node) ?? '', vteps(node), ...documentCells(kind, node.resource, true)] : []),
+    ...(wide ? [uidOf(node) ?? '', vteps(node), ...documentCells(kind, labelled(node), true)] : []),
   ])
   return renderTable(wide ? [...headers, ...more] : headers, rows)
 }
@@ -31,6 +32,7 @@ export function nodeStatus(node: KnownNode, occupancy: Occupancy): object {
   const usage = usageOfNode(node, occupancy)
   return {
     state: stateOf(node),
+    labels: labelsOf(node),
     uid: uidOf(node),
     incarnation: node.record?.incarnation ?? null,
     underlay: perFamily(node.record?.underlay),
@@ -41,6 +43,12 @@ export function nodeStatus(node: KnownNode, occupancy: Occupancy): object {
     claimed: String(usage.claimed),
     held: usage.held,
   }
+}
+
+/** What the operator wrote, with all its labels. */
+function labelled(node: KnownNode): Resource {
+  const metadata = { ...node.resource?.metadata, name: node.name, labels: { ...labelsOf(node) } }
+  return { apiVersion: API_VERSION, kind: 'Node', metadata, spec: {} }
 }
 
 const uidOf = (node: KnownNode) => node.record?.uid ?? node.identities[0]?.uid ?? null

@@ -17,6 +17,8 @@ import type { Observation } from './self.ts'
 export interface NodeFactsOptions {
   readonly name: string
   readonly uid: string
+  /** Of the configuration. */
+  readonly labels: Readonly<Record<string, string>>
   readonly incarnation: string
   readonly vxlan: { readonly vni: number; readonly port: number }
 }
@@ -93,6 +95,7 @@ export class NodeFacts implements NodeView {
   /** What other nodes are told; null without an underlay. */
   record(): NodeRecord | null {
     const { underlay, hostAddresses } = this.#observation
+    const { labels } = this.#options
     if (underlay.length === 0) return null
     const hasV4 = underlay.some(({ family }) => family === 4)
     return {
@@ -100,6 +103,7 @@ export class NodeFacts implements NodeView {
       name: this.#options.name,
       uid: this.#options.uid,
       incarnation: this.#options.incarnation,
+      ...(Object.keys(labels).length === 0 ? {} : { labels: { ...labels } }),
       underlay: Object.fromEntries(underlay.map(({ family, address }) => [family, address])),
       hostAddresses: [...hostAddresses],
       vteps: hasV4 ? [{ family: 4, mac: this.#mac, ...this.#options.vxlan }] : [],

@@ -11,6 +11,8 @@ export const nodeRecord = z.object({
   uid: z.string().min(1),
   /** boot_id and the cookie of the daemon's network namespace: changes when the node has restarted. */
   incarnation: z.string().min(1),
+  /** Of the daemon's configuration, for people to see; absent: none. */
+  labels: z.record(z.string(), z.string()).optional(),
   /** Underlay addresses, without prefix. */
   underlay: z.object({ '4': z.string().optional(), '6': z.string().optional() }),
   /** Every other global address of the node: sources that pods see when the node itself speaks. */

@@ -8,6 +8,7 @@
  */
 import { z } from 'zod'
 import { apiVersion, metadata } from './metadata.ts'
+import type { Labels } from './selector.ts'
 
 export const node = z.strictObject({
   apiVersion,
@@ -18,8 +19,9 @@ export const node = z.strictObject({
 
 export type Node = z.infer<typeof node>
 
-/** What selectors see of a node. The operator's word counts, also about its name. */
-export const nodeLabels = (name: string, resource: Node | null): Record<string, string> => ({
+/** What selectors see of a node: what its daemon's configuration says, and over it what the operator does, also of its name. */
+export const nodeLabels = (name: string, configured: Labels, resource: Node | null): Labels => ({
   'kubernetes.io/hostname': name,
+  ...configured,
   ...resource?.metadata.labels,
 })

@@ -48,7 +48,7 @@ async function cluster(): Promise<Twillctl> {
     restored: null,
   })
   for (const [index, name] of ['node1', 'node2'].entries()) {
-    await cli.put(`nodes/${name}`, nodeRecord(name, index + 1))
+    await cli.put(`nodes/${name}`, { ...nodeRecord(name, index + 1), labels: { zone: 'own', disk: 'ssd' } })
     await cli.put(`liveness/uid-${name}`, liveness(name))
   }
   await cli.put(
@@ -117,6 +117,7 @@ test('JSON: one object by name, a list without, each with its status', async () 
     incarnation: 'boot-1',
     underlay: ['192.168.77.1'],
     tunnel: ['10.244.0.0', 'fd00:10:244::1'],
+    labels: { zone: 'a', rack: 'r1', disk: 'ssd' },
     hostAddresses: ['172.17.0.1'],
     vteps: [{ family: 4, mac: '02:00:00:00:00:01', vni: 84, port: 4789 }],
     parts: 2,

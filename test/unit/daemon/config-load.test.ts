@@ -49,6 +49,21 @@ test('lists in the environment are separated by commas', () => {
   assert.equal((datastore as EtcdSettings).endpoints, ['http://a:1', 'http://b:2'])
 })
 
+test('labels of the node: a mapping in the file, zone=a,rack=r1 elsewhere, and that as a whole', () => {
+  const file = `${minimal}nodeLabels: {zone: a, example.com/disk: ssd}\n`
+  assert.equal(loadConfig(sources(file)).nodeLabels, { zone: 'a', 'example.com/disk': 'ssd' })
+  const environment = { TWILL_NODE_LABELS: 'zone=b, rack=' }
+  assert.equal(loadConfig(sources(file, { environment })).nodeLabels, { zone: 'b', rack: '' })
+  assert.equal(loadConfig(sources(file, { environment, flags: { 'node-labels': '' } })).nodeLabels, {})
+  for (const [text, expected] of [
+    ['zone', /TWILL_NODE_LABELS: nodeLabels: "zone": expected labels such as zone=a,rack=r1/],
+    ['zone=a,zone=b', /nodeLabels: "zone=a,zone=b": expected labels/],
+    ['-x=a', /TWILL_NODE_LABELS: .*-x.*expected a label name/],
+    ['zone=a b', /TWILL_NODE_LABELS: nodeLabels.zone: "a b": expected at most 63 letters/],
+  ] as const)
+    assert.match(refusal(sources(minimal, { environment: { TWILL_NODE_LABELS: text } })), expected)
+})
+
 test('a wrong key is named with its file', () => {
   const message = refusal(sources(`${minimal}vxlan: {vnid: 5}\n`))
   assert.match(message, '/etc/twill/twilld.yaml')

@@ -63,6 +63,22 @@ test('labels that the operator writes count as soon as they are seen', async () 
   assert.is((await b.add('p1')).length, 1)
 })
 
+test("labels of the daemon's own configuration; what the operator says of the same label counts more", async () => {
+  const rig = new Rig()
+  await rig.createPool('default', '10.0.0.0/28', 29)
+  select(rig, { matchLabels: { zone: 'x' } })
+  const node = rig.node('a', { nodeLabels: { zone: 'x' } })
+  node.start()
+  await settle()
+  assert.is((await node.add('p1')).length, 1)
+  label(rig, 'a', { rack: 'r1' })
+  await settle()
+  assert.is((await node.add('p2')).length, 1)
+  label(rig, 'a', { zone: 'y' })
+  await settle()
+  assert.is((await refusal(node)).code, 'ipam.no-pool')
+})
+
 test('a pool that is no longer for a node: pods keep theirs, the rest is given back, nothing new goes out', async () => {
   const { rig, a } = await started()
   const [held] = await a.add('p1')

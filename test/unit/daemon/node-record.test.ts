@@ -1,0 +1,36 @@
+/** What a node publishes of itself. */
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { NodeFacts, type NodeFactsModules } from '../../../daemon/node/facts.ts'
+import { recordParser } from '../../../datastore/record.ts'
+import { nodeRecord } from '../../../datastore/records/node.ts'
+
+const modules = { tunnel: () => ({ 4: '10.244.0.1' }) } as unknown as NodeFactsModules
+
+function published(labels: Record<string, string>) {
+  const observation = {
+    underlay: [
+      { family: 4 as const, address: '192.0.2.1', device: 'eth0', mtu: 1500, reason: 'default route' },
+    ],
+    hostAddresses: ['198.51.100.1'],
+    arpIgnore: 0,
+  }
+  const identity = { name: 'n1', uid: 'u1', labels, incarnation: 'b1' }
+  const facts = new NodeFacts(
+    { ...identity, vxlan: { vni: 84, port: 4789 }, observation: observation as never },
+    modules,
+  )
+  return facts.record()
+}
+
+test('the labels of its configuration stand in its record, which every daemon can read', () => {
+  const record = published({ zone: 'a' })
+  assert.equal(record?.labels, { zone: 'a' })
+  assert.equal(recordParser(nodeRecord)(JSON.stringify(record), 'nodes/n1'), record)
+})
+
+test('without labels the record is what it was: it is not written again for nothing', () => {
+  assert.not.ok('labels' in (published({}) as object))
+})
+
+test.run()
