@@ -83,9 +83,17 @@ export class Allocator {
     return this.#held(holder, part, offset)
   }
 
-  /** Takes an address of this pool for the holder, or null when no usable part has one (cooling or not). */
-  take(holder: Holder, poolUid: string, cooling: boolean): HeldAddress | null {
-    const part = cooling ? this.#oldestCooling(poolUid) : this.#firstReady(poolUid)
+  /** Takes an address of this pool that has cooled for the holder, or null when no usable part has one. */
+  takeReady(holder: Holder, poolUid: string): HeldAddress | null {
+    return this.#takeFrom(holder, this.#firstReady(poolUid))
+  }
+
+  /** Of all these pools the one that was freed longest ago, or null when no usable part has a free address. */
+  takeCooling(holder: Holder, poolUids: readonly string[]): HeldAddress | null {
+    return this.#takeFrom(holder, this.#oldestCooling(poolUids))
+  }
+
+  #takeFrom(holder: Holder, part: OwnedPart | null): HeldAddress | null {
     const offset = part?.addresses.take(holder.id) ?? null
     if (part === null || offset === null) return null
     return this.#held(holder, part, offset)
@@ -161,6 +169,12 @@ export class Allocator {
     return [...part.addresses.holders()].map(({ holder }) => holder)
   }
 
+  /** It has free addresses, and each of them cools. */
+  onlyCools({ addresses }: OwnedPart): boolean {
+    const oldestMs = addresses.oldestFreedMs
+    return oldestMs !== null && oldestMs > this.#cooledSinceMs()
+  }
+
   #firstReady(poolUid: string): OwnedPart | null {
     const sinceMs = this.#cooledSinceMs()
     for (const part of this.partsOf(poolUid)) {
@@ -170,10 +184,10 @@ export class Allocator {
     return null
   }
 
-  #oldestCooling(poolUid: string): OwnedPart | null {
+  #oldestCooling(poolUids: readonly string[]): OwnedPart | null {
     const age = (part: OwnedPart) => part.addresses.oldestFreedMs ?? Number.POSITIVE_INFINITY
     let oldest: OwnedPart | null = null
-    for (const part of this.partsOf(poolUid))
+    for (const part of poolUids.flatMap(uid => [...this.partsOf(uid)]))
       if (part.addresses.free > 0 && this.#options.usable(part))
         if (oldest === null || age(part) < age(oldest)) oldest = part
     return oldest

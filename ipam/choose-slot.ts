@@ -7,7 +7,16 @@
 import { createHash } from 'node:crypto'
 import { slotKey } from '../datastore/keys.ts'
 import type { SlotRecord } from '../datastore/records/slot.ts'
-import { bitsOf, type Cidr, formatCidr, parseCidr, sizeOf } from '../lib/address.ts'
+import {
+  addressAt,
+  bitsOf,
+  type Cidr,
+  covers,
+  formatCidr,
+  formatIp,
+  parseCidr,
+  sizeOf,
+} from '../lib/address.ts'
 import type { AddressRanges } from './address-ranges.ts'
 import { parseSlotKey } from './slot.ts'
 
@@ -42,6 +51,8 @@ export interface ClaimWanted {
   readonly wholeOnly: boolean
   /** A power of two, or Infinity. */
   readonly atMost: number
+  /** Also parts of which every address still cools; after all others, the one that has cooled most first. */
+  readonly cooling: boolean
 }
 
 /** So many slots each node tries one after the other: enough unless the pool is nearly used up. */
@@ -52,14 +63,46 @@ export function* chooseFree(
   pool: ClaimablePool,
   nodeUid: string,
   view: SlotView,
-  { wholeOnly, atMost }: ClaimWanted,
+  { wholeOnly, atMost, cooling }: ClaimWanted,
 ): Generator<Candidate> {
   const free = wholeOnly ? wholeSlots(pool, nodeUid, view) : chooseSlots(pool, nodeUid, view)
-  for (const candidate of free) {
-    const cidr = parseCidr(candidate.cidr)
-    const prefix = Math.max(cidr.prefix, bitsOf(cidr.family) - Math.floor(Math.log2(atMost)))
-    yield Number.isFinite(atMost) ? { ...candidate, cidr: formatCidr({ ...cidr, prefix }) } : candidate
+  const late: { readonly candidate: Candidate; readonly leftS: number }[] = []
+  for (const found of free) {
+    const candidate = cutTo(found, atMost)
+    const leftS = coolsForS(candidate, pool.withheld)
+    if (leftS === 0) yield candidate
+    else if (cooling) late.push({ candidate, leftS })
   }
+  late.sort((a, b) => a.leftS - b.leftS)
+  for (const { candidate } of late) yield candidate
+}
+
+function cutTo(candidate: Candidate, atMost: number): Candidate {
+  if (!Number.isFinite(atMost)) return candidate
+  const cidr = parseCidr(candidate.cidr)
+  const prefix = Math.max(cidr.prefix, bitsOf(cidr.family) - Math.floor(Math.log2(atMost)))
+  return { ...candidate, cidr: formatCidr({ ...cidr, prefix }) }
+}
+
+/**
+ * Seconds until the first address of it may go out, counted from when it became free, of which nobody here knows when
+ * that was. 0: one may go out now.
+ */
+function coolsForS({ cidr: text, record }: Candidate, withheld: AddressRanges): number {
+  const cidr = parseCidr(text)
+  const around = record?.parts.find(
+    part => Object.keys(part.cooling).length > 0 && covers(parseCidr(part.cidr), cidr),
+  )
+  if (around === undefined) return 0
+  let leastS = Number.POSITIVE_INFINITY
+  for (let offset = 0; offset < sizeOf(cidr); offset++) {
+    const ip = addressAt(cidr, offset)
+    if (withheld.has(ip)) continue
+    const leftS = around.cooling[formatIp(ip)] ?? 0
+    if (leftS === 0) return 0
+    leastS = Math.min(leastS, leftS)
+  }
+  return leastS
 }
 
 /** Best first. Lazy: the caller stops at the first that it gets. */

@@ -47,14 +47,14 @@ export class Taking {
 
   /**
    * From memory, else from a part confirmed or claimed now, the first pools before the next; else from another node
-   * that has fresh ones; else from the addresses that cool, here and then elsewhere.
+   * that has fresh ones; else from the addresses that cool: here, in parts that are free, at other nodes.
    */
   async takeFrom(holder: Holder, tiers: readonly (readonly KnownPool[])[]): Promise<HeldAddress> {
     const endMs = this.#modules.clock.boottimeMs() + REQUEST_PATIENCE_MS
     const pools = tiers.flat()
     const fresh = await this.#takeFresh(holder, tiers, endMs)
     if (!('failure' in fresh)) return fresh
-    const cooling = this.#take(holder, pools, true)
+    const cooling = this.#takeCooling(holder, pools)
     if (cooling !== null) return cooling
     const isFinal = fresh.failure !== null && !isTwillError(fresh.failure, 'ipam.owner-silent')
     if (isFinal) throw this.#refusal(pools, fresh.failure)
@@ -83,7 +83,7 @@ export class Taking {
     for (const [i, pools] of tiers.entries()) {
       const mayWait = i === tiers.length - 1 || this.#modules.store.status().connected
       try {
-        const ready = await (mayWait ? this.#takeOwn(holder, pools) : this.#take(holder, pools, false))
+        const ready = await (mayWait ? this.#takeOwn(holder, pools) : this.#takeReady(holder, pools))
         if (ready !== null) return ready
       } catch (error) {
         failure ??= { error }
@@ -96,17 +96,17 @@ export class Taking {
   /** Without other nodes. */
   async #takeOwn(holder: Holder, pools: readonly KnownPool[]): Promise<HeldAddress | null> {
     for (;;) {
-      const ready = this.#take(holder, pools, false)
+      const ready = this.#takeReady(holder, pools)
       if (ready !== null) return ready
-      if (!(await this.#confirmedMore(pools)) && !(await this.#claimed(pools))) return null
+      if (!(await this.#confirmedMore(pools)) && !(await this.#claimed(pools, false))) return null
     }
   }
 
   /** Whatever there is anywhere, cooling or not. @throws what `allocate` does */
   async #takeLast(holder: Holder, pools: readonly KnownPool[], endMs: number): Promise<HeldAddress> {
     try {
-      while ((await this.#given(pools, true, endMs)) || (await this.#claimed(pools))) {
-        const taken = this.#take(holder, pools, false) ?? this.#take(holder, pools, true)
+      while ((await this.#claimed(pools, true)) || (await this.#given(pools, true, endMs))) {
+        const taken = this.#takeReady(holder, pools) ?? this.#takeCooling(holder, pools)
         if (taken !== null) return taken
       }
     } catch (failure) {
@@ -115,9 +115,13 @@ export class Taking {
     throw this.#refusal(pools, null)
   }
 
-  /** Has another node given a part that is usable? @throws ipam.owner-silent, store.*, journal.write-failed */
+  /**
+   * Has another node given a part that is usable? One that only cools is no reason to ask for another: without `cooling`
+   * it counts for none.
+   * @throws ipam.owner-silent, store.*, journal.write-failed
+   */
   async #given(pools: readonly KnownPool[], cooling: boolean, endMs: number): Promise<boolean> {
-    const { asking, upkeep } = this.#modules
+    const { allocator, asking, upkeep } = this.#modules
     let failure: { readonly error: unknown } | null = null
     for (const pool of pools) {
       if (upkeep.mayAdd(pool.cidr.family) === 0) continue
@@ -125,7 +129,7 @@ export class Taking {
         const leftMs = endMs - this.#modules.clock.boottimeMs()
         const patienceMs = cooling ? leftMs : Math.min(leftMs, FRESH_PATIENCE_MS)
         const part = await asking.find(pool, { cooling, patienceMs })
-        if (part !== null) return this.#options.usable(part)
+        if (part !== null) return this.#options.usable(part) && (cooling || !allocator.onlyCools(part))
       } catch (error) {
         failure ??= { error }
       }
@@ -134,12 +138,20 @@ export class Taking {
     return false
   }
 
-  #take(holder: Holder, pools: readonly KnownPool[], cooling: boolean): HeldAddress | null {
+  #takeReady(holder: Holder, pools: readonly KnownPool[]): HeldAddress | null {
     for (const pool of pools) {
-      const held = this.#modules.allocator.take(holder, pool.uid, cooling)
+      const held = this.#modules.allocator.takeReady(holder, pool.uid)
       if (held !== null) return held
     }
     return null
+  }
+
+  /** However the pools are ordered: what has cooled longest is missed least. */
+  #takeCooling(holder: Holder, pools: readonly KnownPool[]): HeldAddress | null {
+    return this.#modules.allocator.takeCooling(
+      holder,
+      pools.map(pool => pool.uid),
+    )
   }
 
   /** Did confirming parts that have room make one of them usable? */
@@ -157,10 +169,10 @@ export class Taking {
       .filter(part => part.addresses.free > 0 && part.unknownSinceMs === null && !this.#options.usable(part))
   }
 
-  /** Is there a usable part more now? */
-  async #claimed(pools: readonly KnownPool[]): Promise<boolean> {
+  /** Is there a usable part more now? `cooling`: also one in which every address cools. */
+  async #claimed(pools: readonly KnownPool[], cooling: boolean): Promise<boolean> {
     for (const pool of pools) {
-      const part = await this.#modules.upkeep.claim(pool)
+      const part = await this.#modules.upkeep.claim(pool, { cooling })
       // One that may not be used is no reason to claim another.
       if (part !== null) return this.#options.usable(part)
     }

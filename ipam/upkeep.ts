@@ -15,6 +15,7 @@ import type { Clock, Timer } from '../lib/clock.ts'
 import { messageOf } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
 import { type Allocator, heldAddress } from './allocator.ts'
+import type { ClaimWanted } from './choose-slot.ts'
 import type { Gifts } from './gifts.ts'
 import type { Instant, IpamJournal } from './journal-records.ts'
 import type { Ledgers } from './ledger.ts'
@@ -181,16 +182,15 @@ export class Upkeep {
    * Claims of one pool go one at a time, and whoever wants one meanwhile waits for that. null: nothing is free, or this
    * node owns as much as it may. @throws store.*, journal.write-failed
    */
-  async claim(pool: KnownPool): Promise<OwnedPart | null> {
-    return (await this.#claims.get(`${pool.uid} ahead`)) ?? this.#claim(pool, false)
+  async claim(pool: KnownPool, { cooling }: { readonly cooling: boolean }): Promise<OwnedPart | null> {
+    return (await this.#claims.get(ahead(pool))) ?? this.#claim(pool, { wholeOnly: false, cooling })
   }
 
-  #claim(pool: KnownPool, wholeOnly: boolean): Promise<OwnedPart | null> {
+  #claim(pool: KnownPool, wanted: Omit<ClaimWanted, 'atMost'>): Promise<OwnedPart | null> {
     const atMost = this.mayAdd(pool.cidr.family)
     if (atMost === 0) return Promise.resolve(null)
-    return this.#once(wholeOnly ? `${pool.uid} ahead` : pool.uid, () =>
-      this.#modules.ownership.claim(pool, { wholeOnly, atMost }),
-    )
+    const what = wanted.wholeOnly ? ahead(pool) : `${pool.uid} ${wanted.cooling ? 'cooling' : 'fresh'}`
+    return this.#once(what, () => this.#modules.ownership.claim(pool, { ...wanted, atMost }))
   }
 
   /** The part of ours that has this address, claimed if need be; null: another's. @throws as Ownership.claimAddress */
@@ -413,7 +413,8 @@ export class Upkeep {
   }
 
   async #claimFirst(pools: readonly KnownPool[]): Promise<void> {
-    for (const pool of pools) if ((await this.#claim(pool, true)) !== null) return
+    for (const pool of pools)
+      if ((await this.#claim(pool, { wholeOnly: true, cooling: true })) !== null) return
   }
 
   /**
@@ -445,6 +446,8 @@ export class Upkeep {
     return !this.#options.journalIntact || part.unknownSinceMs !== null
   }
 }
+
+const ahead = (pool: KnownPool): string => `${pool.uid} ahead`
 
 function offsetIn({ cidr, addresses }: OwnedPart, address: string): number | null {
   if (isIP(address) !== cidr.family) return null
