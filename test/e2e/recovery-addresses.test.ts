@@ -9,11 +9,15 @@ import * as assert from 'uvu/assert'
 import { Cluster } from '../../hack/rig/cluster.ts'
 import { daemonLog } from '../../hack/rig/daemon.ts'
 import { until } from '../../hack/rig/processes.ts'
+import { contains, parseCidr, parseIp } from '../../lib/address.ts'
+import { FAULT_POINTS, type FaultPoint } from '../../lib/fault.ts'
 import { readOwnedParts, readStatus, untilAgreed } from '../fixtures/node-state.ts'
 
 const rig = new Cluster(`twr-a-${process.pid}`)
 const test = suite('recovery: addresses')
 const BOUND_MS = 30_000
+/** As a shell reports the end by SIGKILL. */
+const KILLED = 137
 const DATA = '/var/lib/twill/etcd'
 const BACKUP = '/var/lib/twill/backup.db'
 
@@ -98,9 +102,40 @@ test('etcd is away while pods come and go and the daemon is killed: afterwards e
   )
 })
 
-test('a node leaves its cluster: refused while its daemon runs; then nothing of it is left but what its pod holds', async () => {
+const LEAVE = 'TWILL_FAULT=$1 twilld --leave --config /etc/twill/twilld.yaml; exit $?'
+const leave = (fault = '') => rig.exec('node1', ['sh', '-c', LEAVE, 'sh', fault])
+
+async function killedLeaving(point: FaultPoint): Promise<void> {
+  const left = await leave(point)
+  assert.is(left.status, KILLED, `${point}: ${left.stdout}${left.stderr}`)
+}
+
+const partWith = async (name: string) => {
+  const { parts } = await readStatus(rig, 'node1')
+  const [address] = rig.pod(name).addresses
+  return parts.find(({ cidr }) => contains(parseCidr(cidr), parseIp(address as string)))?.cidr
+}
+
+test('a leave that is killed at any step takes nothing from the pod that lives there, and the node may return', async () => {
   const { node } = await readStatus(rig, 'node1')
-  const leave = () => rig.exec('node1', ['twilld', '--leave', '--config', '/etc/twill/twilld.yaml'])
+  const kept = await partWith('here')
+  for (const point of FAULT_POINTS.leave) {
+    await rig.stopDaemon('node1')
+    await killedLeaving(point)
+    assert.ok((await readOwnedParts(rig, node.uid)).includes(kept as string), point)
+    await reaches('here', 'there')
+    await rig.startDaemon('node1')
+    await untilAgreed(rig, 'node1')
+    assert.is((await readStatus(rig, 'node1')).node.uid, node.uid)
+    assert.is(await partWith('here'), kept)
+    await rig.addPod('node1', 'returned')
+    await reaches('returned', 'there')
+    await rig.deletePod('returned')
+  }
+})
+
+test('a node leaves its cluster, at the fourth attempt: refused while its daemon runs; then nothing of it is left but what its pod holds', async () => {
+  const { node } = await readStatus(rig, 'node1')
   const running = await leave()
   assert.is(running.status, 1)
   assert.match(running.stderr, /runs/)
@@ -108,6 +143,7 @@ test('a node leaves its cluster: refused while its daemon runs; then nothing of 
     await rig.deletePod(name)
   await untilAgreed(rig, 'node1')
   await rig.stopDaemon('node1')
+  for (const point of FAULT_POINTS.leave) await killedLeaving(point)
   const left = await leave()
   assert.is(left.status, 0, left.stderr)
   assert.match(
