@@ -36,6 +36,8 @@ export class Allocator {
   readonly #options: AllocatorOptions
   readonly #slots = new Map<string, OwnSlot>()
   readonly #byKey = new Map<string, OwnSlot>()
+  /** The same by pool, then by id. */
+  readonly #slotsOf = new Map<string, Map<string, OwnSlot>>()
   readonly #holdings = new Map<string, Holding>()
 
   constructor(options: AllocatorOptions) {
@@ -54,6 +56,8 @@ export class Allocator {
   addSlot(slot: OwnSlot): void {
     this.#slots.set(slot.id, slot)
     this.#byKey.set(slot.key, slot)
+    const ofPool = this.#slotsOf.get(slot.poolUid) ?? new Map<string, OwnSlot>()
+    this.#slotsOf.set(slot.poolUid, ofPool.set(slot.id, slot))
   }
 
   /** By its key in the store; undefined: there is no object for it yet. */
@@ -146,7 +150,7 @@ export class Allocator {
   /** Free addresses of the pool that may go out now without being taken from their cool-down, up to `limit`. */
   ready(poolUid: string, limit: number): number {
     let count = 0
-    for (const part of this.partsOf(poolUid)) {
+    for (const part of this.partsWithRoom(poolUid)) {
       if (count >= limit) break
       if (this.#options.usable(part))
         count += part.addresses.countFreedBy(this.#cooledSinceMs(), limit - count)
@@ -156,12 +160,34 @@ export class Allocator {
 
   *partsOf(poolUid: string): Generator<OwnedPart> {
     const withheld = this.#options.withheld(poolUid)
-    for (const slot of this.#slots.values())
-      if (slot.poolUid === poolUid)
-        for (const part of slot.parts) {
-          part.addresses.withhold(withheld)
-          yield part
-        }
+    for (const slot of this.#slotsOf.get(poolUid)?.values() ?? [])
+      for (const part of slot.parts) {
+        part.addresses.withhold(withheld)
+        yield part
+      }
+  }
+
+  /** Without those that are held to the last address: most of them, where every allocation looks for one. */
+  *partsWithRoom(poolUid: string): Generator<OwnedPart> {
+    const withheld = this.#options.withheld(poolUid)
+    for (const slot of this.#slotsOf.get(poolUid)?.values() ?? [])
+      for (const part of slot.parts) {
+        if (part.addresses.held === part.addresses.size) continue
+        part.addresses.withhold(withheld)
+        if (part.addresses.free > 0) yield part
+      }
+  }
+
+  /** Addresses free, cooling or not, in parts that this node knows to be its own, counted up to `limit`. */
+  free(poolUids: readonly string[], limit: number): number {
+    let free = 0
+    for (const poolUid of poolUids)
+      for (const part of this.partsWithRoom(poolUid)) {
+        // One that is unknown is not usable before everybody else's term is over: until then there must be others.
+        if (part.unknownSinceMs === null) free += part.addresses.free
+        if (free >= limit) return limit
+      }
+    return free
   }
 
   /** Holders with an address in this part. */
@@ -177,7 +203,7 @@ export class Allocator {
 
   #firstReady(poolUid: string): OwnedPart | null {
     const sinceMs = this.#cooledSinceMs()
-    for (const part of this.partsOf(poolUid)) {
+    for (const part of this.partsWithRoom(poolUid)) {
       const oldestMs = part.addresses.oldestFreedMs
       if (oldestMs !== null && oldestMs <= sinceMs && this.#options.usable(part)) return part
     }
@@ -187,9 +213,8 @@ export class Allocator {
   #oldestCooling(poolUids: readonly string[]): OwnedPart | null {
     const age = (part: OwnedPart) => part.addresses.oldestFreedMs ?? Number.POSITIVE_INFINITY
     let oldest: OwnedPart | null = null
-    for (const part of poolUids.flatMap(uid => [...this.partsOf(uid)]))
-      if (part.addresses.free > 0 && this.#options.usable(part))
-        if (oldest === null || age(part) < age(oldest)) oldest = part
+    for (const part of poolUids.flatMap(uid => [...this.partsWithRoom(uid)]))
+      if (this.#options.usable(part)) if (oldest === null || age(part) < age(oldest)) oldest = part
     return oldest
   }
 

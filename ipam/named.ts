@@ -16,7 +16,7 @@ import type { Upkeep } from './upkeep.ts'
 
 export interface NamedModules {
   readonly allocator: Allocator
-  readonly upkeep: Pick<Upkeep, 'claimAddress' | 'confirm'>
+  readonly upkeep: Pick<Upkeep, 'claims' | 'confirm'>
   readonly requests: Pick<Requests, 'requestAddress'>
   /** By slot: a node asks one thing at a time of the others in a slot. */
   readonly queue: KeyedQueue
@@ -55,7 +55,7 @@ async function acquire(
   pool: KnownPool,
   { upkeep, requests }: Pick<NamedModules, 'upkeep' | 'requests'>,
 ): Promise<void> {
-  if ((await upkeep.claimAddress(pool, ip)) !== null) return
+  if ((await upkeep.claims.address(pool, ip)) !== null) return
   try {
     await requests.requestAddress(pool, ip)
   } catch (error) {

@@ -411,8 +411,8 @@ export class NodeIpam implements Ipam {
     if (found.length === 0) return { ok: false, reason: noPool(query, view).message }
     for (const family of found) {
       const pools = chosen(query, family, view)
-      const parts = pools.flatMap(pool => [...this.#allocator.partsOf(pool.uid)])
-      if (parts.some(part => part.addresses.free > 0 && this.#usable(part))) continue
+      const roomy = pools.flatMap(pool => [...this.#allocator.partsWithRoom(pool.uid)])
+      if (roomy.some(part => this.#usable(part))) continue
       if (pools.some(pool => isOnDemand(pool) && this.#canClaim(pool))) continue
       const { taking } = this.#started()
       const unusable = taking.unusable(pools).length > 0

@@ -165,14 +165,14 @@ export class Taking {
   /** Parts of these pools with room that may not be used now, and may after a confirmation. */
   unusable(pools: readonly KnownPool[]): OwnedPart[] {
     return pools
-      .flatMap(pool => [...this.#modules.allocator.partsOf(pool.uid)])
-      .filter(part => part.addresses.free > 0 && part.unknownSinceMs === null && !this.#options.usable(part))
+      .flatMap(pool => [...this.#modules.allocator.partsWithRoom(pool.uid)])
+      .filter(part => part.unknownSinceMs === null && !this.#options.usable(part))
   }
 
   /** Is there a usable part more now? `cooling`: also one in which every address cools. */
   async #claimed(pools: readonly KnownPool[], cooling: boolean): Promise<boolean> {
     for (const pool of pools) {
-      const part = await this.#modules.upkeep.claim(pool, { cooling })
+      const part = await this.#modules.upkeep.claims.need(pool, { cooling })
       // One that may not be used is no reason to claim another.
       if (part !== null) return this.#options.usable(part)
     }

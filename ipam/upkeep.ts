@@ -10,12 +10,12 @@ import { recordParser } from '../datastore/record.ts'
 import { type LedgerEntry, ledgerRecord } from '../datastore/records/ledger.ts'
 import type { SlotRecord } from '../datastore/records/slot.ts'
 import type { Store } from '../datastore/store.ts'
-import { type Family, type Ip, parseIp } from '../lib/address.ts'
+import { type Family, parseIp } from '../lib/address.ts'
 import type { Clock, Timer } from '../lib/clock.ts'
 import { messageOf } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
 import { type Allocator, heldAddress } from './allocator.ts'
-import type { ClaimWanted } from './choose-slot.ts'
+import { Claims } from './claims.ts'
 import type { Gifts } from './gifts.ts'
 import type { Instant, IpamJournal } from './journal-records.ts'
 import type { Ledgers } from './ledger.ts'
@@ -70,7 +70,7 @@ const parseLedger = recordParser(ledgerRecord)
 export class Upkeep {
   readonly #options: UpkeepOptions
   readonly #modules: UpkeepModules
-  readonly #claims = new Map<string, Promise<OwnedPart | null>>()
+  readonly claims: Claims
   /** When the confirmation that the journal knows of was sent, by slot id. */
   readonly #journaled = new Map<string, Instant>()
   #timer: Timer | null = null
@@ -96,6 +96,16 @@ export class Upkeep {
     this.#options = options
     this.#modules = modules
     this.unreadable = new UnreadableRecords(modules)
+    this.claims = new Claims(
+      {
+        nodeLimit: options.nodeLimit,
+        mayAdd: family => this.mayAdd(family),
+        onClaimed: () => this.wake(),
+        onHurry: () => this.wake(),
+        onFailure: () => this.soon(),
+      },
+      modules,
+    )
     this.#spares = new SpareParts({ lowWater: options.lowWater, restMs: options.spareRestMs })
     void this.#whenSynced()
   }
@@ -126,7 +136,7 @@ export class Upkeep {
 
   /** An address was taken: that alone may ask for a part more. */
   wakeIfLow(): void {
-    if (this.#prefetched().some(group => this.#isLow(group))) this.wake()
+    if (this.#prefetched().some(group => this.#missing(group) > 0)) this.wake()
   }
 
   /** Something failed that the next pass will see to. One that is due earlier stays: ADDs may fail without end. */
@@ -142,7 +152,7 @@ export class Upkeep {
     this.#again = false
     this.#timer?.cancel()
     await this.#pass
-    await Promise.allSettled(this.#claims.values())
+    await this.claims.settled()
   }
 
   /** The store is not what it was (rule 16): what was seen of it counts for nothing, and all of it is asked anew. */
@@ -176,41 +186,6 @@ export class Upkeep {
     taken
       .then(() => this.wake())
       .catch(error => log.warn({ slot: slot.text, err: messageOf(error) }, 'change of a slot not taken in'))
-  }
-
-  /**
-   * Claims of one pool go one at a time, and whoever wants one meanwhile waits for that. null: nothing is free, or this
-   * node owns as much as it may. @throws store.*, journal.write-failed
-   */
-  async claim(pool: KnownPool, { cooling }: { readonly cooling: boolean }): Promise<OwnedPart | null> {
-    return (await this.#claims.get(ahead(pool))) ?? this.#claim(pool, { wholeOnly: false, cooling })
-  }
-
-  #claim(pool: KnownPool, wanted: Omit<ClaimWanted, 'atMost'>): Promise<OwnedPart | null> {
-    const atMost = this.mayAdd(pool.cidr.family)
-    if (atMost === 0) return Promise.resolve(null)
-    const what = wanted.wholeOnly ? ahead(pool) : `${pool.uid} ${wanted.cooling ? 'cooling' : 'fresh'}`
-    return this.#once(what, () => this.#modules.ownership.claim(pool, { ...wanted, atMost }))
-  }
-
-  /** The part of ours that has this address, claimed if need be; null: another's. @throws as Ownership.claimAddress */
-  claimAddress(pool: KnownPool, ip: Ip): Promise<OwnedPart | null> {
-    return this.#once(`${pool.uid} ${ip.value}`, () => this.#modules.ownership.claimAddress(pool, ip))
-  }
-
-  #once(what: string, begin: () => Promise<OwnedPart | null>): Promise<OwnedPart | null> {
-    const running = this.#claims.get(what)
-    if (running !== undefined) return running
-    const claim = begin().finally(() => this.#claims.delete(what))
-    this.#claims.set(what, claim)
-    void claim.then(
-      part => {
-        // With nothing to claim there is nothing new to see to: waking here would never end.
-        if (part !== null) this.wake()
-      },
-      () => this.soon(),
-    )
-    return claim
   }
 
   /** How many addresses one part more may have; 0: none. */
@@ -385,16 +360,15 @@ export class Upkeep {
     // Before the slots were seen, what looks free may be our own.
     const { pools, restoration } = this.#modules
     if (!pools.isSynced || !this.#slotsSynced || restoration.stands) return
-    for (const group of this.#prefetched()) if (this.#isLow(group)) await this.#claimFirst(group)
+    for (const group of this.#prefetched()) await this.#claimMissing(group)
   }
 
-  #isLow(group: readonly KnownPool[]): boolean {
-    const free = group
-      .flatMap(pool => [...this.#modules.allocator.partsOf(pool.uid)])
-      // Not usable before everybody else's term is over: until then there must be others.
-      .filter(part => part.unknownSinceMs === null)
-      .reduce((sum, part) => sum + part.addresses.free, 0)
-    return group.length > 0 && free < this.#options.lowWater
+  /** How many addresses short the pools are together of what they are to have free. */
+  #missing(group: readonly KnownPool[]): number {
+    const hurried = group.reduce((sum, pool) => sum + this.claims.wanted(pool), 0)
+    const wanted = group.length === 0 ? 0 : Math.max(this.#options.lowWater, hurried)
+    const uids = group.map(pool => pool.uid)
+    return wanted - this.#modules.allocator.free(uids, wanted)
   }
 
   /** Pools that stand in for each other: of each family those for all pods; and each that is for some alone. */
@@ -412,9 +386,9 @@ export class Upkeep {
     return this.#groups().filter(([pool]) => pool !== undefined && (!isOnDemand(pool) || isUsed(pool)))
   }
 
-  async #claimFirst(pools: readonly KnownPool[]): Promise<void> {
-    for (const pool of pools)
-      if ((await this.#claim(pool, { wholeOnly: true, cooling: true })) !== null) return
+  async #claimMissing(group: readonly KnownPool[]): Promise<void> {
+    const missing = this.#missing(group)
+    if (missing > 0) for (const pool of group) if (await this.claims.ahead(pool, missing)) return
   }
 
   /**
@@ -446,8 +420,6 @@ export class Upkeep {
     return !this.#options.journalIntact || part.unknownSinceMs !== null
   }
 }
-
-const ahead = (pool: KnownPool): string => `${pool.uid} ahead`
 
 function offsetIn({ cidr, addresses }: OwnedPart, address: string): number | null {
   if (isIP(address) !== cidr.family) return null

@@ -9,6 +9,7 @@ import { noop } from 'cockatiel'
 import { type IOptions, KVClient, WatchClient } from 'etcd3'
 import { ConnectionPool } from 'etcd3/lib/connection-pool.js'
 import type { Clock } from '../../lib/clock.ts'
+import type { TwillError } from '../../lib/errors.ts'
 import { readFailure, unavailable } from './failure.ts'
 import type { ResolvedEtcdOptions } from './options.ts'
 import { connectionReason } from './tls.ts'
@@ -19,6 +20,7 @@ const TRANSIENT_FAILURE = 3
 const SHUTDOWN = 4
 
 type GrpcClient = Parameters<Parameters<ConnectionPool['withConnection']>[1]>[0]['client']
+type Channel = ReturnType<GrpcClient['getChannel']>
 
 export interface Link {
   readonly endpoint: string
@@ -27,6 +29,8 @@ export interface Link {
   readonly pools: readonly ConnectionPool[]
   /** Aborted when the link is given up: streams on it end, since a closed client no longer probes them. */
   readonly lifetime: AbortController
+  /** That of the pool's client when it was last found connected. */
+  channel: Channel | null
 }
 
 export class Connection {
@@ -50,9 +54,10 @@ export class Connection {
   /** A connected link, trying every endpoint once. @throws store.unavailable: nothing was sent */
   async ready(): Promise<Link> {
     const deadline = this.#clock.realtimeMs() + this.#options.callTimeoutMs
-    let failure = unavailable('closed', this.endpoint)
+    let failure: TwillError | null = null
     for (let tries = 0; tries < this.#links.length && !this.#closed; tries++) {
       const link = this.#link()
+      if (link.channel?.getConnectivityState(false) === READY) return link
       try {
         await this.#connect(link, deadline)
         return link
@@ -61,7 +66,7 @@ export class Connection {
         this.failed(link)
       }
     }
-    throw failure
+    throw failure ?? unavailable('closed', this.endpoint)
   }
 
   /** Whoever met a failure on this link says so: the next call goes elsewhere, or over a new connection. */
@@ -118,6 +123,7 @@ export class Connection {
         })
         state = channel.getConnectivityState(true)
       }
+      link.channel = channel
     })
   }
 }
@@ -150,6 +156,7 @@ function createLink(endpoint: string, options: ResolvedEtcdOptions, clock: Clock
     watch: new WatchClient(requiringLeader(watch)),
     pools: [kv, watch],
     lifetime: new AbortController(),
+    channel: null,
   }
 }
 

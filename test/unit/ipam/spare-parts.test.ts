@@ -32,7 +32,11 @@ const del = (node: RigNode, count: number, name = 'p') => {
 
 test('empty slots go back once they have rested, but for one spare', async () => {
   const { rig, node } = await started()
-  await add(node, 60)
+  for (let i = 0; i < 60; i++) {
+    await node.add(`p${i}`)
+    // Not in a hurry, which would have more parts ahead.
+    await rig.clock.advance(100)
+  }
   assert.is(owned(rig).length, 4)
   del(node, 60)
   await rig.clock.advance(30_000)
