@@ -26,6 +26,7 @@ export function rulesInput(facts: Facts): RulesInput {
     pools: pools.filter(isRouted).map(pool => ({
       cidr: pool.spec.cidr,
       natOutgoing: pool.spec.natOutgoing,
+      natExclusions: pool.spec.natOutgoingExclusions ?? [],
       encapsulation: isOverlay(pool) ? 'Always' : 'Never',
     })),
     nodeAddresses: nodeAddresses(facts),

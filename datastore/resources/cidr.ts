@@ -49,6 +49,12 @@ export function problemOfPoolCidr(text: string): string | null {
     : `expected a range outside ${formatCidr(parseCidr(reserved[0]))}: ${reserved[1]}`
 }
 
+/** Text of a prefix, IPv4 or IPv6, without host bits. */
+export const anyCidr = z.string().superRefine((text, context) => {
+  const problem = problemOfCidr(text)
+  if (problem !== null) context.addIssue({ code: 'custom', message: problem, input: text })
+})
+
 /** Text of a prefix for pod addresses, IPv4 or IPv6, without host bits. */
 export const poolCidr = z.string().superRefine((text, context) => {
   const problem = problemOfPoolCidr(text)

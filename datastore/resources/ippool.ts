@@ -5,6 +5,7 @@ import {
   bitsOf,
   type Cidr,
   contains,
+  type Family,
   formatCidr,
   formatIp,
   type Ip,
@@ -12,7 +13,7 @@ import {
   parseIp,
   sizeOf,
 } from '../../lib/address.ts'
-import { poolCidr } from './cidr.ts'
+import { anyCidr, poolCidr } from './cidr.ts'
 import { apiVersion, metadata } from './metadata.ts'
 import { labelSelector } from './selector.ts'
 
@@ -55,6 +56,10 @@ export const ipPoolSpec = z
       .boolean()
       .default(true)
       .meta({ description: 'Masquerade what leaves the pools, other than to nodes.' }),
+    natOutgoingExclusions: z.array(anyCidr).optional().meta({
+      description:
+        "With natOutgoing: prefixes of the pool's family to which its pods go under their own addresses all the same. What they reach must know the way back.",
+    }),
     disabled: z
       .boolean()
       .default(false)
@@ -80,6 +85,14 @@ export const ipPoolSpec = z
     const cidr = parsed(parseCidr, spec.cidr)
     const refuse = (field: 'blockSize' | 'allowedUses' | 'gateway' | 'cidr', message: string) =>
       context.addIssue({ code: 'custom', path: [field], input: spec[field], message })
+    const { natOutgoingExclusions: exclusions = [] } = spec
+    for (const [i, message] of problemsOfExclusions(spec, cidr?.family ?? null))
+      context.addIssue({
+        code: 'custom',
+        path: ['natOutgoingExclusions', i],
+        input: exclusions[i],
+        message,
+      })
     const uses = problemOfUses(spec.allowedUses)
     if (uses !== null) refuse('allowedUses', uses)
     if (cidr === null) return
@@ -102,6 +115,28 @@ export const ipPoolSpec = z
 function problemOfUses(uses: readonly Use[]): string | null {
   if (uses.length === 0 || new Set(uses).size < uses.length) return 'expected at least one use, each once'
   return uses.includes('ipam') && uses.length > 1 ? 'expected ipam alone: such a pool has no routes' : null
+}
+
+/** By index. What is no prefix was told by itself. */
+function problemsOfExclusions(
+  {
+    natOutgoing,
+    natOutgoingExclusions = [],
+    allowedUses,
+  }: { natOutgoing: boolean; natOutgoingExclusions?: string[] | undefined; allowedUses: readonly Use[] },
+  family: Family | null,
+): [number, string][] {
+  const of = (text: string): string | null => {
+    if (allowedUses.includes('ipam')) return 'expected none: nothing of a pool for ipam is masqueraded'
+    if (!natOutgoing) return 'expected none unless natOutgoing is true'
+    const cidr = parsed(parseCidr, text)
+    if (family === null || cidr === null || cidr.family === family) return null
+    return `expected a prefix of IPv${family}, as the pool is`
+  }
+  return natOutgoingExclusions.flatMap((text, i): [number, string][] => {
+    const message = of(text)
+    return message === null ? [] : [[i, message]]
+  })
 }
 
 function problemOfBlockSize(cidr: Cidr, blockSize: number | undefined): string | null {

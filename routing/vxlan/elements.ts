@@ -31,6 +31,7 @@ export const SETS = {
   pools: (family: Family) => `pools${family}`,
   overlay: (family: Family) => `overlay${family}`,
   nat: (family: Family) => `nat${family}`,
+  natExcluded: (family: Family) => `nat_excluded${family}`,
   nodes: (family: Family) => `nodes${family}`,
   vtepSources: (outer: Family, inner: Family) => `vtep${outer}_inner${inner}`,
 } as const
@@ -56,6 +57,7 @@ export function compileElements(input: RulesInput): Map<string, Set<string>> {
     sets.set(SETS.pools(family), cidrs(input.pools))
     sets.set(SETS.overlay(family), cidrs(input.pools.filter(pool => pool.encapsulation === 'Always')))
     sets.set(SETS.nat(family), cidrs(input.pools.filter(pool => pool.natOutgoing)))
+    sets.set(SETS.natExcluded(family), exclusions(family, input.pools))
     sets.set(SETS.nodes(family), addressesOf(family, input.nodeAddresses))
   }
   for (const endpoint of input.endpoints)
@@ -67,6 +69,18 @@ export function compileElements(input: RulesInput): Map<string, Set<string>> {
 function prefixes(family: Family, pools: RulesInput['pools']): Set<string> {
   const cidrs = pools.map(pool => parseCidr(pool.cidr)).filter(cidr => cidr.family === family)
   return new Set(withoutCovered(cidrs).map(formatCidr))
+}
+
+/** Source . destination. Of pools that collide only the larger says something: no two sources overlap. */
+function exclusions(family: Family, pools: RulesInput['pools']): Set<string> {
+  const elements = new Set<string>()
+  for (const source of prefixes(family, pools)) {
+    const texts = pools.filter(pool => pool.natOutgoing && formatCidr(parseCidr(pool.cidr)) === source)
+    const destinations = texts.flatMap(({ natExclusions }) => natExclusions.map(parseCidr))
+    for (const each of withoutCovered(destinations.filter(cidr => cidr.family === family)))
+      elements.add(`${source} . ${formatCidr(each)}`)
+  }
+  return elements
 }
 
 function addressesOf(family: Family, texts: readonly string[]): Set<string> {

@@ -12,6 +12,8 @@ export interface RuleEndpoint {
 export interface RulePool {
   readonly cidr: string
   readonly natOutgoing: boolean
+  /** With natOutgoing: prefixes to which pods go under their own addresses all the same. */
+  readonly natExclusions: readonly string[]
   /** Only `Always` is an overlay: with the others the underlay carries pod addresses. */
   readonly encapsulation: 'Always' | 'CrossSubnet' | 'Never'
 }

@@ -62,6 +62,7 @@ function sets(family: Family): string[] {
     ranges(SETS.pools(family)),
     ranges(SETS.overlay(family)),
     ranges(SETS.nat(family)),
+    block(`set ${SETS.natExcluded(family)}`, [`type ${address} . ${address}`, 'flags interval']),
     block(`set ${SETS.nodes(family)}`, [`type ${address}`]),
   ]
 }
@@ -138,14 +139,15 @@ function vtepChains(vtep: Vtep): string[] {
 
 /**
  * What of a pool's traffic must not leave under its own source by any other way than to pods or tunnel:
- * from an overlay, to nodes and to pools whose addresses the underlay carries; with natOutgoing, to all others.
+ * from an overlay, to nodes and to pools whose addresses the underlay carries; with natOutgoing, to all others but
+ * those excluded from it.
  */
 function foreign(family: Family): string[] {
   const [ip, pools, nodes] = [IP[family], `@${SETS.pools(family)}`, `@${SETS.nodes(family)}`]
   return [
     `${ip} saddr @${SETS.overlay(family)} ${ip} daddr ${nodes}`,
     `${ip} saddr @${SETS.overlay(family)} ${ip} daddr ${pools}`,
-    `${ip} saddr @${SETS.nat(family)} ${ip} daddr != ${pools} ${ip} daddr != ${nodes}`,
+    `${ip} saddr @${SETS.nat(family)} ${ip} daddr != ${pools} ${ip} daddr != ${nodes} ${ip} saddr . ${ip} daddr != @${SETS.natExcluded(family)}`,
   ]
 }
 

@@ -1,6 +1,7 @@
 /** Whose address a packet bears when it leaves: each rule with real packets, with the rule and without it. */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import type { RulePool } from '../../routing/vxlan/rules-input.ts'
 import { icmp, ipBytes, tcp, udp } from '../fixtures/frames.ts'
 import { run } from '../fixtures/netns-lab.ts'
 import {
@@ -11,9 +12,21 @@ import {
   openBench,
   STAYS_AWAY_MS,
 } from '../fixtures/rules-bench.ts'
-import { fromPod, fromUnderlay, INNER_IP, INPUT, NODE, PEER, POD, STRANGER } from '../fixtures/rules-lab.ts'
+import {
+  EXCLUDED,
+  fromPod,
+  fromUnderlay,
+  INNER_IP,
+  INPUT,
+  NODE,
+  PEER,
+  POD,
+  STRANGER,
+} from '../fixtures/rules-lab.ts'
 
 const { lab, freshMark, packet, scenario } = openBench()
+
+const OUTSIDE = 'ip daddr != @pools4 ip daddr != @nodes4 ip saddr . ip daddr != @nat_excluded4'
 
 const outwards = (source: string, to: string, as: (frame: Buffer) => boolean) => () =>
   packet(lab.a, payload => fromPod('a', source, to, payload), lab.peer, as)
@@ -21,11 +34,54 @@ const outwards = (source: string, to: string, as: (frame: Buffer) => boolean) =>
 scenario('natOutgoing masquerades what leaves the pools, and nothing leaves as it was', {
   pass: outwards(POD.a.v4, STRANGER.v4, bearing(NODE.v4)),
   stop: outwards(POD.a.v4, STRANGER.v4, bearing(POD.a.v4)),
-  without: [
-    'ip saddr @nat4 ip daddr != @pools4 ip daddr != @nodes4 masquerade',
-    'ip saddr @nat4 ip daddr != @pools4 ip daddr != @nodes4 goto leak',
-  ],
+  without: [`ip saddr @nat4 ${OUTSIDE} masquerade`, `ip saddr @nat4 ${OUTSIDE} goto leak`],
 })
+test('to what is excluded from natOutgoing a pod goes under its own address, and is answered there; nobody else is', () => {
+  const toExcluded = (as: string) => outwards(POD.a.v4, EXCLUDED.v4, bearing(as))()
+  const applied = (natExclusions: string[], changes: Partial<RulePool> = {}) => {
+    const pools = INPUT.pools.map(pool => ({ ...pool, natExclusions, ...changes }))
+    lab.apply({ ...INPUT, pools })
+    run('conntrack', '-F')
+  }
+  lab.apply(INPUT)
+  run('conntrack', '-F')
+  assert.ok(arrives(toExcluded(POD.a.v4), COMES_MS))
+  const answer = packet(lab.peer, payload => fromUnderlay(EXCLUDED.v4, POD.a.v4, payload), lab.a)
+  assert.ok(arrives(answer, COMES_MS))
+  assert.ok(arrives(outwards(POD.a.v4, STRANGER.v4, bearing(NODE.v4))(), COMES_MS))
+  applied([])
+  assert.ok(arrives(toExcluded(NODE.v4), COMES_MS))
+  applied([`${EXCLUDED.v4}/32`, '203.0.113.10/32', '198.51.100.0/29'])
+  assert.ok(arrives(toExcluded(POD.a.v4), COMES_MS))
+  assert.ok(arrives(outwards(POD.a.v4, STRANGER.v4, bearing(NODE.v4))(), COMES_MS))
+})
+
+test('the exclusions of one pool are none of another, and nodes see the node all the same', () => {
+  const [v4, v6] = INPUT.pools as [RulePool, RulePool]
+  const halves = [
+    { ...v4, cidr: '10.244.0.0/17', natExclusions: [] },
+    { ...v4, cidr: '10.244.128.0/17', natExclusions: ['0.0.0.0/0'] },
+  ]
+  lab.apply({ ...INPUT, pools: [...halves, v6] })
+  run('conntrack', '-F')
+  assert.ok(arrives(outwards(POD.a.v4, EXCLUDED.v4, bearing(NODE.v4))(), COMES_MS))
+  const nat6 = { ...v6, natOutgoing: true, natExclusions: ['2001:db8:9::/48'] }
+  lab.apply({ ...INPUT, pools: [{ ...v4, natExclusions: ['0.0.0.0/0'] }, nat6] })
+  run('conntrack', '-F')
+  assert.ok(arrives(outwards(POD.a.v4, STRANGER.v4, bearing(POD.a.v4))(), COMES_MS))
+  assert.ok(arrives(outwards(POD.a.v4, PEER.v4, bearing(NODE.v4))(), COMES_MS))
+  assert.ok(arrives(outwards(POD.a.v6, STRANGER.v6, bearing(POD.a.v6))(), COMES_MS))
+  assert.ok(arrives(outwards(POD.a.v6, '2001:db8:8::9', bearing(NODE.v6))(), COMES_MS))
+})
+
+test('pools that collide in the store do not keep the table from standing', () => {
+  const [v4] = INPUT.pools as [RulePool]
+  const inside = { ...v4, cidr: '10.244.0.0/17', natExclusions: [EXCLUDED.prefix, '198.51.100.0/25'] }
+  lab.apply({ ...INPUT, pools: [...INPUT.pools, inside, v4] })
+  run('conntrack', '-F')
+  assert.ok(arrives(outwards(POD.a.v4, EXCLUDED.v4, bearing(POD.a.v4))(), COMES_MS))
+})
+
 scenario('natOutgoing off leaves the address, but not towards nodes', {
   pass: outwards(POD.a.v6, STRANGER.v6, bearing(POD.a.v6)),
   stop: outwards(POD.a.v6, PEER.v6, bearing(POD.a.v6)),

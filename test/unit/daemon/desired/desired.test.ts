@@ -89,6 +89,16 @@ test('a pod`s MTU is the smallest of the paths of its pools', () => {
   assert.is(attachmentMtu(mixed, ['uid-flat', 'uid-v4']), 8950)
 })
 
+test('rules: where pods of a pool go under their own addresses, as the pool says', () => {
+  const plain = pool('v4', '10.244.0.0/16')
+  const natOutgoingExclusions = ['192.0.2.0/24']
+  const pools = [plain, pool('other', '10.9.0.0/16', { natOutgoingExclusions })]
+  assert.equal(
+    rulesInput(facts({ pools })).pools.map(({ natExclusions }) => natExclusions),
+    [[], natOutgoingExclusions],
+  )
+})
+
 test('rules: peers and what lives behind them, all nodes` addresses, and every attachment, at work or not', () => {
   const input = rulesInput(
     facts({ attachments: [attachment(1), attachment(2, { busy: true, state: 'attaching' })] }),

@@ -88,7 +88,7 @@ const rows: [name: string, text: string, lines: string[]][] = [
     'an unknown field with a mapping below it',
     spec('colour:\n    a: 1'),
     [
-      `${at(7)}spec.colour: {"a":1}: unknown field, expected one of cidr, blockSize, encapsulation, routes, natOutgoing, disabled, nodeSelector, namespaceSelector, allowedUses, gateway`,
+      `${at(7)}spec.colour: {"a":1}: unknown field, expected one of cidr, blockSize, encapsulation, routes, natOutgoing, natOutgoingExclusions, disabled, nodeSelector, namespaceSelector, allowedUses, gateway`,
     ],
   ],
   ['__proto__ as a field', spec('__proto__: {x: 1}'), [`${at(7)}spec.__proto__`]],
@@ -113,6 +113,29 @@ const rows: [name: string, text: string, lines: string[]][] = [
     'a pool for ipam and for pods',
     spec('allowedUses: [pod, ipam]'),
     [`${at(7)}spec.allowedUses: ["pod","ipam"]: expected ipam alone`],
+  ],
+  [
+    'exclusions that are no prefixes',
+    spec('natOutgoingExclusions: [10.1.0.0/16, 10.1.0.1/16, any]'),
+    [
+      `${at(7)}spec.natOutgoingExclusions[1]: "10.1.0.1/16": expected no bits set beyond the length`,
+      `${at(7)}spec.natOutgoingExclusions[2]: "any": expected a prefix such as`,
+    ],
+  ],
+  [
+    'exclusions of the other family',
+    spec('natOutgoingExclusions: [10.1.0.0/16, "fd00::/8"]'),
+    [`${at(7)}spec.natOutgoingExclusions[1]: "fd00::/8": expected a prefix of IPv4, as the pool is`],
+  ],
+  [
+    'exclusions without natOutgoing',
+    spec('natOutgoing: false\n  natOutgoingExclusions: [10.1.0.0/16]'),
+    [`${at(8)}spec.natOutgoingExclusions[0]: "10.1.0.0/16": expected none unless natOutgoing is true`],
+  ],
+  [
+    'exclusions of a pool for ipam',
+    spec('allowedUses: [ipam]\n  natOutgoingExclusions: [10.1.0.0/16]'),
+    [`${at(8)}spec.natOutgoingExclusions[0]: "10.1.0.0/16": expected none: nothing of a pool for ipam`],
   ],
   [
     'a pool for nothing',

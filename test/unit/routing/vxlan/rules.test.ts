@@ -10,6 +10,9 @@ import { compileRules } from '../../../../routing/vxlan/rules.ts'
 import { KUBE_PROXY_AND_PORTMAP, type RulesInput } from '../../../../routing/vxlan/rules-input.ts'
 import { assertGolden } from '../../../fixtures/golden.ts'
 
+// One of them inside another.
+const EXCLUSIONS = ['192.0.2.128/25', '198.51.100.7/32', '192.0.2.0/24']
+
 const input: RulesInput = {
   vtep: { port: 4789, devices: ['twill-vx4'] },
   endpoints: [
@@ -23,9 +26,9 @@ const input: RulesInput = {
     },
   ],
   pools: [
-    { cidr: '10.244.0.0/16', natOutgoing: true, encapsulation: 'Always' },
-    { cidr: '10.99.0.0/16', natOutgoing: false, encapsulation: 'Never' },
-    { cidr: 'fd00:10::/64', natOutgoing: false, encapsulation: 'Always' },
+    { cidr: '10.244.0.0/16', natOutgoing: true, natExclusions: EXCLUSIONS, encapsulation: 'Always' },
+    { cidr: '10.99.0.0/16', natOutgoing: false, natExclusions: [], encapsulation: 'Never' },
+    { cidr: 'fd00:10::/64', natOutgoing: false, natExclusions: [], encapsulation: 'Always' },
   ],
   nodeAddresses: ['192.168.77.2', '192.168.77.1', 'fd77::1', '192.168.77.2'],
   peers: [
