@@ -9,6 +9,7 @@ import type { PodStatus } from '../../daemon/api/types.ts'
 import { Cluster } from '../../hack/rig/cluster.ts'
 import { UNDERLAY } from '../../hack/rig/layout.ts'
 import { until } from '../../hack/rig/processes.ts'
+import { IMAGE } from '../fixtures/cri/image.ts'
 import { readStatus, settledState, untilState } from '../fixtures/node-state.ts'
 import { Podman, type PodmanNetwork } from '../fixtures/podman.ts'
 
@@ -22,7 +23,10 @@ let clean = ''
 const SECOND = {
   cniVersion: '1.0.0',
   name: 'second',
-  plugins: [{ type: 'twill' }, { type: 'portmap', capabilities: { portMappings: true } }],
+  plugins: [
+    { type: 'twill', capabilities: { ips: true } },
+    { type: 'portmap', capabilities: { portMappings: true } },
+  ],
 }
 const LAN = {
   cniVersion: '1.0.0',
@@ -154,6 +158,30 @@ test('CNI-207 CNI-224 a MAC that was asked for', async () => {
   await podman.start('one', '--network', 'twill', '--mac-address', MAC)
   assert.is((await agree('one', 'twill', 'eth0')).MacAddress, MAC)
   await podman.must('rm', '--force', '--time', '0', 'one')
+  await nothingIsLeft()
+})
+
+test('CNI-207 CNI-224 CNI-247 two networks with addresses that were asked for, and a MAC: again after a restart', async () => {
+  const ours = ['ip=10.244.200.7', 'ip6=fd00:10:244::c807', `mac=${MAC}`, 'interface_name=eth0']
+  await podman.start(
+    'one',
+    ...['--network', `twill:${ours.join(',')}`],
+    ...['--network', 'second:ip=10.244.201.9,interface_name=net7'],
+  )
+  const check = async () => {
+    const { IPAddress, GlobalIPv6Address, MacAddress } = await agree('one', 'twill', 'eth0')
+    assert.equal([IPAddress, GlobalIPv6Address, MacAddress], ['10.244.200.7', 'fd00:10:244::c807', MAC])
+    assert.is((await agree('one', 'second', 'net7')).IPAddress, '10.244.201.9')
+    await reachesOutside('one')
+  }
+  await check()
+  await podman.must('restart', '--time', '0', 'one')
+  await check()
+  const taken = ['--network', 'second:ip=10.244.200.7', IMAGE, '/bin/true']
+  const { status, stderr } = await podman.run('run', '--name', 'other', ...taken)
+  assert.is.not(status, 0)
+  assert.match(stderr, /10\.244\.200\.7/)
+  await podman.must('rm', '--all', '--force', '--time', '0')
   await nothingIsLeft()
 })
 
