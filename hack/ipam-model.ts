@@ -1,10 +1,11 @@
 /**
- * The address model beyond what CI runs (test/unit/ipam/model.test.ts):
+ * The address model beyond what CI runs (test/unit/ipam/model):
  *
- *   npm run model -- [--runs N] [--seed S]    N histories on two processors, 500 of each seed; the first seed: of the day
- *   npm run model -- --rules [--runs N]       rules left out in turn: each must fail within N histories of a fixed seed
+ *   npm run model -- [--runs N] [--seed S]      N histories on two processors, a few hundred of each seed; the first seed: of the day
+ *   npm run model -- --rules [--runs N] [--rule R]  rules left out in turn: each must make its histories, or the tests named
+ *                                               for it, fail within N histories of a fixed seed
  *
- * A rule is left out by a replacement in the source as it is bundled; its text must occur exactly once, so that a change
+ * A rule is left out by replacements in the source as it is bundled; each text must occur exactly once, so that a change
  * there fails here rather than leaving in what was to be left out.
  */
 import { spawn } from 'node:child_process'
@@ -12,26 +13,34 @@ import { mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { build, type Plugin } from 'esbuild'
-import { type LeftOut, RULES_LEFT_OUT } from '../test/fixtures/rules-left-out.ts'
+import { type Edit, HISTORIES, type LeftOut, RULES_LEFT_OUT } from '../test/fixtures/rules-left-out.ts'
 
 /** Below the repository, so that packages are found. */
 const OUT = 'node_modules/.cache/twill-model'
 const JOBS = 2
-/** Histories of one seed. */
-const CHUNK = 500
+/** Kinds of histories, and how many of one seed. */
+const KINDS = [
+  ['tiny', 500],
+  ['tiny-restored', 500],
+  ['small', 300],
+  ['restored', 300],
+  ['large', 100],
+] as const
+const TIMEOUT_MS = 900_000
 
 const { values } = parseArgs({
   options: {
     runs: { type: 'string' },
     seed: { type: 'string' },
     rules: { type: 'boolean', default: false },
+    rule: { type: 'string' },
   },
 })
 
-async function bundle(name: string, leftOut: LeftOut | null): Promise<string> {
+async function bundle(name: string, test: string, leftOut: LeftOut | null): Promise<string> {
   const outfile = join(OUT, `${name}.mjs`)
   await build({
-    entryPoints: ['test/unit/ipam/model.test.ts'],
+    entryPoints: [test],
     outfile,
     bundle: true,
     platform: 'node',
@@ -43,17 +52,23 @@ async function bundle(name: string, leftOut: LeftOut | null): Promise<string> {
   return outfile
 }
 
-const replacing = ({ file, without, put }: LeftOut): Plugin => ({
+const replacing = ({ edits }: LeftOut): Plugin => ({
   name: 'left-out',
   setup(bundling) {
-    const filter = new RegExp(`/${file.replaceAll('.', '[.]')}$`)
-    bundling.onLoad({ filter }, ({ path }) => {
-      const text = readFileSync(path, 'utf8')
-      if (text.split(without).length !== 2) throw new Error(`${file} does not have exactly once: ${without}`)
-      return { contents: text.replace(without, () => put), loader: 'ts' }
-    })
+    for (const file of new Set(edits.map(edit => edit.file))) {
+      const filter = new RegExp(`/${file.replaceAll('.', '[.]')}$`)
+      bundling.onLoad({ filter }, ({ path }) => {
+        const text = edits.filter(edit => edit.file === file).reduce(replaced, readFileSync(path, 'utf8'))
+        return { contents: text, loader: 'ts' }
+      })
+    }
   },
 })
+
+function replaced(text: string, { file, without, put }: Edit): string {
+  if (text.split(without).length !== 2) throw new Error(`${file} does not have exactly once: ${without}`)
+  return text.replace(without, () => put)
+}
 
 interface Ended {
   readonly failed: boolean
@@ -62,7 +77,12 @@ interface Ended {
 
 function run(file: string, environment: Record<string, string>): Promise<Ended> {
   return new Promise(resolve => {
-    const child = spawn(process.execPath, [file], { env: { ...process.env, ...environment } })
+    const child = spawn(process.execPath, [file], {
+      env: { ...process.env, ...environment },
+      // What is left out may make it run for ever.
+      timeout: TIMEOUT_MS,
+      killSignal: 'SIGKILL',
+    })
     let output = ''
     for (const stream of [child.stdout, child.stderr])
       stream.on('data', chunk => {
@@ -72,36 +92,52 @@ function run(file: string, environment: Record<string, string>): Promise<Ended> 
   })
 }
 
-async function histories(runs: number, seed: number): Promise<boolean> {
-  const file = await bundle('model', null)
-  const seeds = Array.from({ length: Math.ceil(runs / CHUNK) }, (_, i) => seed + i)
-  console.log(`${seeds.length * CHUNK} histories, seeds ${seed} to ${seeds.at(-1)}`)
+async function histories(runs: number, first: number): Promise<boolean> {
+  const files = new Map<string, string>()
+  for (const [kind] of KINDS) if (!files.has(kind)) files.set(kind, await bundle(kind, HISTORIES[kind], null))
+  const seeds: (readonly [number, string, number])[] = []
+  for (let left = runs; left > 0; ) {
+    const [kind, count] = KINDS[seeds.length % KINDS.length] as (typeof KINDS)[number]
+    seeds.push([first + seeds.length, kind, Math.min(count, left)])
+    left -= count
+  }
+  console.log(`${runs} histories, seeds ${first} to ${first + seeds.length - 1}`)
   let passed = 0
   let failed = 0
-  await inTurns(seeds, async next => {
-    const ended = await run(file, { TWILL_MODEL_SEED: String(next), TWILL_MODEL_RUNS: String(CHUNK) })
-    if (ended.failed) failed++
-    else passed++
-    if (ended.failed) console.log(ended.output)
-    if (ended.failed || passed % 20 === 0) console.log(`${passed * CHUNK} histories passed`)
+  await inTurns(seeds, async ([seed, kind, count]) => {
+    const environment = { TWILL_MODEL_SEED: String(seed), TWILL_MODEL_RUNS: String(count) }
+    const ended = await run(files.get(kind) ?? '', environment)
+    if (ended.failed) {
+      failed++
+      console.log(`${kind}, seed ${seed}\n${ended.output}`)
+    } else passed += count
+    console.log(`${passed} histories passed`)
   })
   return failed === 0
 }
 
-async function rulesLeftOut(runs: number): Promise<boolean> {
-  let noticed = true
-  await inTurns([...RULES_LEFT_OUT.entries()], async ([i, leftOut]) => {
-    const file = await bundle(`left-out-${i}`, leftOut)
+async function rulesLeftOut(runs: number, only: string | undefined): Promise<boolean> {
+  const wanted = RULES_LEFT_OUT.filter(({ rule }) => only === undefined || String(rule) === only)
+  let noticed = wanted.length > 0
+  await inTurns([...wanted.entries()], async ([i, leftOut]) => {
+    const { rule, what, by } = leftOut
+    const isModel = by in HISTORIES
+    const file = await bundle(
+      `left-out-${rule}-${i}`,
+      isModel ? HISTORIES[by as keyof typeof HISTORIES] : by,
+      leftOut,
+    )
     const { failed, output } = await run(file, {
       TWILL_MODEL_SEED: '1',
       TWILL_MODEL_RUNS: String(runs),
       TWILL_MODEL_SHRINK: 'no',
     })
-    // Anything else than a failed history is no proof.
-    const after = /failed after (\d+) tests/.exec(output)?.[1]
-    noticed &&= failed && after !== undefined
-    const outcome = after === undefined ? `NOT NOTICED in ${runs}` : `fails, history ${after}`
-    console.log(`rule ${String(leftOut.rule).padStart(2)} ${outcome}: ${leftOut.what}`)
+    // Anything else than a failed history, or a failed test, is no proof.
+    const proof = (isModel ? /failed after (\d+) tests/ : /FAIL +(?:.*?)"(.*)"/).exec(output)?.[1]
+    noticed &&= failed && proof !== undefined
+    const outcome =
+      proof === undefined ? `NOT NOTICED in ${runs}` : isModel ? `history ${proof}` : `"${proof}"`
+    console.log(`rule ${String(rule).padStart(2)} | ${what} | ${by} | ${outcome}`)
   })
   return noticed
 }
@@ -119,6 +155,6 @@ mkdirSync(OUT, { recursive: true })
 // Another one every day, and far from yesterday's.
 const today = Math.floor(Date.now() / 86_400_000) * 100_000
 const passed = values.rules
-  ? await rulesLeftOut(Number(values.runs ?? 2_000))
+  ? await rulesLeftOut(Number(values.runs ?? 2_000), values.rule)
   : await histories(Number(values.runs ?? 100_000), Number(values.seed ?? today))
 process.exitCode = passed ? 0 : 1

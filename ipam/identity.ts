@@ -16,6 +16,7 @@ import { isTwillError, TwillError } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
 import { changeRecord } from './change-record.ts'
 import { sameHardware } from './hardware.ts'
+import { forgetIfPartless } from './removal.ts'
 
 export interface IdentityOptions {
   readonly name: string
@@ -116,7 +117,10 @@ async function takeFrom(
     await resume(other, seen, node, options, modules)
     return { uid: other, fresh: false, replaced: null }
   }
-  if (seen !== null) await markReplaced(seen, options, modules)
+  if (seen !== null) {
+    await markReplaced(seen, options, modules)
+    await forgetIfPartless(other, modules.store)
+  }
   return take(modules.random.uuid(), node, options, modules, other)
 }
 

@@ -8,7 +8,7 @@ import { recordParser } from '../datastore/record.ts'
 import { type LivenessRecord, livenessRecord } from '../datastore/records/liveness.ts'
 import { type NodeRecord, nodeRecord } from '../datastore/records/node.ts'
 import { type SlotRecord, slotRecord } from '../datastore/records/slot.ts'
-import type { Store } from '../datastore/store.ts'
+import type { KeyValue, Store } from '../datastore/store.ts'
 import { changeRecord, KEEP } from './change-record.ts'
 import { fenceParts } from './slot.ts'
 
@@ -49,6 +49,20 @@ export async function withdrawName(name: string, uids: ReadonlySet<string>, stor
     parse: parseNode,
     step: current => (current !== null && uids.has(current.uid) ? null : KEEP),
   })
+}
+
+/** Of a removed node no last part will take the liveness record along, if it has none by now. @throws store.* */
+export async function forgetIfPartless(uid: string, store: Store): Promise<void> {
+  const { entries } = await store.list(PREFIX.slots)
+  if (!entries.some(entry => mayHaveParts(uid, entry))) await forgetNode(uid, store)
+}
+
+function mayHaveParts(uid: string, { key, value }: KeyValue): boolean {
+  try {
+    return parseSlot(value, key).parts.some(({ owner }) => owner === uid)
+  } catch {
+    return true
+  }
 }
 
 /** Of a node without parts nothing is left to wait for. One that is back keeps its record. @throws store.* */

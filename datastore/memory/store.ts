@@ -26,7 +26,7 @@ export class MemoryStore implements Store {
   readonly #clock: Clock
   readonly #watches = new Set<MemoryWatch>()
   readonly #doubts: { doubt: Doubt; key: string | null }[] = []
-  readonly #late: Commit[] = []
+  readonly #late: { readonly commit: Commit; readonly epoch: number }[] = []
   #delayMs: number
   #failure: TwillError | null = null
   #expectedCluster: string | null = null
@@ -55,7 +55,7 @@ export class MemoryStore implements Store {
     this.#commits++
     const index = this.#doubts.findIndex(({ key }) => key === null || key === commit.key)
     const doubt = index < 0 ? undefined : this.#doubts.splice(index, 1)[0]?.doubt
-    if (doubt === 'late') this.#late.push(commit)
+    if (doubt === 'late') this.#late.push({ commit, epoch: this.#cluster.epoch })
     const outcome = doubt === 'late' || doubt === 'lost' ? null : this.#cluster.commit(commit)
     if (outcome === null || doubt === 'landed')
       throw new TwillError(
@@ -115,9 +115,14 @@ export class MemoryStore implements Store {
     this.#doubts.length = 0
   }
 
-  /** Commits that were sent, given up on and still under way now arrive. Returns what became of each. */
+  /**
+   * Commits that were sent, given up on and still under way now arrive. Returns what became of each. None comes from
+   * before a restore, which breaks every connection.
+   */
   landLate(): CommitOutcome[] {
-    return this.#late.splice(0).map(commit => this.#cluster.commit(commit))
+    const { epoch } = this.#cluster
+    const arriving = this.#late.splice(0).filter(late => late.epoch === epoch)
+    return arriving.map(({ commit }) => this.#cluster.commit(commit))
   }
 
   /** Cut off, watches included, until called with false. Watches then go on where they were. */

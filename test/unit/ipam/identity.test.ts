@@ -133,6 +133,15 @@ test('rule 14: the refusal names both machines', async () => {
 test('rule 14: a machine that is silent is replaced under a new UID, which inherits nothing', async () => {
   const { rig, first, identity } = await living()
   await first.stop()
+  const part = {
+    cidr: '10.0.0.0/26',
+    owner: identity.uid,
+    generation: 2,
+    claim: 'c',
+    fence: null,
+    cooling: {},
+  }
+  rig.put('slots/pool/10.0.0.0-26', { v: 1, generation: 2, parts: [part], requests: [] })
   const second = new Machine(rig, 'hw-2')
   assert.is(await second.establish('n', 20_000), 'still waiting')
   await rig.clock.advance(20_000)
@@ -140,6 +149,18 @@ test('rule 14: a machine that is silent is replaced under a new UID, which inher
   assert.is.not(next, identity.uid)
   assert.is(liveness(rig, identity.uid)?.removed?.endsWith, 'return')
   assert.equal(second.remembered, [next])
+})
+
+test('rule 11: of a machine that had no part when it was replaced, no liveness record is left; a slot that cannot be read keeps it', async () => {
+  for (const slot of [null, { v: 1, parts: 'damaged' }]) {
+    const { rig, first, identity } = await living()
+    await first.stop()
+    rig.put('slots/pool/10.0.0.0-26', slot)
+    const second = new Machine(rig, 'hw-2')
+    await second.establish('n')
+    assert.is.not(nodeUid(rig), identity.uid)
+    assert.is(liveness(rig, identity.uid) === null, slot === null)
+  }
 })
 
 test('whoever waits hears at once that another machine is being watched, and else never', async () => {

@@ -17,6 +17,7 @@ import { isTwillError } from '../../../lib/errors.ts'
 import { silentLog } from '../../../lib/log.ts'
 import { MachineClock, type ProcessClock } from '../../fixtures/machine-clock.ts'
 import { ManualClock, SeededRandom } from '../../fixtures/manual-clock.ts'
+import { WatchLag } from '../../fixtures/watch-lag.ts'
 
 /** Code of the error with which it was refused, or 'granted'. */
 export async function refused(promise: Promise<unknown>): Promise<string> {
@@ -53,7 +54,8 @@ export function pool(name: string, cidr: string, blockSize?: number): IPPool {
 /** What a node keeps over a restart: the journal, and the attachments that its daemon journals itself. */
 export class RigNode {
   readonly name: string
-  readonly uid: string
+  /** Another one, once this machine had to take its name anew. */
+  uid: string
   readonly clock: MachineClock
   /** Of this life; a dead one's reaches nothing any more. */
   store: MemoryStore
@@ -69,6 +71,8 @@ export class RigNode {
   wasSetBack = false
   /** Null while the daemon is down. */
   ipam: NodeIpam | null = null
+  /** What the daemon's watches lag behind. */
+  readonly watches = new WatchLag()
   readonly #cluster: MemoryCluster
   readonly #dead: MemoryStore[] = []
   #process: ProcessClock
@@ -95,6 +99,11 @@ export class RigNode {
     this.store = new MemoryStore({}, { cluster, clock: this.#process })
   }
 
+  /** The clock of this life, whose timers end with it. */
+  get process(): ProcessClock {
+    return this.#process
+  }
+
   start(options: Partial<IpamOptions> = {}): NodeIpam {
     const life = ++this.#lives
     const ipam = createIpam(
@@ -112,7 +121,7 @@ export class RigNode {
         ...options,
       },
       {
-        store: this.store,
+        store: this.watches.around(this.store),
         clock: this.#process,
         random: this.#random,
         log: silentLog,
@@ -232,13 +241,14 @@ export class RigNode {
 }
 
 export class Rig {
-  readonly cluster = new MemoryCluster()
+  readonly cluster: MemoryCluster
   readonly clock = new ManualClock()
   readonly random: SeededRandom
   readonly operator: MemoryStore
   readonly nodes: RigNode[] = []
 
-  constructor(seed = 1) {
+  constructor(seed = 1, cluster = new MemoryCluster()) {
+    this.cluster = cluster
     this.random = new SeededRandom(seed)
     this.operator = new MemoryStore({}, { cluster: this.cluster, clock: this.clock })
   }
