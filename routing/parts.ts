@@ -4,7 +4,7 @@
  */
 import { PREFIX } from '../datastore/keys.ts'
 import type { SlotRecord } from '../datastore/records/slot.ts'
-import { type IPPool, isForIpam } from '../datastore/resources/ippool.ts'
+import { type IPPool, isForIpam, travelOf } from '../datastore/resources/ippool.ts'
 import { type Cidr, parseCidr } from '../lib/address.ts'
 
 export interface OwnedPart {
@@ -19,7 +19,7 @@ export interface OwnedPart {
  * Until routes without encapsulation within a subnet exist, CrossSubnet travels as Always: right everywhere,
  * only slower between neighbours.
  */
-export const isOverlay = (pool: IPPool): boolean => pool.spec.encapsulation !== 'Never' && isRouted(pool)
+export const isOverlay = (pool: IPPool): boolean => travelOf(pool).encapsulation !== 'Never' && isRouted(pool)
 
 /**
  * Addresses of a pool for ipam belong to other plugins' interfaces: a blackhole for a slot of it would beat a

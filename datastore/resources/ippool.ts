@@ -27,6 +27,17 @@ export const BLOCK_SIZE = {
 export const USES = ['pod', 'tunnel', 'ipam'] as const
 export type Use = (typeof USES)[number]
 
+type Encapsulation = 'Always' | 'CrossSubnet' | 'Never'
+type Routes = 'Datastore' | 'BGP'
+
+const MODES = {
+  vxlan: { encapsulation: 'Always', routes: 'Datastore' },
+  crossSubnet: { encapsulation: 'CrossSubnet', routes: 'Datastore' },
+  direct: { encapsulation: 'Never', routes: 'Datastore' },
+  bgp: { encapsulation: 'Never', routes: 'BGP' },
+} as const satisfies Record<string, { encapsulation: Encapsulation; routes: Routes }>
+const MODE_NAMES = Object.keys(MODES) as (keyof typeof MODES)[]
+
 const DEFAULT_USES: Use[] = ['pod', 'tunnel']
 
 function parsed<T>(parse: (text: string) => T, text: string): T | null {
@@ -44,14 +55,17 @@ export const ipPoolSpec = z
       description:
         'Prefix length of a slot: /20 to /32 (default /26), for IPv6 /116 to /128 (default /122). Immutable.',
     }),
-    encapsulation: z
-      .enum(['Always', 'CrossSubnet', 'Never'])
-      .default('Always')
-      .meta({ description: 'VXLAN to every node, only to nodes behind a router, or never.' }),
+    mode: z.enum(MODE_NAMES).optional().meta({
+      description:
+        'A word for encapsulation and routes together, instead of them: vxlan (Always, Datastore), crossSubnet (CrossSubnet, Datastore), direct (Never, Datastore) or bgp (Never, BGP).',
+    }),
+    encapsulation: z.enum(['Always', 'CrossSubnet', 'Never']).optional().meta({
+      description: 'VXLAN to every node (Always, the default), only to nodes behind a router, or never.',
+    }),
     routes: z
       .enum(['Datastore', 'BGP'])
-      .default('Datastore')
-      .meta({ description: 'Who tells other nodes the way to a slot.' }),
+      .optional()
+      .meta({ description: 'Who tells other nodes the way to a slot. Without a word Datastore.' }),
     natOutgoing: z
       .boolean()
       .default(true)
@@ -83,7 +97,7 @@ export const ipPoolSpec = z
   })
   .superRefine((spec, context) => {
     const cidr = parsed(parseCidr, spec.cidr)
-    const refuse = (field: 'blockSize' | 'allowedUses' | 'gateway' | 'cidr', message: string) =>
+    const refuse = (field: keyof typeof spec, message: string) =>
       context.addIssue({ code: 'custom', path: [field], input: spec[field], message })
     const { natOutgoingExclusions: exclusions = [] } = spec
     for (const [i, message] of problemsOfExclusions(spec, cidr?.family ?? null))
@@ -93,6 +107,9 @@ export const ipPoolSpec = z
         input: exclusions[i],
         message,
       })
+    for (const field of ['encapsulation', 'routes'] as const)
+      if (spec.mode !== undefined && spec[field] !== undefined)
+        refuse(field, `expected none beside mode: ${spec.mode} means ${MODES[spec.mode][field]}`)
     const uses = problemOfUses(spec.allowedUses)
     if (uses !== null) refuse('allowedUses', uses)
     if (cidr === null) return
@@ -173,6 +190,12 @@ export const isForIpam = ({ spec }: IPPool): boolean => spec.allowedUses.include
 /** Of a pool for ipam: what its attachments are told as their gateway. */
 export function gatewayOf({ spec }: IPPool): string {
   return formatIp(spec.gateway === undefined ? addressAt(parseCidr(spec.cidr), 1) : parseIp(spec.gateway))
+}
+
+/** How packets to the pool travel, and who tells the way: as written, by one word, or by default. */
+export function travelOf({ spec }: IPPool): { encapsulation: Encapsulation; routes: Routes } {
+  if (spec.mode !== undefined) return MODES[spec.mode]
+  return { encapsulation: spec.encapsulation ?? 'Always', routes: spec.routes ?? 'Datastore' }
 }
 
 /** Prefix length of the pool's slots: its blockSize, else the default of its family. */

@@ -3,7 +3,7 @@
  * it is listed with. The CLI, the document parser and the CRDs read this table; a new kind is one entry.
  */
 import type { z } from 'zod'
-import { gatewayOf, type IPPool, ipPool, isForIpam, slotPrefixOf } from './ippool.ts'
+import { gatewayOf, type IPPool, ipPool, isForIpam, slotPrefixOf, travelOf } from './ippool.ts'
 import { type IPReservation, ipReservation } from './ipreservation.ts'
 import { type Namespace, namespace } from './namespace.ts'
 import { type Node, node } from './node.ts'
@@ -115,8 +115,10 @@ export function kindOf(resource: Resource): ResourceKind {
 /** Defaults that depend on other fields, filled in: what is stored and compared is complete. */
 export function completed(resource: Resource): Resource {
   if (resource.kind !== 'IPPool') return resource
+  const { mode: _, ...spec } = resource.spec
   const gateway = isForIpam(resource) ? { gateway: gatewayOf(resource) } : {}
-  return { ...resource, spec: { ...resource.spec, blockSize: slotPrefixOf(resource), ...gateway } }
+  const travel = travelOf(resource)
+  return { ...resource, spec: { ...spec, ...travel, blockSize: slotPrefixOf(resource), ...gateway } }
 }
 
 /** undefined where the path leads nowhere. */

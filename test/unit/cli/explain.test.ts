@@ -27,7 +27,7 @@ test('no field is without a meaning', async () => {
 test('a field, with and without spec', async () => {
   const { out } = await explain('ippool.spec.encapsulation')
   assert.match(out, /FIELD: +spec\.encapsulation <string>/)
-  assert.match(out, /One of Always, CrossSubnet, Never\. Default "Always"\./)
+  assert.match(out, /\(Always, the default\).*One of Always, CrossSubnet, Never\./)
   assert.is((await explain('IPPool.encapsulation')).out, out)
   assert.match((await explain('node.metadata.labels')).out, /metadata\.labels <map\[string\]string>/)
 })

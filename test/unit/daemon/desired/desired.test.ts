@@ -89,6 +89,14 @@ test('a pod`s MTU is the smallest of the paths of its pools', () => {
   assert.is(attachmentMtu(mixed, ['uid-flat', 'uid-v4']), 8950)
 })
 
+test('a mode counts as what it stands for, also in a pool that a daemon created from its configuration', () => {
+  const bare = pool('flat', '10.9.0.0/16')
+  const { encapsulation: _, routes: __, ...spec } = bare.spec
+  const overlay = (mode: 'vxlan' | 'direct') =>
+    rulesInput(facts({ pools: [{ ...bare, spec: { ...spec, mode } }] })).pools[0]?.encapsulation
+  assert.equal([overlay('vxlan'), overlay('direct')], ['Always', 'Never'])
+})
+
 test('rules: where pods of a pool go under their own addresses, as the pool says', () => {
   const plain = pool('v4', '10.244.0.0/16')
   const natOutgoingExclusions = ['192.0.2.0/24']

@@ -88,7 +88,7 @@ const rows: [name: string, text: string, lines: string[]][] = [
     'an unknown field with a mapping below it',
     spec('colour:\n    a: 1'),
     [
-      `${at(7)}spec.colour: {"a":1}: unknown field, expected one of cidr, blockSize, encapsulation, routes, natOutgoing, natOutgoingExclusions, disabled, nodeSelector, namespaceSelector, allowedUses, gateway`,
+      `${at(7)}spec.colour: {"a":1}: unknown field, expected one of cidr, blockSize, mode, encapsulation, routes, natOutgoing, natOutgoingExclusions, disabled, nodeSelector, namespaceSelector, allowedUses, gateway`,
     ],
   ],
   ['__proto__ as a field', spec('__proto__: {x: 1}'), [`${at(7)}spec.__proto__`]],
@@ -113,6 +113,19 @@ const rows: [name: string, text: string, lines: string[]][] = [
     'a pool for ipam and for pods',
     spec('allowedUses: [pod, ipam]'),
     [`${at(7)}spec.allowedUses: ["pod","ipam"]: expected ipam alone`],
+  ],
+  [
+    'a mode beside what it stands for',
+    spec('mode: bgp\n  encapsulation: Never\n  routes: Datastore'),
+    [
+      `${at(8)}spec.encapsulation: "Never": expected none beside mode: bgp means Never`,
+      `${at(9)}spec.routes: "Datastore": expected none beside mode: bgp means BGP`,
+    ],
+  ],
+  [
+    'a mode that is none',
+    spec('mode: ipip'),
+    [`${at(7)}spec.mode: "ipip": expected one of vxlan, crossSubnet`],
   ],
   [
     'exclusions that are no prefixes',

@@ -70,6 +70,19 @@ test('completed fills the block size of either family', () => {
   assert.is(of('fd00::/64'), 122)
 })
 
+test('completed says in two fields what a mode says in one word', () => {
+  const of = (line: string) => {
+    const [pool] = read(samples.IPPool!.replace('16}', `16${line}}`))
+    return ['mode', 'encapsulation', 'routes'].map(name => fieldOf(completed(pool!), ['spec', name]))
+  }
+  assert.equal(of(''), [undefined, 'Always', 'Datastore'])
+  assert.equal(of(', mode: vxlan'), [undefined, 'Always', 'Datastore'])
+  assert.equal(of(', mode: crossSubnet'), [undefined, 'CrossSubnet', 'Datastore'])
+  assert.equal(of(', mode: direct'), [undefined, 'Never', 'Datastore'])
+  assert.equal(of(', mode: bgp'), [undefined, 'Never', 'BGP'])
+  assert.equal(of(', encapsulation: Never'), [undefined, 'Never', 'Datastore'])
+})
+
 test('completed fills the gateway of a pool for ipam, and of no other', () => {
   const gatewayOf = (text: string) => fieldOf(completed(read(text)[0]!), ['spec', 'gateway'])
   assert.is(gatewayOf(LAN), '10.1.0.9')
