@@ -73,11 +73,11 @@ export class AllocatingNode {
       }
   }
 
-  /** Resolves when so many more stand in etcd. */
-  async burst(count: number, inFlight: number): Promise<void> {
+  /** Resolves when so many more stand in etcd, with ids that begin so. */
+  async burst(ids: string, count: number, inFlight: number): Promise<void> {
     let next = 0
     const work = async () => {
-      while (next < count) await this.add(`burst-${next++}`)
+      while (next < count) await this.add(`${ids}-${next++}`)
     }
     await Promise.all(Array.from({ length: inFlight }, work))
     await this.settled()

@@ -18,6 +18,7 @@ import { pool } from '../test/unit/ipam/rig.ts'
 import { type AllocatingNode, openNode } from './allocating.ts'
 import { type Audited, audit, fill } from './auditing.ts'
 import { type LendingExtent, lendingRows } from './lending.ts'
+import { ManyNodes } from './many-nodes.ts'
 import { printRows, say, step } from './report.ts'
 import { type Row, summary } from './statistics.ts'
 
@@ -39,7 +40,7 @@ const FULL: IpamExtent = {
   alone: 10_000,
   burst: 1_000,
   nodes: 64,
-  perNode: 200,
+  perNode: 500,
   inFlight: 32,
   audited: 150_000,
   lending: {
@@ -91,6 +92,10 @@ class Round {
     await work(store).finally(() => store.close())
   }
 
+  get endpoint(): string {
+    return this.#etcd.endpoint
+  }
+
   /** As if daemons had given out so many. */
   fill(addresses: number): Promise<void> {
     return this.#withStore(store => fill(store, { uid: this.#poolUid, cidr: this.#cidr }, addresses))
@@ -135,7 +140,7 @@ async function aloneRow(extent: IpamExtent): Promise<Row> {
     const node = await round.node('n')
     await node.add('warm')
     const begin = performance.now()
-    await node.burst(extent.alone, extent.inFlight)
+    await node.burst('burst', extent.alone, extent.inFlight)
     return perSecond(extent.alone, begin)
   })
   return { figure: 'one node, without the socket, counted in etcd', unit: '/s', measured: summary(rates) }
@@ -147,7 +152,7 @@ async function transactionsRow(extent: IpamExtent): Promise<Row> {
     await node.add('warm')
     await node.settled()
     const before = node.transactions
-    await node.burst(extent.burst, extent.inFlight)
+    await node.burst('burst', extent.burst, extent.inFlight)
     return (node.transactions - before) / extent.burst
   })
   return {
@@ -160,10 +165,14 @@ async function transactionsRow(extent: IpamExtent): Promise<Row> {
 
 async function manyRow(extent: IpamExtent): Promise<Row> {
   const rates = await rounds(extent, '10.0.0.0/12', 26, async round => {
-    const nodes = await Promise.all(Array.from({ length: extent.nodes }, (_, i) => round.node(`n${i}`)))
+    const many = await ManyNodes.open({ ...extent, endpoint: round.endpoint, folder: round.folder })
     const begin = performance.now()
-    await Promise.all(nodes.map(node => node.burst(extent.perNode, extent.inFlight)))
-    return perSecond(extent.nodes * extent.perNode, begin)
+    try {
+      await many.burst(extent.perNode, extent.inFlight)
+      return perSecond(extent.nodes * extent.perNode, begin)
+    } finally {
+      many.close()
+    }
   })
   return {
     figure: `${extent.nodes} nodes at once, counted in etcd`,

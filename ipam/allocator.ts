@@ -178,6 +178,12 @@ export class Allocator {
       }
   }
 
+  /** Does anybody hold an address of it here? */
+  isUsed(poolUid: string): boolean {
+    for (const part of this.partsOf(poolUid)) if (part.addresses.held > 0) return true
+    return false
+  }
+
   /** Addresses free, cooling or not, in parts that this node knows to be its own, counted up to `limit`. */
   free(poolUids: readonly string[], limit: number): number {
     let free = 0

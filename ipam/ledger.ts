@@ -44,6 +44,8 @@ interface Page {
   readonly slot: OwnSlot
   dirty: boolean
   firstDirtyMs: number
+  /** BOOTTIME at which its commit is due, if it is dirty. */
+  dueMs: number
   timer: Timer | null
   running: boolean
   failures: number
@@ -115,6 +117,7 @@ export class Ledgers {
       slot,
       dirty: false,
       firstDirtyMs: 0,
+      dueMs: 0,
       timer: null,
       running: false,
       failures: 0,
@@ -132,14 +135,18 @@ export class Ledgers {
     page.dirty = true
     if (page.running || this.#stopped || page.failures > 0) return
     const { lingerMs } = this.#options
-    this.#schedule(page, Math.min(lingerMs, Math.max(0, page.firstDirtyMs + 10 * lingerMs - nowMs)))
+    page.dueMs = Math.min(nowMs + lingerMs, page.firstDirtyMs + 10 * lingerMs)
+    // One that runs is due no later, and looks again when it fires: a burst sets one timer and not one for each address.
+    if (page.timer === null) this.#schedule(page, page.dueMs - nowMs)
   }
 
   #schedule(page: Page, delayMs: number): void {
     page.timer?.cancel()
     page.timer = this.#modules.clock.setTimer(delayMs, () => {
       page.timer = null
-      void this.#run(page)
+      const leftMs = page.dueMs - this.#modules.clock.boottimeMs()
+      if (leftMs > 0) this.#schedule(page, leftMs)
+      else void this.#run(page)
     })
   }
 
@@ -169,8 +176,10 @@ export class Ledgers {
 
   #again(page: Page): void {
     const backoffMs = Math.min(RETRY_MAX_MS, 250 * 2 ** Math.min(page.failures, 10))
+    const delayMs = page.failures === 0 ? this.#options.lingerMs : backoffMs
     page.firstDirtyMs = this.#modules.clock.boottimeMs()
-    this.#schedule(page, page.failures === 0 ? this.#options.lingerMs : backoffMs)
+    page.dueMs = page.firstDirtyMs + delayMs
+    this.#schedule(page, delayMs)
   }
 
   async #commit(page: Page): Promise<void> {

@@ -382,8 +382,9 @@ export class Upkeep {
   /** Those of which there is to be enough: of a pool for some alone only where this node has made use of it. */
   #prefetched(): KnownPool[][] {
     const { allocator } = this.#modules
-    const isUsed = (pool: KnownPool) => [...allocator.partsOf(pool.uid)].some(part => part.addresses.held > 0)
-    return this.#groups().filter(([pool]) => pool !== undefined && (!isOnDemand(pool) || isUsed(pool)))
+    return this.#groups().filter(
+      ([pool]) => pool !== undefined && (!isOnDemand(pool) || allocator.isUsed(pool.uid)),
+    )
   }
 
   async #claimMissing(group: readonly KnownPool[]): Promise<void> {

@@ -73,7 +73,10 @@ export class Leases {
 
   /** undefined also for one that is over. */
   get(key: AttachmentKey): Lease | undefined {
-    const id = idOf(key)
+    return this.#standing(idOf(key))
+  }
+
+  #standing(id: string): Lease | undefined {
     return this.#ending.has(id) ? undefined : this.#leases.get(id)
   }
 
@@ -98,7 +101,7 @@ export class Leases {
   async #add(id: string, request: LeaseRequest, gone: Gone): Promise<Leased> {
     faultPoint('lease.received')
     const cookie = await this.#modules.kernel.netnsCookie(request.netns)
-    const known = this.get(request)
+    const known = this.#standing(id)
     const again = known === undefined ? null : await this.#again(known, request, cookie)
     if (again !== null) return { lease: again, isNew: false }
     if (this.#leases.has(id)) await this.#endNow(id)
@@ -176,7 +179,7 @@ export class Leases {
   del(key: AttachmentKey, begunBeforeBoottimeMs = Number.POSITIVE_INFINITY): Promise<void> {
     const id = idOf(key)
     return this.#queue.run(id, async () => {
-      const known = this.get(key)
+      const known = this.#standing(id)
       if (known !== undefined && known.begunBoottimeMs < begunBeforeBoottimeMs) await this.#end(id)
     })
   }
