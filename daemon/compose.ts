@@ -184,6 +184,7 @@ async function startNode(
       nodeLimit: config.nodeLimit,
       journaled: local.ipamState(),
       journalIntact: local.intact,
+      onPools: () => tunnel.check(),
       onLost: lost => {
         for (const id of lost.holders)
           if (!tunnel.lose(id, lost) && !leases.lose(id, lost)) attachments.cutOff(id, lost).catch(fail)
@@ -227,7 +228,7 @@ async function startNode(
       vxlan: config.vxlan,
       observation,
     },
-    { cluster, registry, busy: () => attachments.busy(), tunnel: () => tunnel.byFamily() },
+    { cluster, registry, busy: () => attachments.busy(), tunnel: () => tunnel },
   )
   const attachments: Attachments = new Attachments(
     { boot, reapDelayMs: REAP_DELAY_MS },
@@ -270,7 +271,16 @@ async function startNode(
   )
   const tunnel: TunnelAddresses = new TunnelAddresses(
     { journaled: identified.fresh ? null : local.tunnel },
-    { ipam, cluster, journal: local, clock: systemClock, log, changed: () => factsChanged() },
+    {
+      ipam,
+      cluster,
+      journal: local,
+      clock: systemClock,
+      log,
+      changed: () => factsChanged(),
+      holdsPods: family =>
+        registry.all().some(({ addresses }) => addresses.some(each => each.family === family)),
+    },
   )
   const registration = new Registration({
     store,
@@ -489,7 +499,7 @@ async function adoptSurvivors(
 ): Promise<void> {
   await ipam.ready()
   const own = ipam.holders().filter(({ holder }) => holder.kind === 'tunnel')
-  await tunnel.adopt(own.flatMap(({ addresses }) => addresses))
+  await tunnel.adopt(own.flatMap(({ holder, addresses }) => addresses.map(held => ({ id: holder.id, held }))))
   for (const { holder, addresses } of ipam.holders())
     if (holder.kind === 'ipam') await leases.adopt(holder, addresses)
   const [links, neighbours] = await Promise.all([kernel.readLinks(), kernel.readNeighbours()])
@@ -505,9 +515,9 @@ async function adoptSurvivors(
 
 function heldByJournal(local: LocalState): Parameters<NodeIpam['restore']>[0] {
   const { tunnel } = local
-  const tunnels = (tunnel?.addresses ?? []).map(address => ({
-    holder: tunnelHolder(address.family, tunnel?.since ?? 0),
-    addresses: [address],
+  const tunnels = (tunnel?.addresses ?? []).map(({ holder, ...held }) => ({
+    holder: tunnelHolder(held.family, tunnel?.since ?? 0, holder),
+    addresses: [held],
   }))
   return [...journaledHolders(local.found), ...tunnels]
 }

@@ -65,6 +65,9 @@ export interface RoomRequest {
 
 export type Room = { readonly ok: true } | { readonly ok: false; readonly reason: string }
 
+/** replaced: as soon as there is another; given-up: also without another, where no pod needs it. */
+export type Standing = 'stays' | 'replaced' | 'given-up'
+
 export interface Subnet {
   /** Length in bits. */
   readonly prefix: number
@@ -95,6 +98,9 @@ export interface Ipam {
    * that can be claimed. For STATUS.
    */
   room(wanted?: RoomRequest): Room
+
+  /** What is to become of addresses of this pool that the node itself holds. Of what is not known yet: they stay. */
+  standing(poolUid: string, use: Use): Standing
 
   /** What hosts of a pool for ipam are told of their subnet; null: no such pool. */
   subnetOf(poolUid: string): Subnet | null

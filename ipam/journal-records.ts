@@ -62,6 +62,7 @@ export const ipamJournalRecord = z.discriminatedUnion('t', [
         slotPrefix: z.number().int(),
         disabled: z.boolean(),
         open: z.boolean(),
+        ending: z.enum(['closed', 'emptied']).nullable().default(null),
         /** Its nodeSelector means this node. */
         here: z.boolean().default(true),
         namespaceSelector: labelSelector.nullable().default(null),

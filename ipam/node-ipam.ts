@@ -6,6 +6,7 @@
  * go out twice.
  */
 
+import type { Use } from '../datastore/resources/ippool.ts'
 import type { Labels } from '../datastore/resources/selector.ts'
 import { RevisionedStore } from '../datastore/revisions.ts'
 import type { Store } from '../datastore/store.ts'
@@ -38,6 +39,7 @@ import type {
   OwnPart,
   Room,
   RoomRequest,
+  Standing,
   Subnet,
 } from './ipam.ts'
 import { type IpamJournal, type IpamJournalState, slotId } from './journal-records.ts'
@@ -93,6 +95,8 @@ export interface IpamOptions {
   readonly journalIntact: boolean
   /** Parts that are no longer ours: the pods in them must be cut off (rule 15). */
   readonly onLost?: (lost: LostPart) => void
+  /** `standing` may be another. */
+  readonly onPools?: () => void
 }
 
 export interface IpamModules {
@@ -152,6 +156,7 @@ export class NodeIpam implements Ipam {
       retryMs: 1000,
       sweepEveryMs: 10_000,
       onLost: () => {},
+      onPools: () => {},
       ...options,
       offlineAllowanceMs,
     }
@@ -222,7 +227,10 @@ export class NodeIpam implements Ipam {
         nodeName: this.#options.nodeName,
         nodeLabels: this.#options.nodeLabels,
         journaled,
-        onChange: () => this.#running?.upkeep.wake(),
+        onChange: () => {
+          this.#running?.upkeep.wake()
+          this.#options.onPools()
+        },
         onSpace: space => restoration.see(space),
       },
       modules,
@@ -428,6 +436,15 @@ export class NodeIpam implements Ipam {
     return (
       this.#modules.store.status().connected && !chooseSlots(pool, this.#options.nodeUid, slots).next().done
     )
+  }
+
+  standing(poolUid: string, use: Use): Standing {
+    const { pools } = this.#started()
+    if (!pools.isSynced) return 'stays'
+    const pool = pools.pools.find(({ uid }) => uid === poolUid)
+    if (pool === undefined) return 'stays'
+    if (pool.ending === 'emptied') return 'given-up'
+    return pool.ending === null && pool.here && pool.uses.includes(use) ? 'stays' : 'replaced'
   }
 
   subnetOf(poolUid: string): Subnet | null {

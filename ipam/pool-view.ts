@@ -32,7 +32,7 @@ import type { Random } from '../lib/clock.ts'
 import { isTwillError, messageOf } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
 import { AddressRanges } from './address-ranges.ts'
-import { asEntered, isEntryOf } from './address-space.ts'
+import { asEntered, isEntryOf, isNamesakeOf } from './address-space.ts'
 import type { IpamJournal, IpamJournalState, JournaledPool, JournaledReservation } from './journal-records.ts'
 import { Namespaces } from './namespaces.ts'
 import { admitPool, parsePool } from './pools.ts'
@@ -55,6 +55,8 @@ export interface KnownPool {
   readonly withheld: AddressRanges
   /** In the address space and not closed. */
   readonly open: boolean
+  /** closed: it is being removed; emptied: and only nodes themselves hold addresses of it. */
+  readonly ending: 'closed' | 'emptied' | null
 }
 
 /** Nothing is claimed of it ahead of a node's first need: not every node has pods or networks that use it. */
@@ -284,11 +286,13 @@ export class PoolView {
       const { disabled, allowedUses: uses, nodeSelector, namespaceSelector = null } = pool.spec
       const here = selects(nodeSelector, this.#labels())
       const gateway = isForIpam(pool) ? parseIp(gatewayOf(pool)) : null
-      const open = space?.pools.some(entry => isEntryOf(entry, document) && entry.state === 'open') ?? false
+      const entry = space?.pools.find(each => isNamesakeOf(each, document))
+      const open = entry?.state === 'open' && isEntryOf(entry, document)
+      const ending = entry?.state !== 'closed' ? null : entry.emptied ? 'emptied' : 'closed'
       const withheld = withheldOf(cidr, gateway, this.#reservations)
       const slotPrefix = slotPrefixOf(pool)
       const where = { uid, name, cidr, slotPrefix, gateway, withheld }
-      return [{ ...where, disabled, here, namespaceSelector, uses, open }]
+      return [{ ...where, disabled, here, namespaceSelector, uses, open, ending }]
     } catch (error) {
       this.#modules.log.error({ pool: name, err: messageOf(error) }, 'pool is not used')
       return []

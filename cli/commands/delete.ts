@@ -85,8 +85,9 @@ async function deleteIPPool(
     throw isTwillError(error, 'resource.not-found') ? notFound(kind, name) : error
   })
   if (deletion.removed) return `IPPool ${name} deleted`
-  const { users } = deletion
   const names = await readNames(store, line => session.warn(line))
+  const nameOf = ({ uid }: { readonly uid: string }) => names.get(uid) ?? uid
+  const users = [...deletion.users].sort((a, b) => nameOf(a).localeCompare(nameOf(b)))
   const message = deletion.closed
     ? `IPPool ${name}: closed, and not empty yet: ${leftText(users, names)}. Run this again when that has gone, or with --cancel to keep the pool`
     : `IPPool ${name} is in use and stays as it was: ${inUseText(users, names)}. With --drain it hands out nothing more and goes when it is empty`

@@ -34,6 +34,8 @@ export interface SelfFacts {
   readonly hostAddresses: readonly string[]
   readonly vtep: { readonly mac: string; readonly vni: number; readonly port: number }
   readonly tunnel: Partial<Record<Family, string>>
+  /** Ours on the overlay too, while one replaces another; absent: none. */
+  readonly besideTunnel?: readonly { readonly family: Family; readonly address: string }[]
   /** The larger of net.ipv4.conf.{all,default}.arp_ignore: from 1 on the gateway must stand on host ends too. */
   readonly arpIgnore: number
 }

@@ -16,6 +16,12 @@ const heldAddress = z.object({
   generation: z.number().int(),
 })
 
+/** Of two of one family the later replaces the earlier. */
+const tunnelAddress = heldAddress.extend({
+  /** Id of its holder, where that is not the usual one of its family. */
+  holder: z.string().optional(),
+})
+
 /** What an attachment of ours and one of another plugin's have in common. */
 const held = {
   network: z.string(),
@@ -64,7 +70,7 @@ export const journalRecord = z.discriminatedUnion('t', [
   z.object({ t: z.literal('gone'), id: z.string() }),
   z.object({ t: z.literal('lease'), lease }),
   z.object({ t: z.literal('lease-ended'), id: z.string() }),
-  z.object({ t: z.literal('tunnel'), addresses: z.array(heldAddress), since: z.number().int() }),
+  z.object({ t: z.literal('tunnel'), addresses: z.array(tunnelAddress), since: z.number().int() }),
   z.object({ t: z.literal('ipam'), record: ipamJournalRecord }),
 ])
 
@@ -80,7 +86,10 @@ export interface JournalState {
   readonly node: NodeIdentity | null
   readonly attachments: ReadonlyMap<string, Attachment>
   readonly leases: ReadonlyMap<string, Lease>
-  readonly tunnel: { readonly addresses: Attachment['addresses']; readonly since: number } | null
+  readonly tunnel: {
+    readonly addresses: z.infer<typeof tunnelAddress>[]
+    readonly since: number
+  } | null
   readonly ipam: readonly IpamJournalRecord[]
   /** Records that no known shape fits, with why. */
   readonly refused: readonly string[]

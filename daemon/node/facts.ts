@@ -13,6 +13,7 @@ import type { Facts, SelfFacts } from '../desired/facts.ts'
 import { gatewayOnHostEnds, routeSource } from '../desired/pods.ts'
 import type { Cluster } from './cluster.ts'
 import type { Observation } from './self.ts'
+import type { TunnelAddresses } from './tunnel.ts'
 
 export interface NodeFactsOptions {
   readonly name: string
@@ -27,7 +28,7 @@ export interface NodeFactsModules {
   readonly cluster: Cluster
   readonly registry: Registry
   readonly busy: () => ReturnType<Attachments['busy']>
-  readonly tunnel: () => Partial<Record<Family, string>>
+  readonly tunnel: () => Pick<TunnelAddresses, 'byFamily' | 'beside'>
 }
 
 export class NodeFacts implements NodeView {
@@ -48,7 +49,7 @@ export class NodeFacts implements NodeView {
   }
 
   get tunnel(): Partial<Record<Family, string>> {
-    return this.#modules.tunnel()
+    return this.#modules.tunnel().byFamily()
   }
 
   observed(observation: Observation): void {
@@ -88,6 +89,7 @@ export class NodeFacts implements NodeView {
       hostAddresses,
       vtep: { mac: this.#mac, ...this.#options.vxlan },
       tunnel: this.tunnel,
+      besideTunnel: this.#modules.tunnel().beside(),
       arpIgnore,
     }
   }

@@ -51,6 +51,8 @@ export interface OverlayNode {
   readonly vtep: { readonly mac: string; readonly vni: number; readonly port: number }
   /** Own addresses on the overlay, one of each pod family; absent until one was allocated. */
   readonly tunnel: Partial<Record<Family, string>>
+  /** What the device answers for besides, while one address replaces another; absent: nothing. */
+  readonly besideTunnel?: readonly { readonly family: Family; readonly address: string }[]
 }
 
 /** The overlay runs over IPv4 only for now: `vteps` of records may name IPv6 ones, which are left alone. */
@@ -111,8 +113,9 @@ function device({ vtep }: OverlayNode, underlay: Underlay): DesiredLink {
 }
 
 /** Without duplicate detection: while an IPv6 address is tentative no route may name it as source. */
-function tunnelAddresses({ tunnel }: OverlayNode): DesiredAddress[] {
-  return entriesOf(tunnel).map(([family, address]) => ({
+function tunnelAddresses({ tunnel, besideTunnel = [] }: OverlayNode): DesiredAddress[] {
+  const beside = besideTunnel.map(({ family, address }) => [family, formatIp(parseIp(address))] as const)
+  return [...entriesOf(tunnel), ...beside].map(([family, address]) => ({
     device: DEVICE,
     family,
     address,

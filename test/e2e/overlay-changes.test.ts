@@ -306,4 +306,30 @@ ip link set fabric0 up`)
   assert.is((await readStatus(rig, 'node3')).underlay[0]?.device, 'fabric0')
 })
 
+// ---------------------------------------------------------------- pools
+
+const OTHER = `apiVersion: twill.network/v1alpha1
+kind: IPPool
+metadata: {name: zother}
+spec: {cidr: 10.99.0.0/16}
+`
+
+test('a pool is drained: nodes take other addresses on the overlay, and no packet between pods is lost', async () => {
+  const node = rig.node('node1')
+  await node.must(['twillctl', 'apply', '-f', '-'], { input: OTHER })
+  const pinged = rig.exec('a', ['ping', '-q', '-i', '0.05', '-c', '240', v4(addressesOf('c'))])
+  const drained = await rig.exec('node1', ['twillctl', 'delete', 'ippool', 'pods-v4', '--drain'])
+  assert.is(drained.status, 1)
+  assert.match(drained.stderr, /node1: pods? .*default\/a/)
+  const moved = async (name: string) => (await readStatus(rig, name)).overlay.tunnel[0]?.startsWith('10.99.')
+  await until(
+    async () => (await moved('node1')) === true && (await moved('node2')) === true,
+    30_000,
+    () => 'the tunnel addresses are still of the pool that is drained',
+  )
+  assert.match((await pinged).stdout, / 0% packet loss/)
+  await podsTalk('a', 'c')
+  await node.must(['twillctl', 'delete', 'ippool', 'pods-v4', '--cancel'])
+})
+
 test.run()

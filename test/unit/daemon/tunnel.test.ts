@@ -1,7 +1,7 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import type { JournalRecord } from '../../../daemon/journal/records.ts'
-import { TunnelAddresses } from '../../../daemon/node/tunnel.ts'
+import { GRACE_MS, LEARN_MS, TunnelAddresses } from '../../../daemon/node/tunnel.ts'
 import { ipPool } from '../../../datastore/resources/ippool.ts'
 import type { HeldAddress } from '../../../ipam/ipam.ts'
 import { systemClock } from '../../../lib/clock.ts'
@@ -26,22 +26,25 @@ const lost = (generation: number) => {
   return { poolUid, slot, cidr: slot, generation, holders: [] }
 }
 
+const standing = () => 'stays' as const
+
 test('what the ledgers know is taken over, but never over what the journal says', async () => {
   const journal: JournalRecord[] = []
   const tunnel = new TunnelAddresses(
     { journaled: { addresses: [held('10.0.0.1', 1)], since: 1 } },
     {
-      ipam: { allocate: async () => [], recorded() {}, release() {} },
+      ipam: { allocate: async () => [], recorded() {}, release() {}, standing },
       cluster: { complete: false, pools: () => [] },
       journal: { append: async record => void journal.push(record) },
       clock: systemClock,
       log: silentLog,
       changed() {},
+      holdsPods: () => true,
     },
   )
-  await tunnel.adopt([held('10.0.0.9', 1)])
+  await tunnel.adopt([{ id: 'tunnel-4', held: held('10.0.0.9', 1) }])
   assert.equal(journal, [])
-  await tunnel.adopt([{ ...held('fd00::9', 1), family: 6 }])
+  await tunnel.adopt([{ id: 'tunnel-6', held: { ...held('fd00::9', 1), family: 6 } }])
   assert.equal(tunnel.byFamily(), { 4: '10.0.0.1', 6: 'fd00::9' })
   assert.is(journal.length, 1)
 })
@@ -60,12 +63,14 @@ test('a family without an address to have keeps no other from its own, and is to
         },
         recorded() {},
         release() {},
+        standing,
       },
       cluster: { complete: true, pools: () => [pool, pool6] },
       journal: { append: async () => undefined },
       clock,
       log: { ...silentLog, info: (...line: unknown[]) => void told.push(line) },
       changed() {},
+      holdsPods: () => true,
     },
   )
   tunnel.check()
@@ -88,12 +93,14 @@ test('a lost tunnel address is released, journaled away, and replaced by one tha
         },
         recorded: id => void calls.push(`recorded ${id}`),
         release: id => void calls.push(`release ${id}`),
+        standing,
       },
       cluster: { complete: true, pools: () => [pool] },
       journal: { append: async record => void journal.push(record) },
       clock: systemClock,
       log: silentLog,
       changed: () => calls.push('changed'),
+      holdsPods: () => true,
     },
   )
   assert.is(tunnel.lose('an attachment', lost(1)), false)
@@ -119,7 +126,7 @@ test('a tunnel address that is lost on its way into the journal is never used', 
   const tunnel = new TunnelAddresses(
     { journaled: null },
     {
-      ipam: { allocate: async () => [held(`10.0.0.${next}`, next++)], recorded() {}, release() {} },
+      ipam: { allocate: async () => [held(`10.0.0.${next}`, next++)], recorded() {}, release() {}, standing },
       cluster: { complete: true, pools: () => [pool] },
       journal: {
         async append(record) {
@@ -130,6 +137,7 @@ test('a tunnel address that is lost on its way into the journal is never used', 
       clock: new ManualClock(),
       log: silentLog,
       changed() {},
+      holdsPods: () => true,
     },
   )
   tunnel.check()
@@ -139,6 +147,168 @@ test('a tunnel address that is lost on its way into the journal is never used', 
     journal.map(record => record.t === 'tunnel' && record.addresses.map(({ address }) => address)),
     [['10.0.0.1'], [], ['10.0.0.2']],
   )
+})
+
+const other = ipPool.parse({
+  ...pool,
+  metadata: { name: 'others', uid: 'p2' },
+  spec: { cidr: '10.8.0.0/16' },
+})
+const inOther = (last: number): HeldAddress => ({
+  ...held(`10.8.0.${last}`, 1),
+  poolUid: 'p2',
+  slot: '10.8.0.0/26',
+})
+
+/** With an address in p1, told to peers; p2 is another pool, if there is one. */
+function replacing(options: {
+  standings: Record<string, 'stays' | 'replaced' | 'given-up'>
+  pools?: (typeof pool)[]
+  journaled?: (HeldAddress & { holder?: string })[]
+  holdsPods?: boolean
+}) {
+  const clock = new ManualClock()
+  const calls: string[] = []
+  const journal: string[] = []
+  const state = { ...options, journalFails: false, next: 1 }
+  const tunnel = new TunnelAddresses(
+    { journaled: { addresses: options.journaled ?? [held('10.0.0.1', 1)], since: 1 } },
+    {
+      ipam: {
+        async allocate({ holder, pools }) {
+          calls.push(`allocate ${holder.id} of ${pools.join()}`)
+          return [inOther(state.next++)]
+        },
+        recorded: id => void calls.push(`recorded ${id}`),
+        release: id => void calls.push(`release ${id}`),
+        standing: uid => state.standings[uid] ?? 'stays',
+      },
+      cluster: { complete: true, pools: () => state.pools ?? [pool, other] },
+      journal: {
+        async append(record) {
+          if (state.journalFails) throw new Error('disk full')
+          if (record.t !== 'tunnel') return
+          const ids = record.addresses.map(({ address, holder }) => `${address} ${holder ?? ''}`.trim())
+          journal.push(ids.join(', '))
+        },
+      },
+      clock,
+      log: silentLog,
+      changed: () => calls.push(`changed: ${seen().join(' beside ')}`),
+      holdsPods: () => state.holdsPods ?? true,
+    },
+  )
+  const seen = () => [
+    Object.values(tunnel.byFamily()).join() || 'none',
+    tunnel
+      .beside()
+      .map(({ address }) => address)
+      .join() || 'none',
+  ]
+  return { clock, calls, journal, state, tunnel, seen }
+}
+
+test('an address of a pool that is drained is replaced, make before break', async () => {
+  const { clock, calls, journal, state, tunnel, seen } = replacing({ standings: {} })
+  tunnel.check()
+  await clock.advance(1000)
+  assert.equal(calls, [], 'one that stays is left alone')
+  state.standings = { p1: 'replaced' }
+  tunnel.check()
+  tunnel.check()
+  await clock.advance(LEARN_MS - 1)
+  assert.equal(seen(), ['10.0.0.1', '10.8.0.1'])
+  await clock.advance(1)
+  assert.equal(seen(), ['10.8.0.1', '10.0.0.1'])
+  await clock.advance(GRACE_MS - 1)
+  assert.equal(seen(), ['10.8.0.1', '10.0.0.1'])
+  await clock.advance(1)
+  assert.equal(seen(), ['10.8.0.1', 'none'])
+  assert.equal(calls, [
+    'allocate tunnel-4b of others',
+    'recorded tunnel-4b',
+    'changed: 10.0.0.1 beside 10.8.0.1',
+    'changed: 10.8.0.1 beside 10.0.0.1',
+    'release tunnel-4',
+    'changed: 10.8.0.1 beside none',
+  ])
+  assert.equal(journal, ['10.0.0.1, 10.8.0.1 tunnel-4b', '10.8.0.1 tunnel-4b'])
+  tunnel.stop()
+})
+
+test('killed in between: the later of the two is told, the other goes after its grace', async () => {
+  const journaled = [held('10.0.0.1', 1), { ...inOther(1), holder: 'tunnel-4b' }]
+  const { clock, calls, journal, tunnel, seen } = replacing({ standings: { p1: 'replaced' }, journaled })
+  tunnel.check()
+  assert.equal(seen(), ['10.8.0.1', '10.0.0.1'])
+  await clock.advance(GRACE_MS)
+  assert.equal(seen(), ['10.8.0.1', 'none'])
+  assert.equal(calls, ['release tunnel-4', 'changed: 10.8.0.1 beside none'])
+  assert.equal(journal, ['10.8.0.1 tunnel-4b'])
+  tunnel.stop()
+})
+
+test('a journal that cannot be written: the old address is kept, and given back later', async () => {
+  const { clock, calls, state, tunnel, seen } = replacing({ standings: { p1: 'replaced' } })
+  tunnel.check()
+  await clock.advance(LEARN_MS)
+  state.journalFails = true
+  await clock.advance(GRACE_MS)
+  assert.equal(seen(), ['10.8.0.1', '10.0.0.1'])
+  state.journalFails = false
+  await clock.advance(GRACE_MS)
+  assert.equal(seen(), ['10.8.0.1', 'none'])
+  assert.is(calls.filter(call => call.startsWith('release')).length, 1)
+  tunnel.stop()
+})
+
+test('the old one is lost before the new one was told: told at once', async () => {
+  const { clock, tunnel, seen } = replacing({ standings: { p1: 'replaced' } })
+  tunnel.check()
+  await clock.advance(1)
+  assert.is(tunnel.lose('tunnel-4', lost(1)), true)
+  assert.equal(seen(), ['10.8.0.1', 'none'])
+  await clock.advance(GRACE_MS)
+  assert.equal(seen(), ['10.8.0.1', 'none'])
+  tunnel.stop()
+})
+
+test('no other pool: it stays while a pod may need it, and is given up when nobody else is left', async () => {
+  const { clock, calls, state, journal, tunnel, seen } = replacing({
+    standings: { p1: 'replaced' },
+    pools: [pool],
+  })
+  tunnel.check()
+  await clock.advance(60_000)
+  assert.equal([calls, seen()], [[], ['10.0.0.1', 'none']])
+  state.standings = { p1: 'given-up' }
+  tunnel.check()
+  await clock.advance(1000)
+  assert.equal(seen(), ['10.0.0.1', 'none'], 'pods live here')
+  state.holdsPods = false
+  tunnel.check()
+  await clock.advance(1)
+  assert.equal(seen(), ['none', 'none'])
+  assert.equal(
+    calls.filter(call => !call.startsWith('changed')),
+    ['release tunnel-4'],
+  )
+  assert.equal(journal, [''])
+  state.standings = {}
+  tunnel.check()
+  await clock.advance(1)
+  assert.equal(seen(), ['10.8.0.1', 'none'], 'the pool is kept after all')
+  tunnel.stop()
+})
+
+test('two that the ledgers know of one family: the later is told', async () => {
+  const { tunnel, seen } = replacing({ standings: {}, journaled: [] })
+  await tunnel.adopt([
+    { id: 'tunnel-4', held: held('10.0.0.1', 1) },
+    { id: 'tunnel-4b', held: inOther(1) },
+  ])
+  assert.equal(seen(), ['10.8.0.1', '10.0.0.1'])
+  tunnel.stop()
 })
 
 test.run()

@@ -21,6 +21,7 @@ function known(name: string, cidr: string, changes: Partial<KnownPool> = {}): Kn
     gateway: null,
     withheld: NOTHING_WITHHELD,
     open: true,
+    ending: null,
     ...changes,
   }
 }

@@ -107,6 +107,7 @@ const POOL: KnownPool = {
   gateway: null,
   withheld: new AddressRanges([]),
   open: true,
+  ending: null,
 }
 
 /** Claims that a test ends one by one. */

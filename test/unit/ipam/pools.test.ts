@@ -12,7 +12,7 @@ import { emptySlot } from '../../../ipam/slot.ts'
 import { parseCidr } from '../../../lib/address.ts'
 import { isTwillError } from '../../../lib/errors.ts'
 import { settle } from '../../fixtures/manual-clock.ts'
-import { pool, Rig } from './rig.ts'
+import { holder, pool, Rig } from './rig.ts'
 
 const space = (rig: Rig) => rig.read<AddressSpaceRecord>('address-space')?.pools ?? []
 
@@ -213,6 +213,40 @@ test('a deletion that waits is taken back: the pool hands out again, and who sti
   assert.is(await waiting, 'resource.in-use')
   assert.is(space(rig)[0]?.state, 'open')
   assert.is(await outcome(keepPool('none', rig.modules)), 'resource.not-found')
+})
+
+test('what nodes themselves hold of a pool: replaced while it is drained, given up when nobody else is left', async () => {
+  const rig = new Rig()
+  const node = await withPod(rig)
+  let told = 0
+  const watching = rig.node('b')
+  const ipam = watching.start({ onPools: () => told++ })
+  await rig.clock.advance(100)
+  const uid = space(rig)[0]?.uid ?? ''
+  assert.is(ipam.standing(uid, 'tunnel'), 'stays')
+  const before = told
+  await deletion(rig, true)
+  assert.is(ipam.standing(uid, 'tunnel'), 'replaced')
+  assert.ok(told > before)
+  node.del('p1')
+  await rig.clock.advance(5000)
+  const own = { ...holder('t'), kind: 'tunnel' as const }
+  await keepPool('one', rig.modules)
+  await rig.clock.advance(100)
+  await watching.ipam?.allocate({ holder: own, families: [4], pools: [] })
+  watching.ipam?.recorded('t')
+  await rig.clock.advance(5000)
+  const waiting = await deletion(rig, false)
+  assert.equal(
+    waiting.removed || waiting.users.map(each => each.uid),
+    ['uid-b'],
+    'no pod: it waits for nodes',
+  )
+  assert.is(ipam.standing(uid, 'tunnel'), 'given-up')
+  await keepPool('one', rig.modules)
+  await rig.clock.advance(100)
+  assert.is(ipam.standing(uid, 'tunnel'), 'stays')
+  assert.is(ipam.standing(uid, 'ipam'), 'replaced', 'it is not meant for that')
 })
 
 test('a removal that has gone too far is not taken back: what is left of it can only be finished', async () => {

@@ -3,7 +3,7 @@ import * as assert from 'uvu/assert'
 import { ownedParts } from '../../../../routing/parts.ts'
 import { overlayState } from '../../../../routing/vxlan/desired.ts'
 import { vtepMac } from '../../../../routing/vxlan/vtep.ts'
-import { facts, node, pool, slot } from '../../daemon/cluster-facts.ts'
+import { facts, node, pool, self, slot } from '../../daemon/cluster-facts.ts'
 
 function overlay(more: Parameters<typeof facts>[0] = {}) {
   const all = facts(more)
@@ -45,6 +45,15 @@ test('a peer has neighbour entries for both tunnel addresses and one FDB entry, 
     fdb.filter(entry => entry.mac === mac),
     [{ device: 'twill-vx4', mac, dst: '192.168.77.2' }],
   )
+})
+
+test('while one tunnel address replaces another the device has both; what is sent bears the one that is told', () => {
+  const state = overlay({ self: self({ besideTunnel: [{ family: 4, address: '10.8.0.1' }] }) })
+  assert.equal(
+    state.addresses.map(({ address, prefix }) => `${address}/${prefix}`),
+    ['10.244.1.0/32', 'fd00:244::100/128', '10.8.0.1/32'],
+  )
+  assert.is(routeTo(state, '10.244.2.0/26')[0]?.src, '10.244.1.0')
 })
 
 test('this node is no peer of itself; its parts are black holes; what nobody owns is unreachable', () => {
