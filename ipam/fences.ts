@@ -4,7 +4,7 @@
  * itself seen on its own BOOTTIME. A restart begins to count again; no stamp of anybody's wall clock is used.
  */
 import { ledgerKey, livenessKey } from '../datastore/keys.ts'
-import type { Mirror, MirrorChange } from '../datastore/mirror.ts'
+import type { Mirror, MirrorChange, MirrorEntry } from '../datastore/mirror.ts'
 import { recordParser } from '../datastore/record.ts'
 import { ledgerRecord } from '../datastore/records/ledger.ts'
 import { livenessRecord } from '../datastore/records/liveness.ts'
@@ -46,7 +46,7 @@ const ACTORS = 4
 /** After so many sweeps in which nobody did it, no more are added. */
 const SWEEPS_MAX = 64
 /** Changed slots that are remembered one by one. */
-const UNJUDGED_MAX = 256
+const UNJUDGED_MAX = 1024
 
 export class Fences {
   readonly #options: FencesOptions
@@ -61,6 +61,8 @@ export class Fences {
   #orphaned: ReadonlySet<string> = new Set()
   /** Owner → BOOTTIME at which it was first seen that no node record names him. */
   readonly #orphanedSinceMs = new Map<string, number>()
+  /** BOOTTIME before which no fence that is known now is due. */
+  #noneDueBeforeMs = Number.NEGATIVE_INFINITY
   #timer: Timer | null = null
   #sweeping: Promise<void> | null = null
   #stopped = false
@@ -96,7 +98,10 @@ export class Fences {
 
   /** The watch shows these slots changed. */
   observe(changes: readonly MirrorChange<SlotRecord>[]): void {
-    for (const { key } of changes) this.#unjudged?.add(key)
+    for (const { key, before, after } of changes) {
+      this.#unjudged?.add(key)
+      if (hasFences(before) || hasFences(after)) this.#noneDueBeforeMs = Number.NEGATIVE_INFINITY
+    }
     if ((this.#unjudged?.size ?? 0) > UNJUDGED_MAX) this.#unjudged = null
   }
 
@@ -108,7 +113,11 @@ export class Fences {
 
   async #sweep(): Promise<void> {
     // Fences that were lifted may stand again, and nodes that came may be missing: all are given the time to come back.
-    if (this.#modules.restoration.stands) return this.#firstSeenMs.clear()
+    if (this.#modules.restoration.stands) {
+      this.#firstSeenMs.clear()
+      this.#noneDueBeforeMs = Number.NEGATIVE_INFINITY
+      return
+    }
     await this.#fenceOrphans()
     for (const [key, ids] of this.#due()) await this.#free(key, ids)
   }
@@ -156,12 +165,11 @@ export class Fences {
     if (this.#unjudged?.size === 0 && this.#orphaned.size === 0) return orphans
     const keys =
       this.#unjudged === null ? slots.entries.keys() : new Set([...this.#unjudged, ...this.#orphaned])
-    const known = new Set([this.#options.nodeUid])
-    for (const { value } of this.#nodes.entries.values()) known.add(value.uid)
     for (const key of keys)
       for (const { owner, fence } of slots.get(key)?.value.parts ?? [])
-        if (owner !== null && fence === null && !known.has(owner))
-          orphans.set(owner, [...(orphans.get(owner) ?? []), key])
+        if (owner !== null && fence === null) enter(orphans, owner, key)
+    orphans.delete(this.#options.nodeUid)
+    for (const { value } of this.#nodes.entries.values()) orphans.delete(value.uid)
     this.#unjudged = new Set()
     this.#orphaned = new Set([...orphans.values()].flat())
     return orphans
@@ -193,6 +201,8 @@ export class Fences {
   #due(): Map<string, Set<string>> {
     const nowMs = this.#modules.clock.boottimeMs()
     const due = new Map<string, Set<string>>()
+    if (nowMs < this.#noneDueBeforeMs) return due
+    this.#noneDueBeforeMs = Number.POSITIVE_INFINITY
     const seen = new Set<string>()
     for (const key of this.#modules.slots.withFences()) {
       const waiting = new Set<string>()
@@ -203,6 +213,7 @@ export class Fences {
         const sinceMs = this.#firstSeenMs.get(id) ?? nowMs
         this.#firstSeenMs.set(id, sinceMs)
         const dueMs = sinceMs + fence.allowanceMs + this.#options.marginMs
+        this.#noneDueBeforeMs = Math.min(this.#noneDueBeforeMs, dueMs)
         if (nowMs < dueMs) waiting.add(fence.id)
         else if (this.#takesPart(dueMs)) due.set(key, (due.get(key) ?? new Set()).add(fence.id))
       }
@@ -250,4 +261,13 @@ export class Fences {
       step: current => (current === null || current.removed === null ? KEEP : null),
     })
   }
+}
+
+const hasFences = (entry: MirrorEntry<SlotRecord> | null): boolean =>
+  entry?.value.parts.some(part => part.fence !== null) ?? false
+
+function enter(orphans: Map<string, string[]>, owner: string, key: string): void {
+  const known = orphans.get(owner)
+  if (known === undefined) orphans.set(owner, [key])
+  else known.push(key)
 }

@@ -30,7 +30,7 @@ export class MemoryCluster {
   #epoch = 0
   /** By prefix: thousands of watches of other prefixes are not asked about a change. */
   readonly #observers = new Map<string, Set<Observer>>()
-  /** Of all entries; null: keys came or went since. */
+  /** Of all entries; null: nobody has listed any yet. */
   #sortedKeys: string[] | null = null
   /** Watches of one prefix that are equally far share the answer, until the next change. */
   readonly #answers = new Map<string, StoreEvent[]>()
@@ -68,12 +68,21 @@ export class MemoryCluster {
 
   #change(key: string, value: string | null): void {
     const modRevision = ++this.#revision
-    if (value === null || !this.#entries.has(key)) this.#sortedKeys = null
+    if (value === null || !this.#entries.has(key)) this.#sort(key, value !== null)
     if (value === null) this.#entries.delete(key)
     else this.#entries.set(key, { key, value, modRevision })
     this.#history.push({ key, value, modRevision })
     this.#answers.clear()
     this.#notify(key, modRevision)
+  }
+
+  /** A key comes or goes. */
+  #sort(key: string, comes: boolean): void {
+    const keys = this.#sortedKeys
+    if (keys === null) return
+    const place = firstAtLeast(keys, key)
+    if (comes) keys.splice(place, 0, key)
+    else keys.splice(place, 1)
   }
 
   /** Changes under the prefix after `revision`, seen in `epoch`. */

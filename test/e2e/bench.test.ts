@@ -79,6 +79,25 @@ test('that of addresses prints its figures too, and leaves nothing', () => {
   assert.equal(rigs(), before)
 })
 
+test('that of a cluster of many nodes plays all of it, and frees what the lost nodes had', () => {
+  const bench = spawnSync(join(ROOT, 'hack/bench'), ['ipam-scale', '--nodes', '40', '--lost', '3'], {
+    encoding: 'utf8',
+    timeout: 120_000,
+  })
+  assert.is(bench.status, 0, bench.stdout + bench.stderr)
+  for (const scenario of [
+    /^\| all nodes start \| 0 \|/m,
+    /^\| first deployment \| 1200 \|/m,
+    /^\| rolling restart of the daemons \| 0 \|/m,
+    /^\| full redeployment \| 1200 \|/m,
+    /^\| 3 nodes lost at once \| \d+ \|/m,
+    /^\| until their addresses are free \| 0 \|/m,
+  ])
+    assert.match(bench.stdout, scenario)
+  assert.match(bench.stdout, /^in all \d+ pods started: [\d.]+ writes each, \d+ bytes watched by a node/m)
+  assert.match(bench.stdout, /; 1200 pods hold \d+ % of the \d+ addresses in \d+ parts that nodes own$/m)
+})
+
 test('what is no bench is refused with how to call one', () => {
   const bench = spawnSync(join(ROOT, 'hack/bench'), ['overlay'], { encoding: 'utf8' })
   assert.is(bench.status, 2)
