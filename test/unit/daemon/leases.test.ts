@@ -12,7 +12,7 @@ import { addLease, checkLease, leaseStatus } from '../../../daemon/attach/lease-
 import { type LeaseRequest, Leases } from '../../../daemon/attach/leases.ts'
 import { Spool } from '../../../daemon/attach/spool.ts'
 import { type JournalRecord, type Lease, replayJournal } from '../../../daemon/journal/records.ts'
-import type { AllocationRequest, HeldAddress, RoomRequest } from '../../../ipam/ipam.ts'
+import type { AllocationRequest, HeldAddress, Holder, RoomRequest } from '../../../ipam/ipam.ts'
 import type { LinkAddress, NetnsRef } from '../../../kernel/kernel.ts'
 import { formatIp } from '../../../lib/address.ts'
 import { isTwillError, TwillError } from '../../../lib/errors.ts'
@@ -33,6 +33,15 @@ const request: LeaseRequest = {
 }
 const id = leaseId('lan', 'c1', 'net1')
 const part = { poolUid: 'p', slot: '10.50.0.0/26', cidr: '10.50.0.0/27', generation: 1, holders: [id] }
+const holder: Holder = {
+  id,
+  kind: 'ipam',
+  network: 'lan',
+  containerId: 'c1',
+  ifName: 'net1',
+  pod: null,
+  since: 1,
+}
 const here = () => new AbortController().signal
 
 function bed(found: Lease[] = []) {
@@ -151,6 +160,9 @@ test('CNI-245: another namespace is refused while the first lives, and given a f
   const next = await leases.add(elsewhere, here())
   assert.is.not(next.lease.addresses[0]?.address, lease.addresses[0]?.address)
   assert.equal([next.isNew, next.lease.netnsCookie, held.size], [true, '200', 1])
+  world.cookies.delete('/run/netns/y')
+  const last = await leases.add(request, here())
+  assert.equal([last.isNew, last.lease.netnsCookie, held.size], [true, '300', 1])
 })
 
 test('CNI-191: another interface, container or network is another lease', async () => {
@@ -166,12 +178,14 @@ test('CNI-191: another interface, container or network is another lease', async 
 })
 
 test('a client that went away: a new lease ends, one that stood stays', async () => {
-  const { leases, held } = bed()
+  const { leases, held, said, world } = bed()
   const gone = new AbortController()
-  const late = leases.add(request, gone.signal)
-  gone.abort()
-  assert.is(await refusal(late), 'cancelled')
-  assert.is(held.size, 0)
+  world.journaling = () => gone.abort()
+  assert.is(await refusal(leases.add(request, gone.signal)), 'cancelled')
+  assert.equal(said, ['allocate ipam', 'journal lease', 'recorded', 'journal lease-ended', 'release'])
+  said.length = 0
+  assert.is(await refusal(leases.add(request, gone.signal)), 'cancelled')
+  assert.equal([said, held.size], [[], 0])
   await leases.add(request, here())
   const again = await leases.add(request, gone.signal)
   assert.is(again.isNew, false)
@@ -198,6 +212,18 @@ test('a full disk: ADD keeps nothing; DEL succeeds, and the address is held unti
   await leases.settled()
 })
 
+test('an end that could not be journaled is left to the next start when this daemon ends', async () => {
+  const { leases, world, said, clock } = bed()
+  await leases.add(request, here())
+  world.diskFull = true
+  await leases.del(request)
+  await leases.settled()
+  world.diskFull = false
+  said.length = 0
+  await clock.advance(60_000)
+  assert.equal(said, [])
+})
+
 test('after a restart: leases of this boot stay, those of an earlier one are dead (rule 17)', async () => {
   const first = bed()
   const { lease } = await first.leases.add(request, here())
@@ -210,16 +236,8 @@ test('after a restart: leases of this boot stay, those of an earlier one are dea
 test('rule 17: a lease that only the ledger knows is kept, bound by the next ADD, and ended by DEL', async () => {
   const { leases, world, journaled } = bed()
   const address = { family: 4 as const, address: '10.50.0.9', poolUid: 'p', slot: 's', generation: 1 }
-  const holder = {
-    id,
-    kind: 'ipam' as const,
-    network: 'lan',
-    containerId: 'c1',
-    ifName: 'net1',
-    pod: null,
-    since: 1,
-  }
   await leases.adopt(holder, [address])
+  await leases.adopt(holder, [{ ...address, address: '10.50.0.10' }])
   world.configured.set('/run/netns/x', ['10.50.0.9'])
   assert.is(await refusal(leases.add(request, here())), 'kernel.interface-exists')
   world.configured.clear()
@@ -273,6 +291,7 @@ test('CNI-167: GC leaves alone what is so young that its ADD may be under way', 
   const { leases, clock } = bed()
   await clock.advance(60_000)
   await leases.add(request, here())
+  await settle()
   assert.equal([...leases.busy()], [id])
   await clock.advance(10_001)
   assert.equal([...leases.busy()], [])
@@ -374,6 +393,22 @@ test('CNI-243: CHECK tells a reservation that is whole from one that is not ther
   all.world.cookies.set('/run/netns/x', '100')
   all.held.clear()
   assert.is(await check(), '100')
+})
+
+test('CNI-243: an address in another spelling is the same address', async () => {
+  const all = bed()
+  const address = { family: 6 as const, address: 'fd50::9', poolUid: 'p', slot: 's', generation: 1 }
+  await all.leases.adopt(holder, [address])
+  all.held.set(id, [address])
+  const ips = [{ address: 'FD50:0::9/112', gateway: null, interface: null }]
+  const prevResult = { interfaces: [], ips, routes: [], dns: NO_DNS }
+  await checkLease(all, { ...addRequest, command: 'CHECK', prevResult } as CheckRequest)
+})
+
+test('an ADD whose pool is gone meanwhile says so', async () => {
+  const all = bed()
+  all.ipam.subnetOf = () => null
+  assert.is(await refusal(addLease(all, addRequest, here(), () => undefined)), 'ipam.no-pool')
 })
 
 test('CNI-243: STATUS is about the pools of the configuration', () => {
