@@ -184,6 +184,23 @@ test('DEL works on a full disk', async () => {
   assert.ok(said.includes('kernel detach'))
 })
 
+test('an end that a full disk does not take: the address is held until the journal has it', async () => {
+  let full = false
+  const { service, said, held, registry } = bed({
+    journal(record) {
+      if (full && record.t === 'gone') throw new TwillError('journal.write-failed', 'disk full')
+    },
+  })
+  await service.add(request, here())
+  full = true
+  await service.del(request)
+  await eventually('the end was tried twice', () => said.filter(each => each.startsWith('reap')).length > 1)
+  assert.equal([held.size, registry.get(id)?.state], [1, 'detaching'])
+  full = false
+  await service.settled()
+  assert.equal([held.size, registry.get(id)], [0, undefined])
+})
+
 test('a second ADD without DEL is refused and the first keeps its address (CNI-116)', async () => {
   const { service, held, said } = bed()
   await service.add(request, here())

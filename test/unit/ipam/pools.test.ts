@@ -370,6 +370,34 @@ test('a pool written around createPool is entered by the first daemon; an overla
   assert.is(await outcome(node.add('p2', [4], ['bad'])), 'ipam.no-pool')
 })
 
+test('two pools of one CIDR written straight into the store: one is used, the same by every node, the other told', async () => {
+  const rig = new Rig()
+  const nodes = [rig.node('a'), rig.node('b')]
+  for (const node of nodes) node.start()
+  await settle()
+  for (const name of ['one', 'two']) {
+    const { metadata, ...rest } = pool(name, '10.0.0.0/24')
+    rig.put(`resources/ippools/${name}`, { ...rest, metadata: { ...metadata, uid: `uid-${name}` } })
+  }
+  await rig.clock.advance(5000)
+  const [entered, ...others] = space(rig)
+  assert.equal(others, [])
+  const refused = entered?.name === 'one' ? 'two' : 'one'
+  const given = new Set<string>()
+  for (const node of nodes) {
+    assert.equal(
+      node.ipam?.conditions().map(condition => condition.pool),
+      [refused],
+    )
+    for (let i = 0; i < 70; i++) given.add((await node.add(`${node.name}${i}`))[0]?.address ?? '')
+    assert.is(await outcome(node.add('none', [4], [refused])), 'ipam.no-pool')
+  }
+  assert.is(given.size, 140)
+  rig.put(`resources/ippools/${refused}`, null)
+  await rig.clock.advance(5000)
+  for (const node of nodes) assert.equal(node.ipam?.conditions(), [])
+})
+
 test('a copy of a pool under another name and CIDR, uid and all, is not used', async () => {
   const rig = new Rig()
   const one = await rig.createPool('one', '10.0.0.0/24')
