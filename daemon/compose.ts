@@ -15,6 +15,7 @@ import type { NodeRecord } from '../datastore/records/node.ts'
 import { Heartbeat } from '../ipam/heartbeat.ts'
 import { createIpam, type NodeIpam } from '../ipam/node-ipam.ts'
 import { ensureFirstPools } from '../ipam/pools.ts'
+import { isInhabited } from '../kernel/netns/inhabitants.ts'
 import { createKernel } from '../kernel/real.ts'
 import { systemClock } from '../lib/clock.ts'
 import { messageOf } from '../lib/errors.ts'
@@ -381,6 +382,7 @@ async function startNode(
           .conditions()
           .map(({ pool, reason }) => ({ type: 'PoolRefused', message: `${pool}: ${reason}` })),
         ...ipam.reservationProblems(),
+        ...leases.problems(),
         ...recalledCondition(cluster.recalledFrom),
         ...restoredCondition(ipam.restored()),
         ...ipam.unreadable().map(message => ({ type: 'DamagedRecord', message })),
@@ -465,6 +467,7 @@ function createAuditor({ config, kernel, store, log }: Base, uid: string, parts:
     leases,
     ipam,
     kernel,
+    isInhabited: (inode: string) => isInhabited(inode),
     store,
     runtime,
     pools,

@@ -58,6 +58,8 @@ export class Leases {
   readonly #modules: LeasesModules
   readonly #leases: Map<string, Lease>
   readonly #queue = new KeyedQueue()
+  /** Ended because their part was lost: their interfaces may stand, with addresses that others get. */
+  readonly #lost = new Map<string, Lease>()
   /** Over, and the journal does not know it yet: their addresses are still held. */
   readonly #ending = new Map<string, Timer | null>()
 
@@ -172,6 +174,7 @@ export class Leases {
   /** A fresh object for each ADD that is answered by it: `takeBack` knows by it whether another was. */
   #keep(lease: Lease): Lease {
     this.#leases.set(lease.id, lease)
+    this.#lost.delete(lease.id)
     return lease
   }
 
@@ -179,8 +182,10 @@ export class Leases {
   del(key: AttachmentKey, begunBeforeBoottimeMs = Number.POSITIVE_INFINITY): Promise<void> {
     const id = idOf(key)
     return this.#queue.run(id, async () => {
-      const known = this.#standing(id)
-      if (known !== undefined && known.begunBoottimeMs < begunBeforeBoottimeMs) await this.#end(id)
+      const isEarlier = (lease: Lease | undefined) =>
+        lease !== undefined && lease.begunBoottimeMs < begunBeforeBoottimeMs
+      if (isEarlier(this.#lost.get(id))) this.#lost.delete(id)
+      if (isEarlier(this.#standing(id))) await this.#end(id)
     })
   }
 
@@ -236,9 +241,20 @@ export class Leases {
         { network, containerId, ifName, addresses: addresses.map(({ address }) => address) },
         'addresses of an interface of another plugin are no longer of this node: delete that container',
       )
+      this.#lost.set(id, known)
       await this.#end(id)
     })
     return true
+  }
+
+  /** Interfaces that have addresses which are no longer this node's: until their DEL, a new ADD, or a restart. */
+  problems(): { type: string; message: string }[] {
+    return [...this.#lost.values()].map(({ ifName, containerId, pod, network, addresses }) => {
+      const who = pod === null ? `container ${containerId}` : `pod ${pod.namespace}/${pod.name}`
+      const texts = addresses.map(({ address }) => address).join(', ')
+      const message = `${ifName} of ${who} on network ${network} has ${texts}, which is no longer of this node: delete that container`
+      return { type: 'LeaseLost', message }
+    })
   }
 
   /** Those of an earlier boot are dead: their namespaces went with it (rule 17). */

@@ -56,7 +56,7 @@ export class Auditor {
   start(): void {
     if (this.#stopped) return
     this.#timer = this.#modules.clock.setTimer(this.#options.everyMs, () => {
-      this.repair(false)
+      this.#repair(({ remedy }) => !isAsked(remedy), false)
         .catch(error => this.#modules.log.warn({ error: messageOf(error) }, 'the audit failed'))
         .finally(() => this.start())
     })
@@ -82,12 +82,16 @@ export class Auditor {
     })
   }
 
-  /** Also mends what is proven and has stood long enough. @throws kernel.failed */
+  /** For a person: also mends what is proven, or as good as that, and has stood long enough. @throws kernel.failed */
   repair(dryRun: boolean): Promise<AuditReport> {
+    return this.#repair(() => true, dryRun)
+  }
+
+  #repair(which: (finding: NodeFinding) => boolean, dryRun: boolean): Promise<AuditReport> {
     return this.#alone(async () => {
       const { report, findings } = await this.#audit()
       const mended: AuditReport['mended'][number][] = []
-      for (const finding of findings.filter(each => this.#due(each) === 'yes')) {
+      for (const finding of findings.filter(each => which(each) && this.#due(each) === 'yes')) {
         const failure = dryRun ? null : await this.#mend(finding)
         mended.push({ kind: finding.kind, object: finding.object, failure })
       }
@@ -187,6 +191,8 @@ export class Auditor {
     return null
   }
 }
+
+const isAsked = (remedy: Remedy | null): boolean => remedy?.do === 'end' && remedy.asked
 
 /** A new attachment of the same container, or another generation, is another disagreement. */
 const identityOf = (finding: NodeFinding): string => `${findingId(finding)} ${finding.generation}`

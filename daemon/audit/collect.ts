@@ -28,6 +28,8 @@ export interface CollectModules {
   readonly leases: Pick<Leases, 'all' | 'busy'>
   readonly ipam: Pick<NodeIpam, 'holders' | 'ownParts'>
   readonly kernel: Pick<Kernel, 'inspectPod' | 'readLinks' | 'readRoutes' | 'readNeighbours'>
+  /** Is anybody visible in the namespace of this inode? */
+  readonly isInhabited: (inode: string) => Promise<boolean>
   readonly store: Pick<Store, 'get'>
   /** null: there is none to ask. */
   readonly runtime: () => { readonly socket: string; connect(): RuntimeConnection } | null
@@ -69,6 +71,7 @@ export async function collectFacts(nodeUid: string, modules: CollectModules): Pr
     leases: lent,
     busy: new Set([...busyBefore, ...attachments.busy(), ...leases.busy(), ...changed]),
     namespaces,
+    inhabited: await lookForInhabitants(lent, namespaces, modules),
     holders,
     ledger,
     links,
@@ -108,6 +111,21 @@ async function lookInside(
       found.set(id, { is: gone ? 'gone' : 'unknown' })
     }
   }
+  return found
+}
+
+async function lookForInhabitants(
+  lent: readonly Lease[],
+  namespaces: ReadonlyMap<string, Namespace>,
+  { isInhabited, log }: CollectModules,
+): Promise<Map<string, boolean>> {
+  const found = new Map<string, boolean>()
+  for (const { id, netns } of lent.filter(each => namespaces.get(each.id)?.is === 'gone'))
+    try {
+      if (netns.ino !== null) found.set(id, await isInhabited(netns.ino))
+    } catch (error) {
+      log.debug({ id, error: messageOf(error) }, 'it could not be seen who is in a namespace')
+    }
   return found
 }
 

@@ -37,6 +37,8 @@ export interface NodeFacts {
   /** Ids whose operation is under way: not judged. */
   readonly busy: ReadonlySet<string>
   readonly namespaces: ReadonlyMap<string, Namespace>
+  /** Of leases whose namespace is not at its path: is anybody visible in it? Missing: not known. */
+  readonly inhabited: ReadonlyMap<string, boolean>
   /** What the address management has handed out. */
   readonly holders: readonly { readonly holder: Holder; readonly addresses: readonly HeldAddress[] }[]
   /** Address → holder's id, of our ledgers as far as they count; null: the datastore did not answer. */
@@ -52,8 +54,8 @@ export interface NodeFacts {
 export type Remedy =
   /** As by DEL, if it is still the attachment begun then. */
   | { readonly do: 'detach'; readonly attachment: Attachment }
-  /** As by DEL, if it is still the lease begun then. */
-  | { readonly do: 'end'; readonly lease: Lease }
+  /** As by DEL, if it is still the lease begun then. `asked`: only when a person asks for it. */
+  | { readonly do: 'end'; readonly lease: Lease; readonly asked: boolean }
   /** If it still holds exactly these. */
   | { readonly do: 'release'; readonly holderId: string; readonly addresses: readonly HeldAddress[] }
 
@@ -231,7 +233,15 @@ function deadLeases(facts: NodeFacts): NodeFinding[] {
         message: `nothing is at ${lease.netns.path} any more, and its addresses are still lent`,
       }
       const known = lease.pod === null ? null : inRuntime(lease.containerId, facts)
-      if (known === false) return { ...base, mend: 'end it, as by DEL', remedy: { do: 'end', lease } }
+      if (known === false)
+        return { ...base, mend: 'end it, as by DEL', remedy: { do: 'end', lease, asked: false } }
+      const isMadeByOthers = lease.pod === null || facts.runtime === null
+      if (isMadeByOthers && facts.inhabited.get(lease.id) === false)
+        return {
+          ...base,
+          mend: 'nobody is in its namespace, and no runtime can be asked: twillctl ipam repair ends it, as by DEL',
+          remedy: { do: 'end', lease, asked: true },
+        }
       return { ...base, mend: 'CNI DEL or GC of its container: only its namespace says so', remedy: null }
     })
 }

@@ -256,6 +256,29 @@ test('rule 15: a lost address ends the lease', async () => {
   assert.equal([leases.all(), held.size], [[], 0])
 })
 
+test('rule 15: who still has an address that was lost is told, until its DEL or a new ADD', async () => {
+  const { leases } = bed()
+  const lose = async () => {
+    await leases.add(request, here())
+    assert.equal(leases.problems(), [])
+    leases.lose(id, part)
+    await leases.settled()
+    assert.is(leases.problems().length, 1)
+  }
+  await lose()
+  assert.is(leases.problems()[0]?.type, 'LeaseLost')
+  assert.match(
+    leases.problems()[0]?.message ?? '',
+    /^net1 of .*c1.* on network lan has 10\.50\..* no longer of/,
+  )
+  await leases.del(request, 0)
+  assert.is(leases.problems().length, 1, 'a DEL of an attachment before it')
+  await leases.del(request)
+  assert.equal(leases.problems(), [])
+  await lose()
+  await lose()
+})
+
 test('rule 15: a loss that comes late ends no newer lease of the same attachment', async () => {
   const { leases } = bed()
   await leases.add(request, here())

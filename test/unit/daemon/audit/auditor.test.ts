@@ -98,6 +98,21 @@ test('a dead lease ends after the grace period; one begun later does not', async
   assert.equal(deeds, ['end c2 1001', 'mended lease.dead'])
 })
 
+test('a dead lease that no runtime can be asked about: ended when a person asks, never by itself', async () => {
+  const gone: NodeFacts['namespaces'] = new Map([...agreeing().namespaces, ['l1', { is: 'gone' }]])
+  const { auditor, clock, deeds } = bed({
+    leases: [{ ...LEASE, pod: null }],
+    namespaces: gone,
+    inhabited: new Map([['l1', false]]),
+  })
+  auditor.start()
+  for (let i = 0; i < 4; i++) await clock.advance(300_000)
+  assert.equal([deeds, auditor.last()?.report.findings.map(({ repair }) => repair)], [[], ['yes']])
+  await auditor.repair(false)
+  assert.equal(deeds, ['end c2 1001', 'mended lease.dead'])
+  await auditor.stop()
+})
+
 test('a holder that has other addresses by now keeps them: guarded by the generation', async () => {
   const { auditor, clock, deeds, state } = bed(FORGOTTEN)
   await auditor.check()

@@ -26,6 +26,7 @@ const LENT: Partial<NodeFacts> = {
   leases: [LEASE],
   namespaces: new Map([...agreeing().namespaces, ['l1', { is: 'gone' }]]),
 }
+const EMPTY: Partial<NodeFacts> = { inhabited: new Map([['l1', false]]) }
 const stranger = { id: 'c9', pod: { namespace: 'x', name: 'y' }, ready: true }
 const having = (address: string, sandbox = stranger): Partial<NodeFacts> => ({
   runtime: { sandboxes: [SANDBOX, sandbox], addresses: new Map([[sandbox.id, [address]]]) },
@@ -140,6 +141,18 @@ const TABLE: readonly [name: string, changes: Partial<NodeFacts>, found: readonl
   ],
   ['without a runtime: one source', { ...LENT, runtime: null }, ['lease.dead']],
   ['the runtime is silent', { ...LENT, runtime: 'silent' }, ['lease.dead']],
+  ['the runtime is silent, and nobody is in it', { ...LENT, ...EMPTY, runtime: 'silent' }, ['lease.dead']],
+  ['without a runtime, and nobody is in it', { ...LENT, ...EMPTY, runtime: null }, ['lease.dead: end asked']],
+  [
+    'of a container that no CRI has made, and nobody is in its namespace',
+    { ...LENT, ...EMPTY, leases: [{ ...LEASE, pod: null }] },
+    ['lease.dead: end asked'],
+  ],
+  [
+    'somebody is in it',
+    { ...LENT, leases: [{ ...LEASE, pod: null }], inhabited: new Map([['l1', true]]) },
+    ['lease.dead'],
+  ],
   [
     'of a container that no CRI has made: one source',
     { ...LENT, leases: [{ ...LEASE, pod: null }] },
@@ -171,7 +184,10 @@ for (const [name, changes, expected] of TABLE)
   test(name, () => {
     const findings = compareNode(agreeing(changes))
     assert.equal(
-      findings.map(({ kind, remedy }) => `${kind}${remedy === null ? '' : `: ${remedy.do}`}`),
+      findings.map(({ kind, remedy }) => {
+        const asked = remedy?.do === 'end' && remedy.asked ? ' asked' : ''
+        return remedy === null ? kind : `${kind}: ${remedy.do}${asked}`
+      }),
       expected,
     )
     for (const { object, message, mend } of findings)

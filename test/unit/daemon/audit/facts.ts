@@ -91,6 +91,7 @@ export function agreeing(changes: Partial<NodeFacts> = {}): NodeFacts {
     leases: [],
     busy: new Set(),
     namespaces: new Map([['a1', { is: 'same', pod: INSIDE }]]),
+    inhabited: new Map(),
     holders: [HOLDER],
     ledger: new Map([[ADDRESS, 'a1']]),
     links: [link(DEVICE, { alias: aliasOf('a1'), mac: HOST_MAC, kind: 'veth' })],
