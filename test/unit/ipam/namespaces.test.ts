@@ -5,7 +5,7 @@ import type { SlotRecord } from '../../../datastore/records/slot.ts'
 import { selectsByKnown } from '../../../datastore/resources/selector.ts'
 import type { AllocationRequest } from '../../../ipam/ipam.ts'
 import { parseIp } from '../../../lib/address.ts'
-import { isTwillError } from '../../../lib/errors.ts'
+import { isTwillError, TwillError } from '../../../lib/errors.ts'
 import { settle } from '../../fixtures/manual-clock.ts'
 import { holder, Rig, type RigNode } from './rig.ts'
 
@@ -91,6 +91,37 @@ test('a full pool of a namespace: its pods go to the pools for all', async () =>
   await write(rig, 'shop', { team: 'retail' })
   for (let i = 0; i < 256; i++) assert.is(await given(node, `p${i}`, 'shop'), '10.1')
   assert.is(await given(node, 'p256', 'shop'), '10.0')
+})
+
+/** The store answers no commit of the pool's slots; how many were tried is told. */
+function unanswered(rig: Rig, node: RigNode, pool: string): () => number {
+  const { store } = node
+  const commit = store.commit.bind(store)
+  const uid = rig.read<{ metadata: { uid: string } }>(`resources/ippools/${pool}`)?.metadata.uid
+  let tried = 0
+  store.commit = async wanted => {
+    if (!wanted.key.startsWith(`slots/${uid}/`)) return commit(wanted)
+    tried++
+    throw new TwillError('store.unavailable', `${wanted.key}: no answer`, {}, { retryable: true })
+  }
+  return () => tried
+}
+
+test('a pool that comes first and cannot be claimed from keeps nobody from the next', async () => {
+  const { rig, node } = await started()
+  await write(rig, 'shop', { team: 'retail' })
+  unanswered(rig, node, 'shop')
+  assert.is(await given(node, 'p', 'shop'), '10.0', 'claimed for it')
+})
+
+test('without a connection nobody waits for a pool that comes first while the next has an address', async () => {
+  const { rig, node } = await started()
+  await write(rig, 'shop', { team: 'retail' })
+  assert.is(await given(node, 'q', null), '10.0')
+  const tried = unanswered(rig, node, 'shop')
+  node.setUnavailable(true)
+  assert.is(await given(node, 'p', 'shop'), '10.0')
+  assert.is(tried(), 0)
 })
 
 test('labels and pools count as soon as they are seen; pods that run keep what they have', async () => {
