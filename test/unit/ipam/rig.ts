@@ -14,7 +14,7 @@ import { createIpam, type IpamOptions, type NodeIpam } from '../../../ipam/node-
 import { createPool } from '../../../ipam/pools.ts'
 import { type Family, parseIp } from '../../../lib/address.ts'
 import { isTwillError } from '../../../lib/errors.ts'
-import { silentLog } from '../../../lib/log.ts'
+import { type Log, silentLog } from '../../../lib/log.ts'
 import { MachineClock, type ProcessClock } from '../../fixtures/machine-clock.ts'
 import { ManualClock, SeededRandom } from '../../fixtures/manual-clock.ts'
 import { WatchLag } from '../../fixtures/watch-lag.ts'
@@ -71,6 +71,7 @@ export class RigNode {
   wasSetBack = false
   /** Null while the daemon is down. */
   ipam: NodeIpam | null = null
+  log: Log = silentLog
   /** What the daemon's watches lag behind. */
   readonly watches = new WatchLag()
   readonly #cluster: MemoryCluster
@@ -124,7 +125,7 @@ export class RigNode {
         store: this.watches.around(this.store),
         clock: this.#process,
         random: this.#random,
-        log: silentLog,
+        log: this.log,
         journal: { append: record => this.#append(life, record) },
       },
     )

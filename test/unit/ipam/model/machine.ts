@@ -5,7 +5,6 @@
  */
 
 import { nodeKey } from '../../../../datastore/keys.ts'
-import type { MemoryCluster } from '../../../../datastore/memory/cluster.ts'
 import { recordParser } from '../../../../datastore/record.ts'
 import { type NodeRecord, nodeRecord } from '../../../../datastore/records/node.ts'
 import { changeRecord, KEEP } from '../../../../ipam/change-record.ts'
@@ -18,6 +17,7 @@ import { isTwillError } from '../../../../lib/errors.ts'
 import { silentLog } from '../../../../lib/log.ts'
 import type { ManualClock, SeededRandom } from '../../../fixtures/manual-clock.ts'
 import { RigNode } from '../rig.ts'
+import type { ModelCluster } from './protocol.ts'
 
 const MINUTE = 60_000
 export const HEARTBEAT_MS = 2 * MINUTE
@@ -28,7 +28,7 @@ const RETRY_MS = 20_000
 const parseNode = recordParser(nodeRecord)
 
 export interface MachineModules {
-  readonly cluster: MemoryCluster
+  readonly cluster: ModelCluster
   readonly clock: ManualClock
   readonly random: SeededRandom
 }
@@ -55,6 +55,15 @@ export class Machine extends RigNode {
     this.hardware = hardware
     this.uid = ''
     this.#random = modules.random
+    const unknown = (part: string) => {
+      if (!this.hasForgotten) modules.cluster.judgeUnknown(`${name} does not know its own part ${part}`)
+    }
+    this.log = {
+      ...silentLog,
+      warn: (data, text) => {
+        if (text === 'part is ours and unknown here') unknown(JSON.stringify(data))
+      },
+    }
   }
 
   /** Of the store, as it remembers it. */

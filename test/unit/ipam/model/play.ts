@@ -41,7 +41,7 @@ export async function play(world: World, step: Step): Promise<void> {
   else if (step.t === 'cut') machine.setUnavailable(step.cut)
   else if (step.t === 'lag') machine.watches.lagging = step.lagging
   else if (step.t === 'disk') machine.journalFails = step.full
-  else if (step.t === 'doubt') machine.store.doubtNext(step.doubt)
+  else if (step.t === 'doubt') doubt(world, machine, step)
   else if (step.t === 'forget') forget(machine)
   else if (step.t === 'clone') clone(world, machine, step.renamed)
 }
@@ -54,6 +54,12 @@ async function playAll(world: World, step: OfAll): Promise<void> {
   if (step.t === 'land') for (const machine of world.machines) machine.landLate()
   if (step.t === 'backup') world.backup()
   if (step.t === 'restore') world.restore()
+}
+
+function doubt(world: World, { store }: Machine, { doubt, slot }: Extract<Step, { t: 'doubt' }>): void {
+  const key = slot === null ? null : world.slotKey(slot)
+  store.doubtNext(doubt, key)
+  if (key !== null) store.doubtNext('lost', key)
 }
 
 /** A clock set back hides how long a machine stood still: no daemon can see both. So a machine has one or the other. */

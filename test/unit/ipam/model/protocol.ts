@@ -43,12 +43,17 @@ export class ModelCluster extends MemoryCluster {
     if (commit.key === ADDRESS_SPACE_KEY && markOf(commit.value) !== (this.#unmarked?.old ?? null))
       this.#unmarked = null
     if (place === null || !outcome.committed) return outcome
-    if (commit.value === null) this.violations.push(`${commit.key} was deleted`)
+    if (commit.value === null) this.#judgeDeletion(commit.key, place.poolUid)
     else {
       const after = JSON.parse(commit.value) as SlotRecord
       this.#judge(place, before === null ? emptySlot(place.slot) : JSON.parse(before.value), after)
     }
     return outcome
+  }
+
+  /** Rules 3 and 4: whoever still has his journal knows what he sent, whether or not it was answered. */
+  judgeUnknown(what: string): void {
+    if (!this.wasRestored) this.violations.push(`rule 4: ${what}`)
   }
 
   override restore(snapshot: MemorySnapshot): void {
@@ -83,6 +88,13 @@ export class ModelCluster extends MemoryCluster {
           wrong('rule 1: the same owner, another generation')
         if (moved) this.#judgeJournals(id, old, part, wrong)
       }
+  }
+
+  /** A slot goes with its pool only: the counter would begin anew. */
+  #judgeDeletion(key: string, poolUid: string): void {
+    const space = this.get(ADDRESS_SPACE_KEY)
+    const pools = space === null ? [] : (JSON.parse(space.value) as AddressSpaceRecord).pools
+    if (pools.some(({ uid }) => uid === poolUid)) this.violations.push(`${key} was deleted`)
   }
 
   /** Nothing takes time here: what goes to and fro without end would do so for ever, within one instant. */

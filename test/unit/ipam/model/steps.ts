@@ -19,7 +19,8 @@ export type Step =
   | (OfNode<'disk'> & { readonly full: boolean })
   | (OfNode<'clock' | 'slow'> & { readonly ms: number })
   | (OfNode<'ask'> & { readonly wanted: number })
-  | (OfNode<'doubt'> & { readonly doubt: Doubt })
+  /** Of the next commit; or of the next one of a slot, and then of the one that is to settle it. */
+  | (OfNode<'doubt'> & { readonly doubt: Doubt; readonly slot: number | null })
   /** Another machine under its name; what becomes of the old one. */
   | (OfNode<'replace'> & { readonly old: 'dies' | 'stands still' | 'is cut off' })
   /** A machine that starts with a copy of its state folder, under its name or another one. */
@@ -76,7 +77,7 @@ const weighted: readonly (readonly [number, fc.Arbitrary<Step>])[] = [
       ),
     }),
   ],
-  [5, of('doubt', { doubt: fc.constantFrom('landed', 'lost', 'late') })],
+  [7, of('doubt', { doubt: fc.constantFrom('landed', 'lost', 'late'), slot: fc.option(fc.nat(7)) })],
   [3, fc.record({ t: fc.constant('land' as const) })],
   [
     8,

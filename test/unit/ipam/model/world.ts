@@ -110,9 +110,16 @@ export class World {
     if (this.machines.length >= MACHINES_MAX) return null
     const options = { ...OPTIONS, ...this.layout.options[name] }
     const hardware = `hardware-${this.machines.length}`
-    const machine = new Machine(name, hardware, options, this.rig)
+    const { clock, random } = this.rig
+    const machine = new Machine(name, hardware, options, { cluster: this.cluster, clock, random })
     this.machines.push(machine)
     return machine
+  }
+
+  /** Key of one of the slots that there are, counted around. */
+  slotKey(index: number): string | null {
+    const keys = this.cluster.list('slots/').map(({ key }) => key)
+    return keys[index % keys.length] ?? null
   }
 
   end(): void {
