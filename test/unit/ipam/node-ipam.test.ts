@@ -130,6 +130,22 @@ test('rule 7: a clock set back gives no longer term', async () => {
   assert.is(await refused(node.add('p2')), 'ipam.not-confirmed')
 })
 
+test('rule 7: the term runs from before the request was sent, however long its answer takes', async () => {
+  const { rig, node } = await started()
+  await node.add('p1')
+  const get = node.store.get.bind(node.store)
+  node.store.get = async key => {
+    const answer = await get(key)
+    if (key.startsWith('slots/')) await node.process.sleep(1_800_000)
+    return answer
+  }
+  // Asked every tenth of the hour, and answered half an hour later.
+  await rig.clock.advance(1_200_000)
+  node.setUnavailable(true)
+  await rig.clock.advance(3_600_000)
+  assert.is(await refused(node.add('p2')), 'ipam.not-confirmed')
+})
+
 test('rule 7: a restart of the daemon without the store goes on from the journal; a reboot does not', async () => {
   const { rig, node } = await started()
   const [held] = await node.add('p1')
