@@ -381,7 +381,7 @@ async function startNode(
         ...ipam
           .conditions()
           .map(({ pool, reason }) => ({ type: 'PoolRefused', message: `${pool}: ${reason}` })),
-        ...ipam.reservationProblems(),
+        ...ipam.resourceProblems(),
         ...leases.problems(),
         ...recalledCondition(cluster.recalledFrom),
         ...restoredCondition(ipam.restored()),

@@ -4,6 +4,7 @@
  */
 import { PREFIX } from '../datastore/keys.ts'
 import { Mirror } from '../datastore/mirror.ts'
+import { recordParser } from '../datastore/record.ts'
 import {
   NAMESPACE_NAME_LABEL,
   type Namespace,
@@ -19,7 +20,6 @@ import {
   selectsByKnown,
 } from '../datastore/resources/selector.ts'
 import type { Store } from '../datastore/store.ts'
-import { TwillError } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
 import { NO_POOLS, type PoolNames } from '../lib/pool-annotations.ts'
 import type { IpamJournal, JournaledNamespace } from './journal-records.ts'
@@ -55,7 +55,10 @@ export class Namespaces {
     const { onChange } = options
     this.#journaled = new Map(options.journaled)
     this.#journal = modules.journal
-    this.#mirror = new Mirror({ prefix: PREFIX_NAMESPACES, parse: parseNamespace, onChange }, modules)
+    this.#mirror = new Mirror(
+      { prefix: PREFIX_NAMESPACES, parse: recordParser(namespace), onChange },
+      modules,
+    )
     void this.synced().then(() => {
       this.#isSynced = true
     })
@@ -110,14 +113,6 @@ export class Namespaces {
     for (const each of changed) this.#journaled.set(each.name, each)
     for (const name of gone) this.#journaled.delete(name)
   }
-}
-
-/** @throws document.invalid */
-function parseNamespace(text: string, key: string): Namespace {
-  const result = namespace.safeParse(JSON.parse(text))
-  if (result.success) return result.data
-  const [issue] = result.error.issues
-  throw new TwillError('document.invalid', `${key}: ${issue?.path.join('.')}: ${issue?.message}`, { key })
 }
 
 /** null: a namespace of which nothing was written is the same. */

@@ -503,8 +503,8 @@ export class NodeIpam implements Ipam {
     return this.#running?.restoration.reason ?? null
   }
 
-  /** Reservations that are not what they say: over addresses that are held, or unreadable. */
-  reservationProblems(): { type: string; message: string }[] {
+  /** Reservations over addresses that are held, and resources that cannot be read. */
+  resourceProblems(): { type: string; message: string }[] {
     const { pools } = this.#started()
     const held = reservedAndHeld(this.#allocator.holdings.values(), pools.reservations)
     return [

@@ -75,7 +75,6 @@ export interface PoolViewModules {
   readonly journal: IpamJournal
 }
 
-const parseNodeResource = (text: string): Node => node.parse(JSON.parse(text))
 const PREFIX_POOLS = `${PREFIX.resources}ippools/`
 
 export class PoolView {
@@ -133,7 +132,7 @@ export class PoolView {
     )
     // Others whose names begin with ours come along.
     this.#node = new Mirror(
-      { prefix: resourceKey('nodes', this.#nodeName), parse: parseNodeResource, onChange: changed },
+      { prefix: resourceKey('nodes', this.#nodeName), parse: recordParser(node), onChange: changed },
       modules,
     )
     const { namespaces } = options.journaled
@@ -163,10 +162,11 @@ export class PoolView {
     return this.#reservations
   }
 
-  /** IPReservations and Namespaces that cannot be read: what they said before, if they were readable then, still counts. */
+  /** This node's Node, IPReservations and Namespaces that cannot be read: what they said before, if they were readable then, still counts. */
   unreadable(): string[] {
     const reservations = [...this.#reserving.aside.values()].map(({ reason }) => reason)
-    return [...reservations, ...this.namespaces.allUnreadable()]
+    const node = this.#node.aside.get(resourceKey('nodes', this.#nodeName))
+    return [...(node === undefined ? [] : [node.reason]), ...reservations, ...this.namespaces.allUnreadable()]
   }
 
   /** There is an entry or a document of it. */

@@ -199,7 +199,7 @@ test('a Namespace that cannot be read keeps its pods from the pools of others; w
   await settle()
   assert.is(await given(node, 'p1', 'shop'), '10.1')
   assert.match(await given(node, 'p2', 'new'), /ipam\.no-pool: Namespace new cannot be read/)
-  assert.is(node.ipam?.reservationProblems().length, 2)
+  assert.is(node.ipam?.resourceProblems().length, 2)
   await rig.clock.advance(2000)
   node.kill()
   node.start()

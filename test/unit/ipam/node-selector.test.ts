@@ -103,6 +103,21 @@ test('a node that is restarted without the store remembers whether a pool is for
   assert.is((await refusal(a)).code, 'ipam.no-pool')
 })
 
+test('a Node that cannot be read is told; what it said before counts', async () => {
+  const { rig, a } = await started({ matchLabels: { zone: 'x' } })
+  label(rig, 'a', { zone: 'x' })
+  await settle()
+  for (const name of ['a', 'aa']) rig.put(`resources/nodes/${name}`, { kind: 'Node' })
+  await settle()
+  assert.is((await a.add('p1')).length, 1)
+  const problems = a.ipam?.resourceProblems() ?? []
+  assert.equal(
+    problems.map(({ type }) => type),
+    ['DamagedRecord'],
+  )
+  assert.match(problems[0]?.message ?? '', /resources\/nodes\/a is damaged/)
+})
+
 test('selectors: every requirement, also of labels that are not there', () => {
   const labels = { zone: 'a', gpu: '' }
   const of = (operator: 'In' | 'NotIn' | 'Exists' | 'DoesNotExist', key: string, ...values: string[]) =>

@@ -52,14 +52,14 @@ test('what is reserved is never handed out, in parts that were there and in part
 test('a pod keeps what is reserved over it, that is reported, and after it nobody gets it', async () => {
   const { rig, node } = await started()
   const [held] = await node.add('p0')
-  assert.equal(node.ipam?.reservationProblems(), [])
+  assert.equal(node.ipam?.resourceProblems(), [])
   await reserve(rig, held?.address as string)
   assert.equal(node.ipam?.heldBy('p0'), [held])
-  const [problem] = node.ipam?.reservationProblems() ?? []
+  const [problem] = node.ipam?.resourceProblems() ?? []
   assert.is(problem?.type, 'ReservedAddressHeld')
   assert.match(problem?.message ?? '', new RegExp(`IPReservation kept: ${held?.address} is held by pod p0`))
   node.del('p0')
-  assert.equal(node.ipam?.reservationProblems(), [])
+  assert.equal(node.ipam?.resourceProblems(), [])
   await rig.clock.advance(120_000)
   assert.is((await rest(node)).includes(held?.address as string), false)
   rig.put(KEY, null)
@@ -103,7 +103,7 @@ test('one that cannot be read is reported, and what it said before still counts'
   const { rig, node } = await started()
   await reserve(rig, '10.0.0.4/30')
   await reserve(rig, '10.0.0.300')
-  assert.is(node.ipam?.reservationProblems()[0]?.type, 'DamagedRecord')
+  assert.is(node.ipam?.resourceProblems()[0]?.type, 'DamagedRecord')
   assert.equal((await rest(node)).sort(), ['10.0.0.0', '10.0.0.1', '10.0.0.2', '10.0.0.3'])
 })
 
