@@ -71,6 +71,11 @@ export async function deletePool(
     if (reopens) await changeEntry(store, uid, opened)
     return { removed: false, closed: !reopens, users: left }
   }
+  // From here on it is not taken back: between a look and the deletion of the document it would be.
+  await changeEntry(store, uid, entry => {
+    if (entry.state === 'open') throw openedAgain(name)
+    return { ...entry, leaving: true }
+  })
   await changeRecord<IPPool>(store, {
     key: poolKey(name),
     parse: parsePool,
@@ -84,17 +89,34 @@ export async function deletePool(
 
 /**
  * Takes back a deletion that waits: the pool hands out addresses again. False: it was open.
- * @throws resource.not-found: no such pool, or so little is left of it that only its deletion can be finished; store.*
+ * @throws resource.not-found: no such pool, or nothing is left of it but its entry; resource.in-use: its deletion has
+ *   gone so far that it can only be finished; store.*
  */
 export async function keepPool(name: string, { store }: Pick<Modules, 'store'>): Promise<boolean> {
   const { entry } = await store.get(poolKey(name))
   const uid = entry === null ? undefined : parsePool(entry.value, entry.key).metadata.uid
   if (uid === undefined) throw notFound(name)
-  const wasClosed = await changeEntry(store, uid, opened)
+  const wasClosed = await changeEntry(store, uid, each => {
+    if (each.leaving) throw tooLate(name)
+    return opened(each)
+  })
   const isThere = (await store.get(poolKey(name))).entry !== null
   if (!isThere || !(await readSpace(store)).pools.some(pool => pool.uid === uid)) throw notFound(name)
   return wasClosed
 }
+
+const tooLate = (name: string) =>
+  new TwillError(
+    'resource.in-use',
+    `IPPool ${name}: its deletion has gone too far to be taken back: delete it again to finish it`,
+    { kind: 'IPPool', name },
+  )
+
+const openedAgain = (name: string) =>
+  new TwillError('resource.in-use', `IPPool ${name} was opened again meanwhile: it stays`, {
+    kind: 'IPPool',
+    name,
+  })
 
 const opened = ({ emptied: _, ...entry }: PoolEntry): PoolEntry => ({ ...entry, state: 'open' })
 
@@ -193,11 +215,7 @@ async function isFreed(
   const endMs = clock.boottimeMs() + waitMs
   for (;;) {
     const entry = (await readSpace(store)).pools.find(pool => pool.uid === uid)
-    if (entry?.state === 'open')
-      throw new TwillError('resource.in-use', `IPPool ${name} was opened again meanwhile: it stays`, {
-        kind: 'IPPool',
-        name,
-      })
+    if (entry?.state === 'open') throw openedAgain(name)
     if ((await ownedParts(store, uid)).length === 0) return true
     if (clock.boottimeMs() >= endMs) return false
     await clock.sleep(200)

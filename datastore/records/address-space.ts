@@ -17,6 +17,8 @@ export const addressSpaceRecord = z.object({
       state: z.enum(['open', 'closed']),
       /** Of a closed pool: no pod holds an address of it, so nodes give up theirs on the overlay, replaced or not. */
       emptied: z.boolean().optional(),
+      /** Of a closed pool: its document goes, and nobody can take the deletion back. */
+      leaving: z.boolean().optional(),
     }),
   ),
   /**
