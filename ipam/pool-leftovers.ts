@@ -8,7 +8,7 @@
  * which every daemon sees: as long as a ledger is left, so is a slot.
  */
 import { PREFIX } from '../datastore/keys.ts'
-import type { Store } from '../datastore/store.ts'
+import type { KeyValue, Store } from '../datastore/store.ts'
 import type { Clock, Random, Timer } from '../lib/clock.ts'
 import { messageOf } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
@@ -27,8 +27,13 @@ export async function purgePool(store: Store, uid: string): Promise<boolean> {
   const slots = (await store.list(`${PREFIX.slots}${uid}/`)).entries
   if (!slots.every(isFree)) return false
   const ledgers = (await store.list(`${PREFIX.ledgers}${uid}/`)).entries
+  return (await deleteAll(store, ledgers)) && (await deleteAll(store, slots))
+}
+
+/** False: one was written meanwhile. */
+async function deleteAll(store: Store, entries: readonly KeyValue[]): Promise<boolean> {
   let all = true
-  for (const { key, modRevision } of [...ledgers, ...slots]) {
+  for (const { key, modRevision } of entries) {
     const { committed } = await store.commit({ key, expected: modRevision, value: null })
     all &&= committed
   }

@@ -252,10 +252,33 @@ test('what nodes themselves hold of a pool: replaced while it is drained, given 
 test('a removal that has gone too far is not taken back: what is left of it can only be finished', async () => {
   const rig = new Rig()
   await rig.createPool('one', '10.0.0.0/24')
+  await outcome(deletePool('one', { drain: true }, { store: killedAfter(rig, 3), clock: rig.clock }))
+  assert.is(await outcome(keepPool('one', rig.modules)), 'resource.in-use')
   rig.put('resources/ippools/one', null)
   assert.is(await outcome(keepPool('one', rig.modules)), 'resource.not-found')
+  assert.is(space(rig)[0]?.state, 'closed')
   assert.equal(await deletion(rig, false), { removed: true })
   assert.equal(space(rig), [])
+})
+
+test('taken back in the very moment in which it is removed: it stays, or whoever takes it back is told that it goes', async () => {
+  for (let moment = 0; moment < 16; moment++) {
+    const rig = new Rig()
+    await rig.createPool('one', '10.0.0.0/24')
+    const { store } = client(rig)
+    let [steps, isKept] = [0, false]
+    const keep = async () => {
+      if (steps++ === moment) isKept = await keepPool('one', rig.modules).catch(() => false)
+    }
+    const { commit, get, list } = store
+    store.commit = async asked => (await keep(), commit.call(store, asked))
+    store.get = async asked => (await keep(), get.call(store, asked))
+    store.list = async asked => (await keep(), list.call(store, asked))
+    await outcome(deletePool('one', { drain: true }, { store, clock: rig.clock }))
+    const isWhole = space(rig)[0]?.state === 'open' && (await listPools(rig.operator)).length === 1
+    if (isKept) assert.ok(isWhole, `at step ${moment}`)
+    else assert.equal([space(rig), await listPools(rig.operator)], [[], []], `at step ${moment}`)
+  }
 })
 
 /** Commits up to the limit, then the store is away: as when the command is killed between two of them. */
@@ -270,7 +293,7 @@ function killedAfter(rig: Rig, commits: number): MemoryStore {
   return store
 }
 
-for (const commits of [0, 1, 2, 3, 4, 5, 6, 7])
+for (const commits of [0, 1, 2, 3, 4, 5, 6, 7, 8])
   test(`a removal killed after ${commits} of its commits: again, or by the daemons, all of it goes`, async () => {
     const rig = new Rig()
     const node = await withPod(rig)
@@ -280,7 +303,7 @@ for (const commits of [0, 1, 2, 3, 4, 5, 6, 7])
       deletePool('one', { drain: true }, { store: killedAfter(rig, commits), clock: rig.clock }),
     )
     await rig.clock.advance(5000)
-    assert.is(await killed, commits < 6 ? 'store.unavailable' : 'done')
+    assert.is(await killed, commits < 7 ? 'store.unavailable' : 'done')
     if (space(rig).length > 0) assert.equal(await deletion(rig, true), { removed: true })
     await rig.clock.advance(200_000)
     assert.equal([left(rig), space(rig), await listPools(rig.operator)], [[], [], []])
@@ -292,7 +315,7 @@ test('created again at once with the same CIDR, while daemons clear away what th
   const node = await withPod(rig)
   node.del('p1')
   await rig.clock.advance(5000)
-  const killed = outcome(deletePool('one', { drain: true }, { store: killedAfter(rig, 4), clock: rig.clock }))
+  const killed = outcome(deletePool('one', { drain: true }, { store: killedAfter(rig, 5), clock: rig.clock }))
   await rig.clock.advance(5000)
   await killed
   assert.equal(space(rig), [])
@@ -329,6 +352,25 @@ test('a node that comes back after its parts, and then their pool, have gone: it
   assert.equal(node.ipam?.ownParts(), [])
   assert.equal(left(rig), [])
   assert.equal((await auditDatastore(rig.operator)).findings, [])
+})
+
+test('a ledger that is written while a removed pool is cleared away is not forgotten', async () => {
+  const rig = new Rig()
+  const node = await withPod(rig)
+  node.del('p1')
+  await rig.clock.advance(5000)
+  await outcome(deletePool('one', { drain: true }, { store: killedAfter(rig, 5), clock: rig.clock }))
+  const [ledger = '', value] = rig.under('ledgers/')[0] ?? []
+  assert.ok(ledger)
+  const { store } = client(rig)
+  const { commit } = store
+  store.commit = async asked => {
+    if (asked.key === ledger) rig.put(ledger, value)
+    return commit.call(store, asked)
+  }
+  assert.is(await purgePool(store, ledger.split('/')[1] ?? ''), false)
+  await rig.clock.advance(200_000)
+  assert.equal(left(rig), [])
 })
 
 test('rule 16: while a restored store is marked nothing is deleted; nor are parts that are entered again', async () => {
