@@ -18,6 +18,7 @@ import { changeRecord, KEEP } from './change-record.ts'
 import type { Restoration } from './restoration.ts'
 import { fenceParts, freeFenced, isOwnedBy, parseSlotKey, partsOf } from './slot.ts'
 import { parseSlot, type SlotIndex } from './slot-index.ts'
+import { UnreadableRecords } from './unreadable.ts'
 
 export interface FencesOptions {
   readonly nodeUid: string
@@ -63,6 +64,7 @@ export class Fences {
   readonly #orphanedSinceMs = new Map<string, number>()
   /** BOOTTIME before which no fence that is known now is due. */
   #noneDueBeforeMs = Number.NEGATIVE_INFINITY
+  readonly #unreadable: UnreadableRecords
   #timer: Timer | null = null
   #sweeping: Promise<void> | null = null
   #stopped = false
@@ -71,6 +73,7 @@ export class Fences {
     this.#options = options
     this.#modules = modules
     this.#nodes = modules.nodes
+    this.#unreadable = new UnreadableRecords(modules)
     this.#unsubscribe = this.#nodes.subscribe(changes => this.#observeNodes(changes))
   }
 
@@ -119,7 +122,7 @@ export class Fences {
       return
     }
     await this.#fenceOrphans()
-    for (const [key, ids] of this.#due()) await this.#free(key, ids)
+    for (const [key, ids] of this.#due()) await this.#unreadable.spare(key, () => this.#free(key, ids))
   }
 
   /**
@@ -142,14 +145,16 @@ export class Fences {
     for (const [owner, keys] of orphans) {
       const sinceMs = this.#orphanedSinceMs.get(owner) ?? nowMs
       this.#orphanedSinceMs.set(owner, sinceMs)
-      if (this.#takesPart(sinceMs)) await this.#fenceOwner(owner, keys)
+      if (this.#takesPart(sinceMs))
+        await this.#unreadable.spare(owner, () => this.#fenceOwner(owner, keys))
     }
   }
 
   async #fenceOwner(owner: string, keys: readonly string[]): Promise<void> {
     const unfenced = () => keys.filter(key => this.#isUnfenced(key, owner))
     const fence = unfenced().length === 0 ? null : await this.#fenceFor(owner)
-    for (const key of fence === null ? [] : unfenced()) await this.#fence(key, owner, fence as Fence)
+    for (const key of fence === null ? [] : unfenced())
+      await this.#unreadable.spare(key, () => this.#fence(key, owner, fence as Fence))
   }
 
   /** By the watch, which others may have moved on meanwhile. */
@@ -249,11 +254,13 @@ export class Fences {
     const place = parseSlotKey(key)
     if (place === null || isOwnedBy(record, owner)) return
     const ledger = ledgerKey(place.poolUid, place.slot, owner)
-    await changeRecord(store, {
-      key: ledger,
-      parse: parseLedger,
-      step: current => (current === null ? KEEP : null),
-    })
+    await this.#unreadable.spare(ledger, () =>
+      changeRecord(store, {
+        key: ledger,
+        parse: parseLedger,
+        step: current => (current === null ? KEEP : null),
+      }),
+    )
     for (const [other, { value }] of slots.entries) if (other !== key && isOwnedBy(value, owner)) return
     await changeRecord(store, {
       key: livenessKey(owner),

@@ -2,6 +2,7 @@
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import type { LedgerRecord } from '../../../datastore/records/ledger.ts'
+import type { SlotRecord } from '../../../datastore/records/slot.ts'
 import { Heartbeat } from '../../../ipam/heartbeat.ts'
 import { type Log, silentLog } from '../../../lib/log.ts'
 import { settle } from '../../fixtures/manual-clock.ts'
@@ -91,6 +92,25 @@ for (const [problem, bad] of Object.entries(BAD)) {
     assert.is(textOf(rig, 'address-space'), bad)
     assert.match(conditions().join(), new RegExp(`address-space.*${problem}`))
     assert.equal(a.lost, [])
+  })
+
+  test(`a removed node's slot or liveness record that is ${problem} keeps no other removed node's parts from being freed`, async () => {
+    const { rig, a } = await cluster()
+    const owners = ['v', 'w', 'x', 'y', 'z']
+    const slots = owners.map(owner => `slots/other/10.9.${owners.indexOf(owner)}.0-28`)
+    owners.forEach((owner, i) => {
+      const part = { cidr: `10.9.${i}.0/28`, owner: `uid-${owner}`, generation: 1, cooling: {}, claim: null }
+      rig.put(slots[i] as string, { v: 1, generation: 1, parts: [{ ...part, fence: null }], requests: [] })
+    })
+    const owned = () => rig.under<SlotRecord>('slots/other/').map(([, { parts }]) => parts?.[0])
+    write(rig, 'liveness/uid-v', bad)
+    await rig.clock.advance(2 * MINUTE)
+    assert.is(textOf(rig, 'liveness/uid-v'), bad)
+    assert.is(owned().filter(part => part?.fence).length, 4, 'all but the one of which nobody knows')
+    write(rig, slots[1] as string, bad.replace('"par', ''))
+    await rig.clock.advance(20 * MINUTE)
+    assert.is(rig.cluster.list('slots/other/').filter(({ value }) => value.includes('"owner":null')).length, 3)
+    a.kill()
   })
 
   test(`a liveness record that is ${problem} is kept, and said to be once`, async () => {
