@@ -11,9 +11,11 @@ import {
   addressAt,
   bitsOf,
   type Cidr,
+  cidrOf,
   covers,
   formatCidr,
   formatIp,
+  lastOf,
   parseCidr,
   sizeOf,
 } from '../lib/address.ts'
@@ -68,7 +70,7 @@ export function* chooseFree(
   const free = wholeOnly ? wholeSlots(pool, nodeUid, view) : chooseSlots(pool, nodeUid, view)
   const late: { readonly candidate: Candidate; readonly leftS: number }[] = []
   for (const found of free) {
-    const candidate = cutTo(found, atMost)
+    const candidate = cutTo(found, atMost, pool.withheld)
     const leftS = coolsForS(candidate, pool.withheld)
     if (leftS === 0) yield candidate
     else if (cooling) late.push({ candidate, leftS })
@@ -77,11 +79,14 @@ export function* chooseFree(
   for (const { candidate } of late) yield candidate
 }
 
-function cutTo(candidate: Candidate, atMost: number): Candidate {
+/** The first piece of that size of which something goes out. */
+function cutTo(candidate: Candidate, atMost: number, withheld: AddressRanges): Candidate {
   if (!Number.isFinite(atMost)) return candidate
   const cidr = parseCidr(candidate.cidr)
   const prefix = Math.max(cidr.prefix, bitsOf(cidr.family) - Math.floor(Math.log2(atMost)))
-  return { ...candidate, cidr: formatCidr({ ...cidr, prefix }) }
+  const until = withheld.coveredUntil({ ...cidr, prefix })
+  const first = until === null || until >= lastOf(cidr).value ? cidr.base : until + 1n
+  return { ...candidate, cidr: formatCidr(cidrOf({ family: cidr.family, value: first }, prefix)) }
 }
 
 /**

@@ -133,6 +133,25 @@ test('a limit of parts or addresses is kept, and named when it stands in the way
   }
 })
 
+test('a limit smaller than a slot that begins with reserved addresses: what can go out is claimed', async () => {
+  const rig = new Rig()
+  await rig.createPool('default', '10.0.0.0/26', 26)
+  const node = rig.node('a', { nodeLimit: { parts: null, addresses: 4 } })
+  node.start()
+  await settle()
+  rig.put('resources/ipreservations/first', {
+    apiVersion: 'twill.network/v1alpha1',
+    kind: 'IPReservation',
+    metadata: { name: 'first' },
+    spec: { addresses: ['10.0.0.0-10.0.0.12'] },
+  })
+  await settle()
+  await add(node, 3)
+  const [first] = node.attachments.values()
+  assert.is(first?.addresses[0]?.address, '10.0.0.13')
+  assert.equal(owned(rig), ['10.0.0.12/30'])
+})
+
 test('a limit that was lowered: what is empty goes at once, what is in use stays', async () => {
   const { rig, node } = await started()
   await add(node, 20)
