@@ -16,7 +16,9 @@ export const NO_POOLS: PoolNames = { 4: [], 6: [] }
 /** DNS subdomain (RFC 1123), as Kubernetes names its objects; at most 253 characters. */
 export const RESOURCE_NAME = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/
 
-export const POOL_NAMES_EXPECTED = 'names of IPPools, separated by commas'
+/** Each is looked through for an address, for whoever may create a pod. */
+const POOL_NAMES_MAX = 16
+export const POOL_NAMES_EXPECTED = `names of IPPools, each once and at most ${POOL_NAMES_MAX}, separated by commas`
 export const ADDRESSES_EXPECTED = 'one IPv4 address, one IPv6 address, or one of each separated by a comma'
 
 const listOf = (text: string): string[] => text.split(',').map(each => each.trim())
@@ -24,6 +26,7 @@ const listOf = (text: string): string[] => text.split(',').map(each => each.trim
 /** null: it is no such list. */
 export function readPoolNames(text: string): readonly string[] | null {
   const names = listOf(text)
+  if (names.length > POOL_NAMES_MAX || new Set(names).size < names.length) return null
   return names.every(name => name.length <= 253 && RESOURCE_NAME.test(name)) ? names : null
 }
 
