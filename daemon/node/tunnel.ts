@@ -48,6 +48,8 @@ interface Own {
 export class TunnelAddresses {
   readonly #modules: TunnelModules
   #own: readonly Own[]
+  /** Taken for these holders, and in no journal yet: for the next attempt, unless its pool is to be left. */
+  readonly #unwritten = new Map<string, HeldAddress>()
   #asking = false
   /** Why there is none yet. */
   #told = ''
@@ -102,7 +104,9 @@ export class TunnelAddresses {
   /** Call when pools may have changed. */
   check(): void {
     if (this.#asking || this.#stopped || !this.#modules.cluster.complete) return
+    this.#timer?.cancel()
     for (const family of FAMILIES) this.#giveUp(family)
+    this.#releaseUnwritten(({ poolUid }) => this.#modules.ipam.standing(poolUid, 'tunnel') !== 'stays')
     const [missing, leaving] = [this.#missing(), this.#leaving()]
     if (missing.length + leaving.length === 0) return
     this.#asking = true
@@ -127,6 +131,7 @@ export class TunnelAddresses {
    * @returns false if the holder is none of ours
    */
   lose(holderId: string, part: LostPart): boolean {
+    if (this.#releaseUnwritten((held, id) => id === holderId && isLost(held, part))) return true
     const lost = this.#own.filter(({ id, held }) => id === holderId && isLost(held, part))
     if (lost.length === 0) return false
     const { ipam, log, changed } = this.#modules
@@ -148,6 +153,16 @@ export class TunnelAddresses {
         this.check()
       })
     return true
+  }
+
+  /** Was there one? */
+  #releaseUnwritten(isMeant: (held: HeldAddress, id: string) => boolean): boolean {
+    const meant = [...this.#unwritten].filter(([id, held]) => isMeant(held, id))
+    for (const [id] of meant) {
+      this.#unwritten.delete(id)
+      this.#modules.ipam.release(id)
+    }
+    return meant.length > 0
   }
 
   stop(): void {
@@ -226,7 +241,9 @@ export class TunnelAddresses {
     this.#own = [...this.#own, ...fresh]
     try {
       await this.#write(this.#own)
+      this.#unwritten.delete(id)
     } catch (error) {
+      for (const { held } of fresh.filter(each => this.#own.includes(each))) this.#unwritten.set(id, held)
       this.#forget(fresh)
       throw error
     }

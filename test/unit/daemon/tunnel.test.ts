@@ -80,6 +80,39 @@ test('a family without an address to have keeps no other from its own, and is to
   tunnel.stop()
 })
 
+test('however often pools change, an address that is not to be had is asked for at one pace', async () => {
+  const clock = new ManualClock()
+  let asked = 0
+  const tunnel = new TunnelAddresses(
+    { journaled: null },
+    {
+      ipam: {
+        async allocate() {
+          asked++
+          throw new Error('no address is free')
+        },
+        recorded() {},
+        release() {},
+        standing,
+      },
+      cluster: { complete: true, pools: () => [pool] },
+      journal: { append: async () => undefined },
+      clock,
+      log: silentLog,
+      changed() {},
+      holdsPods: () => true,
+    },
+  )
+  for (let change = 0; change < 20; change++) {
+    tunnel.check()
+    await clock.advance(7)
+  }
+  asked = 0
+  await clock.advance(5000)
+  assert.ok(asked <= 11, `${asked} times`)
+  tunnel.stop()
+})
+
 test('a lost tunnel address is released, journaled away, and replaced by one that is ours', async () => {
   const journal: JournalRecord[] = []
   const calls: string[] = []
@@ -259,6 +292,30 @@ test('a journal that cannot be written: the old address is kept, and given back 
   await clock.advance(GRACE_MS)
   assert.equal(seen(), ['10.8.0.1', 'none'])
   assert.is(calls.filter(call => call.startsWith('release')).length, 1)
+  tunnel.stop()
+})
+
+test('one that could not be journaled keeps no pool that is left meanwhile', async () => {
+  const { clock, calls, state, tunnel } = replacing({ standings: { p1: 'replaced' } })
+  state.journalFails = true
+  tunnel.check()
+  await settle()
+  state.standings.p2 = 'replaced'
+  await clock.advance(60_000)
+  assert.equal(calls.slice(-1), ['release tunnel-4b'])
+  tunnel.stop()
+})
+
+test('one that could not be journaled and is lost meanwhile is not taken up again', async () => {
+  const { calls, state, tunnel } = replacing({ standings: { p1: 'replaced' } })
+  state.journalFails = true
+  tunnel.check()
+  await settle()
+  const { poolUid, slot, generation } = inOther(1)
+  const part = { poolUid, slot, cidr: slot, generation, holders: ['tunnel-4b'] }
+  assert.is(tunnel.lose('tunnel-4b', part), true)
+  assert.equal(calls.slice(-1), ['release tunnel-4b'])
+  assert.is(tunnel.lose('tunnel-4b', part), false)
   tunnel.stop()
 })
 
