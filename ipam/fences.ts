@@ -145,8 +145,7 @@ export class Fences {
     for (const [owner, keys] of orphans) {
       const sinceMs = this.#orphanedSinceMs.get(owner) ?? nowMs
       this.#orphanedSinceMs.set(owner, sinceMs)
-      if (this.#takesPart(sinceMs))
-        await this.#unreadable.spare(owner, () => this.#fenceOwner(owner, keys))
+      if (this.#takesPart(sinceMs)) await this.#unreadable.spare(owner, () => this.#fenceOwner(owner, keys))
     }
   }
 

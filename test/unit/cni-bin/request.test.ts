@@ -115,7 +115,11 @@ test('CNI-210: an annotation that cannot be read is named, with what was expecte
     ['ipv4-pool', '', /is "", expected names of IPPools/],
     ['ipv4-pool', 'a,,b', /expected names of IPPools/],
     ['ipv4-pool', 'a, b, a', /is "a, b, a", expected/],
-    ['ipv4-pool', Array.from({ length: 17 }, (_, i) => `p${i}`).join(), /expected names of IPPools, each once and at most 16,/],
+    [
+      'ipv4-pool',
+      Array.from({ length: 17 }, (_, i) => `p${i}`).join(),
+      /expected names of IPPools, each once and at most 16,/,
+    ],
     ['ipv6-pool', 'Shop', /is "Shop", expected names/],
     ['ipv6-pool', 7, /is 7, expected names/],
     ['ip-addresses', '10.0.0.7/24', /expected one IPv4 address/],

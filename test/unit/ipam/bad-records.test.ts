@@ -109,7 +109,10 @@ for (const [problem, bad] of Object.entries(BAD)) {
     assert.is(owned().filter(part => part?.fence).length, 4, 'all but the one of which nobody knows')
     write(rig, slots[1] as string, bad.replace('"par', ''))
     await rig.clock.advance(20 * MINUTE)
-    assert.is(rig.cluster.list('slots/other/').filter(({ value }) => value.includes('"owner":null')).length, 3)
+    assert.is(
+      rig.cluster.list('slots/other/').filter(({ value }) => value.includes('"owner":null')).length,
+      3,
+    )
     a.kill()
   })
 

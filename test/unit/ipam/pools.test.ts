@@ -271,9 +271,9 @@ test('taken back in the very moment in which it is removed: it stays, or whoever
       if (steps++ === moment) isKept = await keepPool('one', rig.modules).catch(() => false)
     }
     const { commit, get, list } = store
-    store.commit = async asked => (await keep(), commit.call(store, asked))
-    store.get = async asked => (await keep(), get.call(store, asked))
-    store.list = async asked => (await keep(), list.call(store, asked))
+    store.commit = asked => keep().then(() => commit.call(store, asked))
+    store.get = asked => keep().then(() => get.call(store, asked))
+    store.list = asked => keep().then(() => list.call(store, asked))
     await outcome(deletePool('one', { drain: true }, { store, clock: rig.clock }))
     const isWhole = space(rig)[0]?.state === 'open' && (await listPools(rig.operator)).length === 1
     if (isKept) assert.ok(isWhole, `at step ${moment}`)
