@@ -195,9 +195,10 @@ test('an end that a full disk does not take: the address is held until the journ
   full = true
   await service.del(request)
   await eventually('the end was tried twice', () => said.filter(each => each.startsWith('reap')).length > 1)
-  assert.equal([held.size, registry.get(id)?.state], [1, 'detaching'])
+  const meanwhile = [held.size, registry.get(id)?.state]
   full = false
   await service.settled()
+  assert.equal(meanwhile, [1, 'detaching'])
   assert.equal([held.size, registry.get(id)], [0, undefined])
 })
 
