@@ -20,6 +20,7 @@ import { UNDERLAY } from '../../hack/rig/layout.ts'
 import { until } from '../../hack/rig/processes.ts'
 import { FAULT_POINTS, type FaultPoint } from '../../lib/fault.ts'
 import { readHolders, readStatus } from '../fixtures/node-state.ts'
+import { kernelLacks } from '../fixtures/skip.ts'
 
 const rig = new Cluster(`plugin-${process.pid}`)
 const test = suite('twill-ipam')
@@ -61,6 +62,7 @@ const BRIDGE = listOf(
   { pools: ['lan', 'lan6'] },
 )
 const MACVLAN = listOf('flat', { type: 'macvlan', master: 'eth0', mode: 'bridge' }, { pools: ['l2'] })
+const IPVLAN = listOf('flat2', { type: 'ipvlan', master: 'eth0', mode: 'l2' }, { pools: ['l2'] })
 const PTP = listOf(
   'pointed',
   { type: 'ptp' },
@@ -186,8 +188,9 @@ test('CNI-240 CNI-244 CNI-246 bridge on both nodes from one pool: a subnet with 
   assert.equal(await lent('node1'), [])
 })
 
-test('CNI-244 macvlan on both nodes: neighbours on one wire, and nobody has the operator`s gateway', async () => {
-  const [one, two] = [await container('node1', MACVLAN), await container('node2', MACVLAN)]
+/** Each node's container on the wire of the underlay. */
+async function onOneWire(list: ConfList): Promise<void> {
+  const [one, two] = [await container('node1', list), await container('node2', list)]
   const [first, second] = [await add(one), await add(two)]
   assert.equal(
     [first, second].map(({ ips }) => ips?.[0]?.gateway),
@@ -201,6 +204,13 @@ test('CNI-244 macvlan on both nodes: neighbours on one wire, and nobody has the 
   await del(one, first)
   await del(two, second)
   await untilLedgerSays('node1', [])
+}
+
+test('CNI-244 macvlan on both nodes: neighbours on one wire, and nobody has the operator`s gateway', () =>
+  onOneWire(MACVLAN))
+
+test('CNI-244 ipvlan on both nodes: the same', async ({ __test__ }) => {
+  if (!kernelLacks('ipvlan', __test__)) await onOneWire(IPVLAN)
 })
 
 test('CNI-116 CNI-245 ptp asks for addresses first: a second ADD is refused, and harms the first in nothing', async () => {
