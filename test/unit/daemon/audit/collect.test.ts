@@ -50,6 +50,7 @@ async function bed(changes: Partial<CollectModules> = {}) {
     leases: { all: () => [...leases], busy: () => new Set() },
     ipam: { holders: () => [], ownParts: () => [{ ...part, free: 63, held: 1, usable: true }] },
     kernel,
+    isInhabited: async () => false,
     store,
     runtime: () => null,
     pools: () => ['10.244.0.0/16'],
@@ -88,6 +89,25 @@ test('a namespace is gone when it is not there or is another, and unknown when i
   assert.is(await is(), undefined, 'nobody knows where an adopted pod is')
   attachments[0] = { ...POD, state: 'detaching' }
   assert.is(await is(), undefined, 'what is being taken down is not asked after')
+})
+
+test('whether anybody is left is asked of namespaces that are gone, of leases only; who cannot be asked is left out', async () => {
+  const asked: string[] = []
+  const { collect, kernel, leases } = await bed({
+    async isInhabited(inode) {
+      asked.push(inode)
+      if (inode === '9') throw new Error('EACCES')
+      return inode === LEASE.netns.ino
+    },
+  })
+  const lent = (id: string, netns: Lease['netns']) => leases.push({ ...LEASE, id, netns, netnsCookie: null })
+  lent('gone', LEASE.netns)
+  lent('living', kernel.addNamespace('/run/netns/living'))
+  lent('mute', { ...LEASE.netns, ino: '9' })
+  lent('nowhere', { path: '/run/netns/x', dev: null, ino: null })
+  kernel.removeNamespace(POD.netns.path)
+  const { inhabited } = await collect()
+  assert.equal([[...inhabited], asked], [[['gone', true]], ['8', '9']])
 })
 
 test('a ledger that cannot be had or read proves nothing', async () => {
