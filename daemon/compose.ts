@@ -378,9 +378,10 @@ async function startNode(
       foreignFilters,
       conditions: [
         ...auditConditions(audit.last()?.report),
-        ...ipam
-          .conditions()
-          .map(({ pool, reason }) => ({ type: 'PoolRefused', message: `${pool}: ${reason}` })),
+        ...ipam.conditions().map(({ pool, reason }) => ({
+          type: 'PoolRefused',
+          message: reason.startsWith(`IPPool ${pool} `) ? reason : `${pool}: ${reason}`,
+        })),
         ...ipam.resourceProblems(),
         ...leases.problems(),
         ...recalledCondition(cluster.recalledFrom),

@@ -239,7 +239,7 @@ function deadLeases(facts: NodeFacts): NodeFinding[] {
       if (isMadeByOthers && facts.inhabited.get(lease.id) === false)
         return {
           ...base,
-          mend: 'nobody is in its namespace, and no runtime can be asked: twillctl ipam repair ends it, as by DEL',
+          mend: 'end it, as by DEL: nobody visible is in its namespace, and no runtime can be asked',
           remedy: { do: 'end', lease, asked: true },
         }
       return { ...base, mend: 'CNI DEL or GC of its container: only its namespace says so', remedy: null }
