@@ -8,6 +8,7 @@ import { suggestion } from '../lib/validation.ts'
 import type { DeleteOptions } from './commands/delete.ts'
 import type { OutputFormat } from './commands/get.ts'
 import { type IpamCommand, withIpam } from './grammar-ipam.ts'
+import { type Mistake, mistake } from './mistakes.ts'
 import { type ConnectionFlags, DEFAULT_CONFIG, DEFAULT_RUN_DIR } from './settings.ts'
 
 export type Command =
@@ -31,8 +32,7 @@ export type Command =
 export type Parsed =
   | { readonly type: 'command'; readonly command: Command; readonly flags: ConnectionFlags }
   | { readonly type: 'help'; readonly text: string }
-  /** `hint` names the help that would have avoided it. */
-  | { readonly type: 'mistake'; readonly message: string; readonly hint: string }
+  | Mistake
 
 const kindWords = KINDS.map(kind => kind.plural)
   .join(', ')
@@ -48,7 +48,7 @@ export function parseArguments(argv: readonly string[], columns: number | null):
     flags = given
   }
   grammar(choose, columns).parse(
-    [...argv],
+    argv.flatMap(apart),
     {},
     (error: Error | undefined, _argv: unknown, output: string) => {
       if (error) outcome = mistake(error.message, argv)
@@ -60,19 +60,9 @@ export function parseArguments(argv: readonly string[], columns: number | null):
   return { type: 'command', command, flags }
 }
 
-const VERBS = ['apply', 'get', 'delete', 'explain', 'status', 'ipam']
-
-function mistake(message: string, argv: readonly string[]): Parsed {
-  const [first] = argv.filter(word => !word.startsWith('-'))
-  const known = first !== undefined && VERBS.includes(first)
-  // yargs calls it an unknown argument, among the flags that only the right command would have known.
-  const text =
-    argv[0] === first && first !== undefined && !known
-      ? `${JSON.stringify(first)}: unknown command, ${suggestion(first, VERBS)}`
-      : message.replaceAll(/\s*\n\s*/g, ' ')
-  const hint = ['twillctl', ...(known ? [first] : []), '--help'].join(' ')
-  return { type: 'mistake', message: text, hint }
-}
+/** `-owide`, which yargs takes for `-o -w -i -d -e`. */
+const apart = (word: string): string[] =>
+  /^-[fo][^=]/.test(word) ? [word.slice(0, 2), word.slice(2)] : [word]
 
 type Choose = (command: Command, flags: ConnectionFlags) => void
 
@@ -100,6 +90,7 @@ function grammar(choose: Choose, columns: number | null): Argv {
     })
     .demandCommand(1, 'expected a command: apply, get, delete, explain, status or ipam')
     .strict()
+    .parserConfiguration({ 'camel-case-expansion': false })
     .version(false)
     .help()
     .alias('help', 'h')
@@ -194,7 +185,7 @@ function withDelete(parser: Argv, choose: Choose): Argv {
           default: false,
           describe: 'pools whose deletion waits: open them again',
         })
-        .check(args => checkDeletion(args.kind, args.names, args.file) && checkIntent(args))
+        .check(args => checkDeletion(args.kind, args.names, args.file) && checkIntent(args.kind, args))
         .example('$0 delete ippool old --drain', 'close a pool; again, once it is empty, to see it gone')
         .example('$0 delete ippool old --cancel', 'keep it after all')
         .example('$0 delete node node2', 'remove a node whose daemon has stopped'),
@@ -273,8 +264,11 @@ function checkFiles(given: unknown): true {
   throw new Error('expected -f FILE, - for standard input')
 }
 
-function checkIntent({ drain, cancel }: { drain: boolean; cancel: boolean }): true {
+/** Only pools are drained; a file may name other kinds beside them. */
+function checkIntent(kind: unknown, { drain, cancel }: { drain: boolean; cancel: boolean }): true {
   if (drain && cancel) throw new Error('expected --drain or --cancel, not both')
+  if ((drain || cancel) && kind !== undefined && kindNamed(String(kind))?.kind !== 'IPPool')
+    throw new Error(`${drain ? '--drain' : '--cancel'}: expected ippool, not ${String(kind)}`)
   return true
 }
 

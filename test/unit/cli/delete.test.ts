@@ -113,7 +113,8 @@ test('--cancel opens it again', async () => {
     'IPPool default unchanged: it was not being deleted\n',
   )
   assert.is((await cli.run('delete', 'ippool', 'none', '--cancel')).err, 'error: IPPool none: not found\n')
-  assert.match((await cli.run('delete', 'node', 'n', '--cancel')).err, '--cancel: expected an IPPool')
+  cli.files.set('n.yaml', 'apiVersion: twill.network/v1alpha1\nkind: Namespace\nmetadata: {name: n}\n')
+  assert.match((await cli.run('delete', '-f', 'n.yaml', '--cancel')).err, '--cancel: expected an IPPool')
   assert.is((await cli.run('delete', 'ippool', 'default', '--cancel', '--drain')).code, 2)
 })
 
