@@ -70,6 +70,9 @@ export interface Request {
   readonly args: readonly unknown[]
 }
 
+/** Done sooner than a message of its own is sent and answered: shares one with others of its kind. */
+export const isShort = (job: string): boolean => job === 'netnsCookie'
+
 /** Errors lose their class on the way; what makes a TwillError travels as data. */
 export interface SentError {
   readonly code: ErrorCode

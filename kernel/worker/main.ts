@@ -22,7 +22,7 @@ import { type AttachJob, type DetachJob, PodEndpoints } from '../pod/endpoints.t
 import { reapPods } from '../pod/reap.ts'
 import { readSysctl } from '../sysctl.ts'
 import type { Answer, Answered, NodeJobs, PodsJobs, Request, Role } from './jobs.ts'
-import { sentError } from './jobs.ts'
+import { isShort, sentError } from './jobs.ts'
 
 type Serve = (requests: readonly Request[]) => void
 
@@ -125,7 +125,7 @@ function servePods(pods: Pods, port: MessagePort, post: (answer: Answer) => void
       const { job } = waiting[0] as Request
       const others = waiting.findIndex(request => request.job !== job)
       const alike = others < 0 ? waiting.length : others
-      const batch = waiting.splice(0, isForMany(job) ? Math.min(alike, PODS_TOGETHER) : 1)
+      const batch = waiting.splice(0, isForMany(job) || isShort(job) ? Math.min(alike, PODS_TOGETHER) : 1)
       if (isForMany(job)) serveTogether(pods.endpoints, job, batch, post)
       else serveOne(batch)
     }

@@ -11,6 +11,7 @@ import type { KernelEvent } from '../kernel.ts'
 import {
   type Answer,
   type Answered,
+  isShort,
   type Ready,
   type Request,
   type Role,
@@ -75,16 +76,20 @@ export class KernelThread<R extends Role> {
     const id = this.#next++
     return new Promise((resolve, reject) => {
       this.#waiting.set(id, { resolve: resolve as Waiting['resolve'], reject })
-      if (this.#unsent.length === 0) queueMicrotask(() => this.#send())
       this.#unsent.push({ id, job, args })
+      if (!isShort(job)) queueMicrotask(() => this.#send())
+      else if (this.#unsent.length === 1) setImmediate(() => this.#send())
     })
   }
 
-  /** What one turn asks for goes out together: each message to a sleeping thread costs its waking. */
+  /**
+   * What one callback asks for goes out together, since each message to a sleeping thread costs its waking. Short jobs wait
+   * for those of all calls whose sockets this turn of the event loop reads.
+   */
   #send(): void {
     const requests = this.#unsent
     this.#unsent = []
-    if (this.#ended !== null) return
+    if (this.#ended !== null || requests.length === 0) return
     this.#worker.postMessage(requests)
     this.#wake()
   }
