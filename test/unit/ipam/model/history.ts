@@ -1,5 +1,6 @@
 /**
- * One history: things happen, all becomes well again, and nothing may be lost. And many of them: TWILL_MODEL_SEED and
+ * One history: things happen, all becomes well again, and nothing may be lost. And many of them, of a fixed seed, so that
+ * nobody's change fails by the luck of the draw; `npm run model` draws others. TWILL_MODEL_SEED and
  * TWILL_MODEL_PATH, which a failure prints, repeat it; TWILL_MODEL_RUNS widens.
  */
 import * as fc from 'fast-check'
@@ -89,7 +90,7 @@ const { TWILL_MODEL_SEED, TWILL_MODEL_PATH, TWILL_MODEL_RUNS, TWILL_MODEL_SHRINK
 
 /** @throws with seed and path of the shortest history that fails */
 export async function playMany({ layout, step, runs, steps }: Histories): Promise<void> {
-  const seed = TWILL_MODEL_SEED === undefined ? Math.floor(Math.random() * 2 ** 31) : Number(TWILL_MODEL_SEED)
+  const seed = Number(TWILL_MODEL_SEED ?? 1)
   const numRuns = Number(TWILL_MODEL_RUNS ?? runs)
   console.log(`${numRuns} histories of ${layout.nodes.length} nodes, seed ${seed}`)
   const anySteps = fc.array(step, { ...steps, size: 'max' })

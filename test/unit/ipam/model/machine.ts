@@ -53,6 +53,7 @@ export class Machine extends RigNode {
   constructor(name: string, hardware: string, options: Partial<IpamOptions>, modules: MachineModules) {
     super(name, modules.cluster, modules.random, modules.clock, options)
     this.hardware = hardware
+    this.boot = `boot of ${hardware}`
     this.uid = ''
     this.#random = modules.random
     const unknown = (part: string) => {
@@ -112,8 +113,10 @@ export class Machine extends RigNode {
     this.journaledUid = null
   }
 
-  /** The state folder of another machine. */
+  /** The state folder of another machine. Should both come to bear its UID, one after the other, neither journal tells all. */
   copyFrom(other: Machine): void {
+    this.hasForgotten = true
+    other.hasForgotten = true
     this.records.push(...other.records)
     this.journaledUid = other.journaledUid
   }

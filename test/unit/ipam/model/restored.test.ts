@@ -8,6 +8,6 @@ import { anyStepWithRestore } from './steps.ts'
 import { SMALL } from './world.ts'
 
 test('a store that was restored: no address is held twice, none is lost', () =>
-  playMany({ layout: SMALL, step: anyStepWithRestore, runs: 1800, steps: { minLength: 4, maxLength: 14 } }))
+  playMany({ layout: SMALL, step: anyStepWithRestore, runs: 1100, steps: { minLength: 4, maxLength: 14 } }))
 
 test.run()
