@@ -5,6 +5,7 @@
 import yargs, { type Argv } from 'yargs'
 import { KINDS, kindNamed, namesOf, type ResourceKind } from '../datastore/resources/kinds.ts'
 import { suggestion } from '../lib/validation.ts'
+import { VERSION } from '../lib/version.ts'
 import type { DeleteOptions } from './commands/delete.ts'
 import type { OutputFormat } from './commands/get.ts'
 import { type IpamCommand, withIpam } from './grammar-ipam.ts'
@@ -91,7 +92,7 @@ function grammar(choose: Choose, columns: number | null): Argv {
     .demandCommand(1, 'expected a command: apply, get, delete, explain, status or ipam')
     .strict()
     .parserConfiguration({ 'camel-case-expansion': false })
-    .version(false)
+    .version(`twillctl ${VERSION}`)
     .help()
     .alias('help', 'h')
     .wrap(columns)

@@ -6,19 +6,18 @@
  *
  * Exit status: 0 after a signal, or when it has left; 1 when it cannot start or must not go on; 2 for a wrong configuration.
  */
-import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import pino from 'pino'
 import yargs from 'yargs'
 import { minutesUntilFree } from '../ipam/removal.ts'
 import { isTwillError, messageOf, TwillError } from '../lib/errors.ts'
 import { counted } from '../lib/plural.ts'
+import { VERSION } from '../lib/version.ts'
 import { startDaemon } from './compose.ts'
 import type { Config } from './config.ts'
-import { type ConfigSources, flagOf, loadConfig, SETTINGS, variableOf } from './config-load.ts'
+import { DEFAULT_CONFIG_FILE, readConfigFile } from './config-file.ts'
+import { flagOf, loadConfig, SETTINGS, variableOf } from './config-load.ts'
 import { leave } from './leave.ts'
-
-const DEFAULT_FILE = '/etc/twill/twilld.yaml'
 
 /** `leave` apart, all are settings. */
 type Flags = Record<string, string | undefined> & { readonly leave?: unknown }
@@ -29,14 +28,14 @@ function parseFlags(argv: readonly string[]): Flags {
     .usage('$0 [options]\n\nThe node daemon of Twill.')
     .option('config', {
       type: 'string',
-      describe: `configuration file (default ${DEFAULT_FILE} if it exists)`,
+      describe: `configuration file (default ${DEFAULT_CONFIG_FILE} if it exists)`,
     })
     .option('leave', {
       type: 'boolean',
       describe: 'take this node out of its cluster, with the daemon stopped, and end',
     })
     .strict()
-    .version(false)
+    .version(`twilld ${VERSION}`)
     .fail((message, error) => {
       throw error ?? new TwillError('config.invalid', `${message} (--help lists what there is)`)
     })
@@ -48,20 +47,10 @@ function parseFlags(argv: readonly string[]): Flags {
   return parser.parseSync() as unknown as Flags
 }
 
-function readConfigFile(path: string | undefined): ConfigSources['file'] {
-  const wanted = path ?? process.env.TWILL_CONFIG
-  try {
-    return { path: wanted ?? DEFAULT_FILE, text: readFileSync(wanted ?? DEFAULT_FILE, 'utf8') }
-  } catch (error) {
-    if (wanted === undefined && (error as NodeJS.ErrnoException).code === 'ENOENT') return null
-    throw error
-  }
-}
-
 function configure(): { readonly config: Config; readonly leaves: boolean } {
   const { leave: leaves, ...flags } = parseFlags(process.argv.slice(2))
   const config = loadConfig({
-    file: readConfigFile(flags.config),
+    file: readConfigFile(flags.config, process.env),
     environment: process.env,
     flags,
     hostname: hostname(),

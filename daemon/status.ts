@@ -3,15 +3,13 @@
 import type { StoreStatus } from '../datastore/store.ts'
 import type { OwnPart } from '../ipam/ipam.ts'
 import { VXLAN_LINK } from '../kernel/ownership.ts'
+import { VERSION } from '../lib/version.ts'
 import type { LeaseStatus, PodStatus, Status } from './api/types.ts'
 import type { Base } from './base.ts'
 import type { Attachment, Lease } from './journal/records.ts'
 import type { LoopReport } from './loop.ts'
 import type { Cluster } from './node/cluster.ts'
 import type { NodeFacts } from './node/facts.ts'
-
-/** That of package.json. */
-export const VERSION = '0.1.0'
 
 export interface StatusParts {
   readonly node: Status['node']

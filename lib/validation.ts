@@ -136,13 +136,17 @@ const TYPE_WORDS: Readonly<Record<string, string>> = {
   never: 'nothing here',
 }
 
-const SIZE_WORDS: Readonly<Record<string, string>> = { string: ' characters', array: ' entries' }
+const SIZE_WORDS: Readonly<Record<string, readonly [one: string, more: string]>> = {
+  string: ['character', 'characters'],
+  array: ['entry', 'entries'],
+}
 
 function limit(issue: z.core.$ZodIssueTooSmall | z.core.$ZodIssueTooBig): string {
-  const unit = SIZE_WORDS[issue.origin] ?? ''
-  if (issue.code === 'too_small')
-    return `${issue.inclusive ? 'at least' : 'more than'} ${issue.minimum}${unit}`
-  return `${issue.inclusive ? 'at most' : 'less than'} ${issue.maximum}${unit}`
+  const bound = issue.code === 'too_small' ? issue.minimum : issue.maximum
+  const units = SIZE_WORDS[issue.origin]
+  const unit = units === undefined ? '' : ` ${units[Number(bound) === 1 ? 0 : 1]}`
+  if (issue.code === 'too_small') return `${issue.inclusive ? 'at least' : 'more than'} ${bound}${unit}`
+  return `${issue.inclusive ? 'at most' : 'less than'} ${bound}${unit}`
 }
 
 function unionExpectation(issue: z.core.$ZodIssueInvalidUnion): string {

@@ -17,6 +17,7 @@ import {
 } from 'yaml'
 import { messageOf } from '../../lib/errors.ts'
 import { formatProblem, formatValue, type Problem, validate } from '../../lib/validation.ts'
+import { unknownAnnotations } from './annotations.ts'
 import { completed, KINDS, type Resource, type ResourceKind } from './kinds.ts'
 import { API_VERSION } from './metadata.ts'
 
@@ -127,6 +128,8 @@ function readResource(source: Source, line: number, input: unknown): Parsed {
   if (kind === undefined || header.length > 0) return { problems: describeAll(source, header) }
   const result = validate(kind.schema, input)
   if (!result.ok) return { problems: describeAll(source, result.problems) }
+  const unknown = unknownAnnotations(result.value)
+  if (unknown.length > 0) return { problems: describeAll(source, unknown) }
   return { found: { resource: completed(result.value), where: whereIs(source, line), line } }
 }
 

@@ -65,7 +65,7 @@ export const ipPoolSpec = z
     routes: z
       .enum(['Datastore', 'BGP'])
       .optional()
-      .meta({ description: 'Who tells other nodes the way to a slot. Without a word Datastore.' }),
+      .meta({ description: 'Who tells other nodes the way to a slot. By default Datastore.' }),
     natOutgoing: z
       .boolean()
       .default(true)

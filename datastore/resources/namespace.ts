@@ -18,7 +18,13 @@ export const namespace = z
   .strictObject({
     apiVersion,
     kind: z.literal('Namespace').meta({ description: 'What this is a document of.' }),
-    metadata,
+    metadata: metadata
+      .extend({
+        annotations: metadata.shape.annotations.meta({
+          description: `Pools that its pods take from: ${Object.values(POOL_ANNOTATION).join(' and ')}, in the order of the names (${POOL_NAMES_EXPECTED}). Whatever else there is is yours.`,
+        }),
+      })
+      .meta({ description: 'Its name, labels for selectors, and the pools of its pods.' }),
     spec: z.strictObject({}).default({}).meta({ description: 'No fields yet.' }),
   })
   .superRefine(({ metadata: { annotations = {} } }, context) => {

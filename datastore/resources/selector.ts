@@ -25,13 +25,22 @@ const expression = z
       })
   })
 
-export const labelSelector = z.strictObject({
-  matchLabels: z
-    .record(labelKey, labelValue)
-    .optional()
-    .meta({ description: 'Labels that must have these values.' }),
-  matchExpressions: z.array(expression).optional().meta({ description: 'Requirements that must all hold.' }),
-})
+export const labelSelector = z.strictObject(
+  {
+    matchLabels: z
+      .record(labelKey, labelValue)
+      .optional()
+      .meta({ description: 'Labels that must have these values.' }),
+    matchExpressions: z
+      .array(expression)
+      .optional()
+      .meta({ description: 'Requirements that must all hold.' }),
+  },
+  {
+    error: ({ code }) =>
+      code === 'invalid_type' ? 'expected a mapping of matchLabels and matchExpressions' : undefined,
+  },
+)
 
 export type LabelSelector = z.infer<typeof labelSelector>
 export type Labels = Readonly<Record<string, string>>

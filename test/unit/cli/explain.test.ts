@@ -32,6 +32,12 @@ test('a field, with and without spec', async () => {
   assert.match((await explain('node.metadata.labels')).out, /metadata\.labels <map\[string\]string>/)
 })
 
+test('the annotations of a namespace that are read are named, with what they say', async () => {
+  const { out } = await explain('ns.metadata.annotations')
+  assert.match(out, /twill\.network\/ipv4-pool and twill\.network\/ipv6-pool.*names of IPPools/)
+  assert.match((await explain('node.metadata.annotations')).out, 'Anything else.')
+})
+
 test('a kind or a field that is not there: what was meant', async () => {
   const field = await explain('ippool.blocksize')
   assert.is(field.code, 1)

@@ -2,6 +2,7 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { parseArguments } from '../../../cli/grammar.ts'
+import { VERSION } from '../../../lib/version.ts'
 import { Twillctl } from '../../fixtures/twillctl.ts'
 
 const mistakes: [argv: string[], line: string][] = [
@@ -53,6 +54,13 @@ for (const [argv, line] of mistakes)
   test(`mistake: twillctl ${argv.join(' ')}`, async () => {
     const cli = new Twillctl()
     assert.equal(await cli.run(...argv), { code: 2, out: '', err: `error: ${line}\n` })
+    assert.equal(cli.opened, [])
+  })
+
+for (const argv of [['--version'], ['get', '--version']])
+  test(`version: twillctl ${argv.join(' ')}`, async () => {
+    const cli = new Twillctl()
+    assert.equal(await cli.run(...argv), { code: 0, out: `twillctl ${VERSION}\n`, err: '' })
     assert.equal(cli.opened, [])
   })
 

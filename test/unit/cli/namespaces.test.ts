@@ -28,7 +28,11 @@ test('annotations that would not be understood: field, value, expectation', asyn
       'twill.network/ipv4-pool: Shop',
       /line 6: metadata\.annotations\.twill\.network\/ipv4-pool: "Shop": expected names of IPPools/,
     ],
-    ['twill.network/ipv6-pool: ""', /ipv6-pool: "": expected names of IPPools, separated by commas/],
+    ['twill.network/ipv6-pool: ""', /ipv6-pool: "": expected names of IPPools, .*separated by commas/],
+    [
+      'twill.network/ipv4-pol: shop',
+      /line 6: metadata\.annotations\.twill\.network\/ipv4-pol: "shop": unknown annotation, did you mean twill\.network\/ipv4-pool\?/,
+    ],
     ['twill.network/ip-addresses: 10.0.0.1', /"10\.0\.0\.1": expected none: a pod asks for its own/],
   ] as const) {
     cli.files.set('wrong.yaml', DOCUMENT.replace(/annotations: .*/, `annotations: {${wrong}}`))

@@ -36,7 +36,7 @@ const rows: [name: string, schema: z.ZodType, input: unknown, line: string][] = 
     'a count',
     z.object({ a: z.array(z.int()).min(1) }),
     { a: [] },
-    'f.yaml: a: []: expected at least 1 entries',
+    'f.yaml: a: []: expected at least 1 entry',
   ],
   [
     'a multiple',

@@ -62,6 +62,16 @@ const rows: [name: string, text: string, lines: string[]][] = [
   ['a scalar', 'hello\n', [`${at(1)}"hello": expected a mapping of fields`]],
   ['a list', '- a\n', [`${at(1)}["a"]: expected a mapping of fields`]],
   [
+    'a selector in words',
+    spec('nodeSelector: "zone == \'a\'"'),
+    [`${at(7)}spec.nodeSelector: "zone == 'a'": expected a mapping of matchLabels and matchExpressions`],
+  ],
+  [
+    'an annotation that nobody reads',
+    'apiVersion: twill.network/v1alpha1\nkind: Node\nmetadata: {name: a, annotations: {twill.network/x: b}}\n',
+    [`${at(3)}metadata.annotations.twill.network/x: "b": unknown annotation, expected none here`],
+  ],
+  [
     'the header missing',
     'metadata: {name: a}\n',
     [

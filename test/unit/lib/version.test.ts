@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { VERSION } from '../../../daemon/status.ts'
+import { VERSION } from '../../../lib/version.ts'
 
 test('the daemon says the version of package.json', () => {
   const manifest = readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')
