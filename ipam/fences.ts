@@ -3,7 +3,7 @@
  * left, and frees what has stood under one fence for the owner's allowance plus margin, as this daemon has
  * itself seen on its own BOOTTIME. A restart begins to count again; no stamp of anybody's wall clock is used.
  */
-import { ledgerKey, livenessKey } from '../datastore/keys.ts'
+import { ledgerKey, livenessKey, PREFIX } from '../datastore/keys.ts'
 import type { Mirror, MirrorChange, MirrorEntry } from '../datastore/mirror.ts'
 import { recordParser } from '../datastore/record.ts'
 import { ledgerRecord } from '../datastore/records/ledger.ts'
@@ -15,6 +15,7 @@ import type { Clock, Random, Timer } from '../lib/clock.ts'
 import { messageOf } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
 import { changeRecord, KEEP } from './change-record.ts'
+import { forgetNode } from './removal.ts'
 import type { Restoration } from './restoration.ts'
 import { fenceParts, freeFenced, isOwnedBy, parseSlotKey, partsOf } from './slot.ts'
 import { parseSlot, type SlotIndex } from './slot-index.ts'
@@ -62,9 +63,12 @@ export class Fences {
   #orphaned: ReadonlySet<string> = new Set()
   /** Owner → BOOTTIME at which it was first seen that no node record names him. */
   readonly #orphanedSinceMs = new Map<string, number>()
+  /** Owner → keys of the slots of which this daemon has freed parts, until what he wrote beside them is gone. */
+  readonly #freed = new Map<string, Set<string>>()
   /** BOOTTIME before which no fence that is known now is due. */
   #noneDueBeforeMs = Number.NEGATIVE_INFINITY
   readonly #unreadable: UnreadableRecords
+  #tidied = false
   #timer: Timer | null = null
   #sweeping: Promise<void> | null = null
   #stopped = false
@@ -123,6 +127,8 @@ export class Fences {
     }
     await this.#fenceOrphans()
     for (const [key, ids] of this.#due()) await this.#unreadable.spare(key, () => this.#free(key, ids))
+    await this.#clearFreed()
+    await this.#tidyOnce()
   }
 
   /**
@@ -231,41 +237,66 @@ export class Fences {
     const parts = this.#modules.slots.get(key)?.value.parts ?? []
     // Others may have freed them since this sweep began.
     if (!parts.some(({ fence }) => fence !== null && ids.has(fence.id))) return
-    const owners = new Set<string>()
-    const changed = await changeRecord<SlotRecord>(this.#modules.store, {
+    await changeRecord<SlotRecord>(this.#modules.store, {
       key,
       parse: parseSlot,
       step: current => {
-        owners.clear()
-        for (const part of current?.parts ?? [])
-          if (part.owner !== null && part.fence !== null && ids.has(part.fence.id)) owners.add(part.owner)
+        // Noted before it is sent: a commit in doubt may have freed them all the same.
+        for (const { owner, fence } of current?.parts ?? [])
+          if (owner !== null && fence !== null && ids.has(fence.id))
+            this.#freed.set(owner, (this.#freed.get(owner) ?? new Set()).add(key))
         return current === null ? KEEP : (freeFenced(current, ids) ?? KEEP)
       },
     })
-    if (!changed.wrote) return
-    this.#modules.log.warn({ slot: key, owners: [...owners] }, 'parts of a removed node freed')
-    for (const owner of owners) await this.#clearAfter(owner, key, changed.value as SlotRecord)
+    this.#modules.log.warn({ slot: key, fences: [...ids] }, 'parts of a removed node freed')
   }
 
-  /** What the owner wrote beside its part; its liveness record goes with its last part (rule 11). */
-  async #clearAfter(owner: string, key: string, record: SlotRecord): Promise<void> {
+  /**
+   * What owners wrote beside the parts that were freed; the liveness record goes with the last of them (rule 11). Looked at
+   * in each sweep, since the watch may not show yet what was freed, by this daemon or another.
+   */
+  async #clearFreed(): Promise<void> {
     const { store, slots } = this.#modules
-    const place = parseSlotKey(key)
-    if (place === null || isOwnedBy(record, owner)) return
-    const ledger = ledgerKey(place.poolUid, place.slot, owner)
-    await this.#unreadable.spare(ledger, () =>
-      changeRecord(store, {
-        key: ledger,
+    for (const [owner, keys] of this.#freed) {
+      const left = new Set<string>()
+      for (const [key, { value }] of slots.entries) if (isOwnedBy(value, owner)) left.add(key)
+      for (const key of keys) {
+        if (left.has(key)) continue
+        await this.#clearLedger(key, owner)
+        keys.delete(key)
+      }
+      if (left.size > 0 || keys.size > 0) continue
+      await this.#unreadable.spare(livenessKey(owner), () => forgetNode(owner, store))
+      this.#freed.delete(owner)
+    }
+  }
+
+  /** Once in a daemon's life: whoever freed a node's last part may have died before its liveness record went. */
+  async #tidyOnce(): Promise<void> {
+    if (this.#tidied) return
+    this.#tidied = true
+    const { store, slots, random } = this.#modules
+    if (random.fraction() >= ACTORS / this.#nodes.entries.size) return
+    const owners = new Set<string | null>()
+    for (const { value } of slots.entries.values()) for (const { owner } of value.parts) owners.add(owner)
+    for (const { key, value } of (await store.list(PREFIX.liveness)).entries)
+      await this.#unreadable.spare(key, async () => {
+        const { uid, removed } = parseLiveness(value, key)
+        if (removed !== null && !owners.has(uid)) await forgetNode(uid, store)
+      })
+  }
+
+  async #clearLedger(slot: string, owner: string): Promise<void> {
+    const place = parseSlotKey(slot)
+    if (place === null) return
+    const key = ledgerKey(place.poolUid, place.slot, owner)
+    await this.#unreadable.spare(key, () =>
+      changeRecord(this.#modules.store, {
+        key,
         parse: parseLedger,
         step: current => (current === null ? KEEP : null),
       }),
     )
-    for (const [other, { value }] of slots.entries) if (other !== key && isOwnedBy(value, owner)) return
-    await changeRecord(store, {
-      key: livenessKey(owner),
-      parse: parseLiveness,
-      step: current => (current === null || current.removed === null ? KEEP : null),
-    })
   }
 }
 

@@ -47,4 +47,16 @@ test('of a machine that was replaced while it had no part, nothing is left', () 
     { t: 'replace', node: 0, old: 'is cut off' },
   ]))
 
+test('of a removed node nothing is left, though who freed its last part died before he was done', () =>
+  history(SMALL, 0, [
+    { t: 'doubt', node: 2, doubt: 'landed', slot: 4 },
+    { t: 'clock', node: 4, ms: 420_000 },
+    { t: 'add', node: 4, pod: 0 },
+    { t: 'forget', node: 0 },
+    { t: 'start', node: 0 },
+    { t: 'haunt', node: 0, heir: 0 },
+    { t: 'pool', change: 'create' },
+    { t: 'cut', node: 0, cut: false },
+  ]))
+
 test.run()
