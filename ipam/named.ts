@@ -86,8 +86,10 @@ export function refused(ip: Ip, reason: string, why: string): TwillError {
 
 function refusedAsWithheld(ip: Ip, pool: KnownPool, reservations: readonly Reservation[]): TwillError {
   const name = reservedBy(formatIp(ip), reservations)
-  const why = name === null ? `IPPool ${pool.name} keeps it back` : `IPReservation ${name} reserves it`
-  return refused(ip, 'withheld', why)
+  if (name !== null) return refused(ip, 'withheld', `IPReservation ${name} reserves it`)
+  const isGateway = pool.gateway?.value === ip.value
+  const what = isGateway ? 'the gateway' : 'the network or broadcast address'
+  return refused(ip, 'withheld', `it is ${what} of IPPool ${pool.name}`)
 }
 
 function refuseTaken(ip: Ip, part: OwnedPart, { holdings }: Allocator): never {

@@ -4,6 +4,7 @@ import * as assert from 'uvu/assert'
 import type { SlotRecord } from '../../../datastore/records/slot.ts'
 import { deletePool } from '../../../ipam/pool-removal.ts'
 import { createPool } from '../../../ipam/pools.ts'
+import { parseIp } from '../../../lib/address.ts'
 import { isTwillError } from '../../../lib/errors.ts'
 import { settle } from '../../fixtures/manual-clock.ts'
 import { holder, pool, Rig, type RigNode } from './rig.ts'
@@ -80,6 +81,22 @@ test('IPv6: the subnet-router anycast address and the gateway are left out, the 
   const { node } = await started({ cidr: 'fd50::/126', blockSize: 126 })
   assert.equal([await allocate(node, 'a'), await allocate(node, 'b')], [['fd50::2'], ['fd50::3']])
   assert.is(await refusal(allocate(node, 'c')), 'ipam.exhausted')
+})
+
+test('asked for by name they are refused, saying what they are', async () => {
+  const { node } = await started({ gateway: '10.50.0.3' })
+  const why = (address: string) =>
+    node
+      .ipam!.allocate({
+        holder: { ...holder('p'), kind: 'ipam' },
+        families: [],
+        pools: [],
+        addresses: [parseIp(address)],
+      })
+      .then(String, error => error.message)
+  assert.is(await why('10.50.0.3'), '10.50.0.3 cannot be given: it is the gateway of IPPool lan')
+  for (const last of ['0', '255'])
+    assert.match(await why(`10.50.0.${last}`), 'it is the network or broadcast address of IPPool lan')
 })
 
 test('a slot of which nothing may go out is claimed, and another after it', async () => {
