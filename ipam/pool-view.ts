@@ -88,6 +88,8 @@ export class PoolView {
   readonly #nodeLabels: Labels
   readonly #refused = new Map<string, string>()
   #journaled: string
+  /** What journaled pools ask of namespaces. */
+  #journaledSelectors: readonly LabelSelector[]
   #pools: readonly KnownPool[]
   #reservations: readonly Reservation[]
   #isSynced = false
@@ -108,6 +110,7 @@ export class PoolView {
     this.#nodeLabels = options.nodeLabels
     const { pools, reservations } = options.journaled
     this.#journaled = JSON.stringify({ pools, reservations })
+    this.#journaledSelectors = selectorsOf(pools)
     this.#reservations = reservations.map(reservationOf)
     this.#pools = pools.map(pool => known(pool, this.#reservations))
     const changed = () => {
@@ -251,11 +254,14 @@ export class PoolView {
     if (!this.#isSynced) return
     const pools = this.#pools.map(journaledPool)
     const reservations = this.#readReservations()
-    await this.namespaces.record(this.#pools.flatMap(({ namespaceSelector }) => namespaceSelector ?? []))
+    const selectors = selectorsOf(pools)
+    // Killed before the pools are in the journal, those of before stand beside these namespaces.
+    await this.namespaces.record([...this.#journaledSelectors, ...selectors])
     const text = JSON.stringify({ pools, reservations })
     if (text === this.#journaled) return
     await this.#modules.journal.append({ t: 'pools', pools, reservations })
     this.#journaled = text
+    this.#journaledSelectors = selectors
   }
 
   #rebuild(): void {
@@ -299,6 +305,9 @@ export class PoolView {
     }
   }
 }
+
+const selectorsOf = (pools: readonly Pick<JournaledPool, 'namespaceSelector'>[]): LabelSelector[] =>
+  pools.flatMap(({ namespaceSelector }) => namespaceSelector ?? [])
 
 function withheldOf(cidr: Cidr, gateway: Ip | null, reservations: readonly Reservation[]): AddressRanges {
   const inPool = ({ family, first, last }: IpRange) =>

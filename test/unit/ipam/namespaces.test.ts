@@ -191,6 +191,27 @@ test('a node that is restarted without the store remembers pools and namespaces,
   assert.not.match(JSON.stringify(node.records), /"other"/)
 })
 
+test('killed between what the journal is told of namespaces and of pools: what it has of both goes together', async () => {
+  const { rig, node } = await started({ matchExpressions: [{ key: 'closed', operator: 'DoesNotExist' }] })
+  await write(rig, 'secret', { closed: '', team: 'retail' })
+  await write(rig, 'shop', {})
+  for (const namespace of ['shop', 'secret']) await given(node, namespace, namespace)
+  await rig.clock.advance(2000)
+  const push = node.records.push.bind(node.records)
+  node.records.push = (...records) => {
+    if (records.some(({ t }) => t === 'pools')) throw new Error('the process is dead')
+    return push(...records)
+  }
+  change(rig, 'shop', { namespaceSelector: RETAIL })
+  await settle()
+  node.setUnavailable(true)
+  node.kill()
+  node.start()
+  await settle()
+  assert.is(await given(node, 'p2', 'secret', annotated('common')), '10.0')
+  assert.match(await given(node, 'p3', 'secret', annotated('shop')), /is not for namespace secret/)
+})
+
 test('a Namespace that cannot be read keeps its pods from the pools of others; what it said before counts', async () => {
   const { rig, node } = await started()
   await write(rig, 'shop', { team: 'retail' })
