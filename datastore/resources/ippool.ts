@@ -80,7 +80,7 @@ export const ipPoolSpec = z
       .meta({ description: 'Hand out no new addresses; pods that run keep theirs.' }),
     nodeSelector: labelSelector.optional().meta({
       description:
-        'Nodes that take from this pool, by their labels: those of the Node of their name, over the nodeLabels of their configuration, and kubernetes.io/hostname, which is that name. Absent: all.',
+        'Nodes that take from this pool, by their labels: those of the Node of their name, over the nodeLabels of their configuration, and kubernetes.io/hostname, which is that name unless they say another. Absent: all.',
     }),
     namespaceSelector: labelSelector.optional().meta({
       description:
