@@ -40,6 +40,9 @@ export type PoolDeletion =
   /** `closed` false: it was refused, because pods hold addresses of it. */
   | { readonly removed: false; readonly closed: boolean; readonly users: readonly PoolUser[] }
 
+/** The most that a daemon waits before it writes a ledger, and what the writing takes. */
+const LEDGERS_BEHIND_MS = 2_500
+
 const GONE: PoolDeletion = { removed: true }
 
 type Modules = Pick<PoolModules, 'store' | 'clock'>
@@ -58,16 +61,16 @@ export async function deletePool(
   const uid = await uidOf(store, name)
   const closed = await changeEntry(store, uid, entry => ({ ...entry, state: 'closed' }))
   const users = await usersOf(store, uid)
-  const isUsed = users.some(({ holders }) => holders.some(isPod))
+  const isUsed = hasPods(users)
   if (isUsed && !options.drain) {
     if (closed) await changeEntry(store, uid, opened)
     return { removed: false, closed: !closed, users }
   }
-  if (!isUsed) await changeEntry(store, uid, entry => ({ ...entry, emptied: true }))
+  if (!isUsed) await askNodes(uid, name, modules)
   if (!(await isFreed(uid, name, options.waitMs ?? 10_000, modules))) {
     const left = await usersOf(store, uid)
     // A pod that came just before the pool was closed was in no ledger yet.
-    const reopens = closed && !options.drain && left.some(({ holders }) => holders.some(isPod))
+    const reopens = closed && !options.drain && hasPods(left)
     if (reopens) await changeEntry(store, uid, opened)
     return { removed: false, closed: !reopens, users: left }
   }
@@ -85,6 +88,16 @@ export async function deletePool(
   // What is written between the look and the deletion is left to the daemons.
   await purgePool(store, uid)
   return GONE
+}
+
+/**
+ * What nodes themselves hold of it they give up, other nodes' pods or not: so not before every ledger must show the pods
+ * that came just before the pool was closed.
+ */
+async function askNodes(uid: string, name: string, modules: Modules): Promise<void> {
+  const { store } = modules
+  if ((await isFreed(uid, name, LEDGERS_BEHIND_MS, modules)) || hasPods(await usersOf(store, uid))) return
+  await changeEntry(store, uid, entry => (entry.state === 'closed' ? { ...entry, emptied: true } : entry))
 }
 
 /**
@@ -119,6 +132,8 @@ const openedAgain = (name: string) =>
   })
 
 const opened = ({ emptied: _, ...entry }: PoolEntry): PoolEntry => ({ ...entry, state: 'open' })
+
+const hasPods = (users: readonly PoolUser[]): boolean => users.some(({ holders }) => holders.some(isPod))
 
 const isPod = ({ kind }: Pick<LedgerEntry, 'kind'>): boolean => kind !== 'tunnel'
 
