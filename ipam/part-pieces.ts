@@ -111,6 +111,8 @@ function joined(
       const members = before.filter(part => part.generation === generation && covers(cidr, part.cidr))
       const size = members.reduce((sum, part) => sum + part.addresses.size, 0)
       if (members.length < 2 || BigInt(size) !== sizeOf(cidr)) return before
+      // What is known stays known, and in the journal, beside what is not yet.
+      if (new Set(members.map(part => part.unknownSinceMs === null)).size > 1) return before
       const whole = joinParts(cidr, members)
       return before.flatMap(part => (part === members[0] ? [whole] : members.includes(part) ? [] : [part]))
     },

@@ -1,7 +1,7 @@
 /** Histories that failed once, each with what was wrong. */
 import { test } from 'uvu'
 import { history } from './history.ts'
-import { LARGE, SMALL } from './world.ts'
+import { LARGE, SMALL, TINY } from './world.ts'
 
 const MINUTE = 60_000
 
@@ -57,6 +57,17 @@ test('of a removed node nothing is left, though who freed its last part died bef
     { t: 'haunt', node: 0, heir: 0 },
     { t: 'pool', change: 'create' },
     { t: 'cut', node: 0, cut: false },
+  ]))
+
+test('a part that a restored store shows larger than it is stays known beside what comes to it', () =>
+  history(TINY, 0, [
+    { t: 'backup' },
+    { t: 'add', node: 1, pod: 0 },
+    { t: 'haunt', node: 0, heir: 0 },
+    { t: 'start', node: 0 },
+    { t: 'doubt', node: 0, doubt: 'landed', slot: null },
+    { t: 'del', node: 0, pod: 0 },
+    { t: 'restore' },
   ]))
 
 test.run()
