@@ -5,7 +5,11 @@ import { NodeFacts, type NodeFactsModules } from '../../../daemon/node/facts.ts'
 import { recordParser } from '../../../datastore/record.ts'
 import { nodeRecord } from '../../../datastore/records/node.ts'
 
-const modules = { tunnel: () => ({ 4: '10.244.0.1' }) } as unknown as NodeFactsModules
+const tunnel: ReturnType<NodeFactsModules['tunnel']> = {
+  byFamily: () => ({ 4: '10.244.0.1' }),
+  beside: () => [],
+}
+const modules = { tunnel: () => tunnel } as unknown as NodeFactsModules
 
 function published(labels: Record<string, string>) {
   const observation = {
