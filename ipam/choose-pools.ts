@@ -67,7 +67,7 @@ export function familiesFound(query: PoolQuery, view: PoolsInView): readonly Fam
   return FAMILIES.filter(
     family =>
       named.includes(family) ||
-      choiceFor(query, family).by !== null ||
+      choiceFor(query, family, view.pools).by !== null ||
       chosen(query, family, view).length > 0,
   )
 }
@@ -82,7 +82,7 @@ export function poolsOf(
 ): readonly (readonly KnownPool[])[] {
   const found = chosen(query, family, view)
   if (found.length === 0) throw noPool(query, view, family)
-  if (choiceFor(query, family).names.length > 0) return found.map(pool => [pool])
+  if (choiceFor(query, family, view.pools).names.length > 0) return found.map(pool => [pool])
   // A namespace has pools of its own in order that its pods take from them, and nodes need no such pool.
   const [own, common] = [true, false].map(isOwn =>
     found.filter(({ namespaceSelector }) => (namespaceSelector !== null) === isOwn),
@@ -103,7 +103,7 @@ export function poolOfAddress(query: PoolQuery, ip: Ip, { pools }: PoolsInView):
 
 /** None: nobody could be served. */
 export function chosen(query: PoolQuery, family: Family, { pools }: PoolsInView): KnownPool[] {
-  const { names } = choiceFor(query, family)
+  const { names } = choiceFor(query, family, pools)
   const serving = pools.filter(pool => pool.cidr.family === family && whyNot(pool, query) === null)
   return names.length === 0 ? serving : names.flatMap(name => serving.filter(pool => pool.name === name))
 }
@@ -116,24 +116,38 @@ export function poolsToJudge(query: PoolQuery, view: PoolsInView): PoolsInView {
   return isEnough ? forAll : view
 }
 
-function namespaceChoice({ namespace }: PoolQuery, family: Family): readonly string[] {
-  return namespace === null || namespace === 'any' ? [] : namespace.pools[family]
+/** One whose pools are all for another use says nothing of this: its pods may have networks of several plugins. */
+function namespaceChoice(
+  { namespace, use }: PoolQuery,
+  family: Family,
+  pools: readonly KnownPool[],
+): readonly string[] {
+  if (namespace === null || namespace === 'any') return []
+  return namespace.pools[family].filter(name => {
+    const pool = pools.find(each => each.name === name)
+    return pool === undefined || pool.uses.includes(use)
+  })
 }
 
 const podChoice = ({ podPools }: PoolQuery, family: Family): readonly string[] => podPools?.[family] ?? []
 
 /** `by`: who chose, for errors. */
-function choiceFor(query: PoolQuery, family: Family): { names: readonly string[]; by: string | null } {
+function choiceFor(
+  query: PoolQuery,
+  family: Family,
+  pools: readonly KnownPool[],
+): { names: readonly string[]; by: string | null } {
   const annotation = `annotation ${POOL_ANNOTATION[family]}`
   const byPod = podChoice(query, family)
   if (byPod.length > 0) return { names: byPod, by: `${annotation} of the pod` }
-  const byNamespace = namespaceChoice(query, family)
+  const byNamespace = namespaceChoice(query, family, pools)
   if (byNamespace.length > 0) return { names: byNamespace, by: `${annotation} of its namespace` }
   return { names: query.pools, by: null }
 }
 
 export function noPool(query: PoolQuery, view: PoolsInView, family?: Family): TwillError {
-  const { names, by } = family === undefined ? { names: query.pools, by: null } : choiceFor(query, family)
+  const { names, by } =
+    family === undefined ? { names: query.pools, by: null } : choiceFor(query, family, view.pools)
   const conditions = view.conditions()
   const what = [
     'no enabled pool',

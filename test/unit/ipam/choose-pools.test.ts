@@ -75,6 +75,26 @@ test('a pool that the pod names and that cannot be used is refused with the reas
   assert.is(refusal('none'), `${start('none')}there is no IPPool none`)
 })
 
+test('a namespace says nothing of addresses of a use that none of its pools is for', () => {
+  const pools = [...POOLS, known('lan', '10.9.0.0/24', { uses: ['ipam'] })]
+  const of = (use: 'pod' | 'ipam', ...named: string[]) =>
+    query({
+      use,
+      namespace: { name: 'shop', labels: {}, isKnown: true, problem: null, pools: { 4: named, 6: [] } },
+      pools: use === 'ipam' ? ['lan'] : ['a4'],
+    })
+  assert.equal(names(of('ipam', 'b4'), 4, pools), ['lan'], 'its pods have a network of another plugin too')
+  assert.equal(names(of('pod', 'lan'), 4, pools), ['a4'])
+  assert.equal(names(of('pod', 'lan', 'b4'), 4, pools), ['b4'])
+  assert.equal(names(of('ipam', 'lan', 'b4'), 4, pools), ['lan'])
+  assert.equal(familiesOf(of('ipam', 'b4'), view(pools)), [4])
+  for (const use of ['pod', 'ipam'] as const)
+    assert.match(
+      messageOf(() => poolsOf(of(use, 'lann'), 4, view(pools))),
+      /there is no IPPool lann/,
+    )
+})
+
 test('a family that the network does not give is refused, naming the annotation', () => {
   const message = messageOf(() =>
     familiesOf(query({ families: [4], podPools: { 4: [], 6: ['v6'] } }), view()),
