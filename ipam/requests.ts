@@ -15,7 +15,7 @@ import { faultPoint } from '../lib/fault.ts'
 import type { Allocator } from './allocator.ts'
 import { KEEP } from './change-record.ts'
 import type { ClaimablePool } from './choose-slot.ts'
-import { isInDoubt, newSlot, type OwnedPart, type OwnSlot } from './own-slots.ts'
+import { isInDoubt, type OwnedPart, type OwnSlot } from './own-slots.ts'
 import type { Ownership } from './ownership.ts'
 import type { Restoration } from './restoration.ts'
 import { emptySlot } from './slot.ts'
@@ -118,8 +118,7 @@ export class Requests {
   ): Promise<Answer> {
     const { work, allocator, clock, random, restoration } = this.#modules
     restoration.refuseClaims()
-    const fresh = newSlot(poolUid, slotCidr)
-    const slot = allocator.slots.get(fresh.id) ?? fresh
+    const slot = allocator.slotAt(poolUid, slotCidr)
     const request = { id: random.hex(8), owner: work.nodeUid, cidr }
     let end = () => {}
     const ended = new Promise<void>(resolve => {
@@ -153,10 +152,9 @@ export class Requests {
     request: Omit<SlotRequest, 'refusals'>,
     end: () => void,
   ): Promise<'entered' | 'nobody' | 'busy'> {
-    const { work, allocator, ownership } = this.#modules
+    const { work, ownership } = this.#modules
     if (isInDoubt(slot) || slot.ledgerUnread) return 'busy'
     slot.claiming = request.id
-    allocator.addSlot(slot)
     await work.record(slot, () => {
       slot.claiming = null
     })

@@ -62,6 +62,24 @@ test('an address that a pod holds is refused, and nothing has changed', async ()
   assert.equal(brief(a), ['10.0.0.0/29 3/5'])
 })
 
+test('two questions at once in a slot in which an older request is just being taken out: one slot in memory', async () => {
+  const { rig, b } = await ownerAndAsker(3)
+  b.setDelay(100)
+  const old = { id: 'old', owner: 'uid-b', cidr: '10.0.0.1/32', refusals: [] }
+  rig.put(keyOf(rig), { ...slotOf(rig), requests: [old] })
+  const pool = rig.read<{ metadata: object }>('resources/ippools/default')
+  rig.put('resources/ippools/default', { ...pool, metadata: { ...pool?.metadata, labels: { a: 'b' } } })
+  await rig.clock.advance(200)
+  const asked = ['10.0.0.5', '10.0.0.6'].map(address => refused(ask(b, address)))
+  await rig.clock.advance(5000)
+  await Promise.all(asked)
+  const owned = slotOf(rig).parts.flatMap(({ owner, cidr }) => (owner === 'uid-b' ? [cidr] : []))
+  assert.ok(owned.length > 0)
+  const usable = (b.ipam?.ownParts() ?? []).filter(part => part.usable).map(({ cidr }) => cidr)
+  assert.equal(usable, owned)
+  assert.equal(b.lost, [])
+})
+
 test('an owner that does not answer is named after the patience, and the request is taken out again', async () => {
   const { rig, a, b } = await ownerAndAsker(1)
   a.kill()
