@@ -56,9 +56,25 @@ export function largestEmptyPiece(parts: readonly OwnedPart[]): Piece | null {
   return best?.piece ?? null
 }
 
+/** Of which nothing is held and nothing may go out; null: there is none. */
+export function largestUselessPiece(part: OwnedPart): Piece | null {
+  const { addresses } = part
+  for (let size = addresses.size; size >= 1; size /= 2)
+    for (let offset = 0; offset < addresses.size; offset += size) {
+      const isUseless = addresses.isEmpty(offset, size) && addresses.youngestFreedMs(offset, size) === null
+      if (isUseless) return pieceOf(part, offset, size)
+    }
+  return null
+}
+
+function pieceOf(part: OwnedPart, offset: number, size: number): Piece {
+  const { family, base } = part.cidr
+  return { part, cidr: { family, base: base + BigInt(offset), prefix: bitsOf(family) - Math.log2(size) } }
+}
+
 /** Of at least `least` addresses. */
 function largestIn(part: OwnedPart, least: number) {
-  const { cidr, addresses } = part
+  const { addresses } = part
   for (let size = addresses.size; size >= least; size /= 2) {
     let best: { offset: number; youngestMs: number } | null = null
     for (let offset = 0; offset < addresses.size; offset += size) {
@@ -68,9 +84,7 @@ function largestIn(part: OwnedPart, least: number) {
         best = { offset, youngestMs }
     }
     if (best === null) continue
-    const prefix = bitsOf(cidr.family) - Math.log2(size)
-    const piece = { family: cidr.family, base: cidr.base + BigInt(best.offset), prefix }
-    return { piece: { part, cidr: piece }, size, youngestMs: best.youngestMs }
+    return { piece: pieceOf(part, best.offset, size), size, youngestMs: best.youngestMs }
   }
   return null
 }

@@ -6,7 +6,7 @@
 import { type Cidr, sizeOf } from '../lib/address.ts'
 import { floorPowerOfTwo, type NodeLimit, ownedOf } from './node-limit.ts'
 import type { OwnedPart } from './own-slots.ts'
-import { largestEmptyPiece, type Piece } from './part-pieces.ts'
+import { largestEmptyPiece, largestUselessPiece, type Piece } from './part-pieces.ts'
 
 export interface SpareOptions {
   readonly lowWater: number
@@ -89,9 +89,12 @@ const emptyOnes = (parts: readonly OwnedPart[]): Piece[] =>
     .sort((a, b) => a.addresses.size - b.addresses.size)
     .map(part => ({ part, cidr: part.cidr }))
 
-/** `count` addresses in all, or fewer. */
+/** `count` addresses in all, or fewer; of each part first what cannot go out. */
 function emptyPieces(parts: readonly OwnedPart[], count: number): Piece[] {
-  const pieces = parts.map(part => largestEmptyPiece([part])).filter(piece => piece !== null)
+  if (count <= 0) return []
+  const pieces = parts
+    .map(part => largestUselessPiece(part) ?? largestEmptyPiece([part]))
+    .filter(piece => piece !== null)
   let left = count
   return pieces
     .sort((a, b) => a.cidr.prefix - b.cidr.prefix)

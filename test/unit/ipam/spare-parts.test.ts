@@ -4,7 +4,7 @@ import * as assert from 'uvu/assert'
 import type { SlotRecord } from '../../../datastore/records/slot.ts'
 import { isTwillError } from '../../../lib/errors.ts'
 import { settle } from '../../fixtures/manual-clock.ts'
-import { Rig, type RigNode } from './rig.ts'
+import { Rig, type RigNode, refused } from './rig.ts'
 
 const owned = (rig: Rig, name = 'a') =>
   rig
@@ -161,6 +161,30 @@ test('a limit that was lowered: what is empty goes at once, what is in use stays
   await rig.clock.advance(2000)
   const size = (node.ipam?.ownParts() ?? []).reduce((sum, part) => sum + part.free + part.held, 0)
   assert.is(size, 20, owned(rig).join(' '))
+})
+
+test('a gift with reserved addresses is cut down to what can go out', async () => {
+  const rig = new Rig()
+  await rig.createPool('default', '10.0.0.0/27', 27)
+  const [a, b] = [rig.node('a'), rig.node('b', { nodeLimit: { parts: null, addresses: 4 } })]
+  a.start()
+  b.start()
+  await settle()
+  await a.add('a0')
+  rig.put('resources/ipreservations/upper', {
+    apiVersion: 'twill.network/v1alpha1',
+    kind: 'IPReservation',
+    metadata: { name: 'upper' },
+    spec: { addresses: ['10.0.0.16-10.0.0.19'] },
+  })
+  await rig.clock.advance(5000)
+  for (const id of ['b0', 'b1', 'b2', 'b3']) {
+    const got = refused(b.add(id))
+    await rig.clock.advance(5000)
+    assert.is(await got, 'granted')
+  }
+  const size = (b.ipam?.ownParts() ?? []).reduce((sum, part) => sum + part.free + part.held, 0)
+  assert.is(size, 4)
 })
 
 test('a gift that is more than this node may own is cut down', async () => {
