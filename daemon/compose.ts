@@ -29,6 +29,7 @@ import { Attachments } from './attach/attachments.ts'
 import { notReady } from './attach/cni-errors.ts'
 import { createFront } from './attach/front.ts'
 import { Leases } from './attach/leases.ts'
+import { endWithoutName } from './attach/name-lost.ts'
 import { Registry } from './attach/registry.ts'
 import { servableBy } from './attach/servable.ts'
 import { Spool } from './attach/spool.ts'
@@ -160,7 +161,13 @@ async function startNode(
   const observation = await untilObserved(base, systemClock, waiting)
   const underlayDevice = observation.underlay[0]?.device ?? ''
   const hardware = hardwareOf(await readProductUuid(), await kernel.readLinks(), underlayDevice)
-  const identified = await identify(base, hardware, waiting)
+  const identified = await identify(base, hardware, waiting).catch(error =>
+    endWithoutName(
+      error,
+      { ...local.found, journaledUid: local.node?.uid ?? null, hardware, boot },
+      { kernel, store, journal: local, log, elements: endpointElements },
+    ),
+  )
   log.info(
     {
       uid: identified.uid,
