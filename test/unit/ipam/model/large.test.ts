@@ -5,6 +5,6 @@ import { anyStep } from './steps.ts'
 import { LARGE } from './world.ts'
 
 test('no address is held twice, none leaves its pool, none is lost, for long', () =>
-  playMany({ layout: LARGE, step: anyStep, runs: 390, steps: { minLength: 10, maxLength: 50 } }))
+  playMany({ layout: LARGE, step: anyStep, runs: 400, steps: { minLength: 10, maxLength: 50 } }))
 
 test.run()

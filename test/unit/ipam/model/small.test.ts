@@ -10,6 +10,6 @@ import { anyStep } from './steps.ts'
 import { SMALL } from './world.ts'
 
 test('no address is held twice, none leaves its pool, none is lost', () =>
-  playMany({ layout: SMALL, step: anyStep, runs: 1030, steps: { minLength: 4, maxLength: 16 } }))
+  playMany({ layout: SMALL, step: anyStep, runs: 1700, steps: { minLength: 4, maxLength: 16 } }))
 
 test.run()

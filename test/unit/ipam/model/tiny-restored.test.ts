@@ -5,6 +5,6 @@ import { anyStepWithRestore } from './steps.ts'
 import { TINY } from './world.ts'
 
 test('of two nodes with a store that was restored: no address is held twice, none is lost', () =>
-  playMany({ layout: TINY, step: anyStepWithRestore, runs: 900, steps: { minLength: 4, maxLength: 14 } }))
+  playMany({ layout: TINY, step: anyStepWithRestore, runs: 2800, steps: { minLength: 4, maxLength: 14 } }))
 
 test.run()

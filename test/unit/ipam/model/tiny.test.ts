@@ -5,6 +5,6 @@ import { anyStep } from './steps.ts'
 import { TINY } from './world.ts'
 
 test('of two nodes: no address is held twice, none leaves its pool, none is lost', () =>
-  playMany({ layout: TINY, step: anyStep, runs: 1950, steps: { minLength: 4, maxLength: 14 } }))
+  playMany({ layout: TINY, step: anyStep, runs: 4000, steps: { minLength: 4, maxLength: 14 } }))
 
 test.run()
