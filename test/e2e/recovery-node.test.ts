@@ -197,4 +197,29 @@ test('it is removed again and comes back too late: what it held is lost, its pod
   await talk('anchor', 'fourth')
 })
 
+test('it starts under the name of one that lives: its pods stay while their part is its own, and are cut off after', async () => {
+  const { uid } = (await readStatus(rig, 'node3')).node
+  const misnamed = async () => {
+    const args = ['twilld', '--config', '/etc/twill/twilld.yaml', '--node-name', 'node1']
+    const ended = await rig.exec('node3', ['timeout', '-s', 'KILL', '30', ...args])
+    assert.is(ended.status, 1, ended.stdout + ended.stderr)
+    return ended.stdout
+  }
+  await rig.stopDaemon('node3')
+  assert.match(await misnamed(), /node name node1 is taken.*no longer of this machine: none/)
+  await talk('anchor', 'fourth')
+  const removed = await rig.exec('node2', ['twillctl', 'delete', 'node', 'node3'])
+  assert.is(removed.status, 0, removed.stderr)
+  await untilFreed(uid)
+  const said = await misnamed()
+  assert.match(said, /node name node1 is taken.*no longer of this machine: 1; cut off: /)
+  for (const address of rig.pod('fourth').addresses) assert.ok(said.includes(address), said)
+  const link = await rig.exec('fourth', ['ip', 'link', 'show', 'eth0'])
+  assert.is.not(link.status, 0, 'the pod has no interface any more')
+  await rig.deletePod('fourth')
+  await rig.startDaemon('node3')
+  await rig.addPod('node3', 'fifth')
+  await talk('anchor', 'fifth')
+})
+
 test.run()
