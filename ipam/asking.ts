@@ -11,10 +11,11 @@ import { recordParser } from '../datastore/record.ts'
 import { type LedgerRecord, ledgerRecord } from '../datastore/records/ledger.ts'
 import type { Part } from '../datastore/records/slot.ts'
 import type { KeyValue, Store } from '../datastore/store.ts'
-import { type Cidr, parseCidr, sizeOf } from '../lib/address.ts'
+import { type Cidr, contains, parseCidr, parseIp, sizeOf } from '../lib/address.ts'
 import type { Clock, Random } from '../lib/clock.ts'
 import { TwillError } from '../lib/errors.ts'
 import type { ClaimablePool } from './choose-slot.ts'
+import type { GivenCooling } from './given-cooling.ts'
 import type { OwnedPart } from './own-slots.ts'
 import type { Answer, Requests } from './requests.ts'
 import { parseSlotKey } from './slot.ts'
@@ -31,6 +32,7 @@ export interface AskingModules {
   readonly random: Random
   readonly slots: SlotIndex
   readonly requests: Requests
+  readonly givenCooling: GivenCooling
 }
 
 export interface Wanted {
@@ -49,7 +51,14 @@ interface Candidate {
 
 type Unread = Omit<Candidate, 'room' | 'ledgers'>
 
+/** What one node owns of the slot of this key. */
+interface OwnersParts {
+  readonly key: string
+  readonly parts: readonly Part[]
+}
+
 interface Search {
+  readonly cooling: boolean
   readonly endMs: number
   readonly silent: Set<string>
   readonly running: Set<Promise<void>>
@@ -71,6 +80,7 @@ const BLIND_QUESTIONS = 16
 const REFUSAL_COUNTS_MS = 2_000
 const SILENCE_COUNTS_MS = 30_000
 const HOPELESS_MS = 10_000
+const FRESH_HOPELESS_MS = 1_000
 
 export class Asking {
   readonly #options: AskingOptions
@@ -78,10 +88,12 @@ export class Asking {
   readonly #searches = new Map<string, Promise<OwnedPart | null>>()
   /** Owner → BOOTTIME of a question that he did not answer. */
   readonly #silentMs = new Map<string, number>()
-  /** Slot → when, and over which ledgers, all its owners refused. */
+  /** Slot, and whether cooling addresses would do → when, and over which ledgers, all its owners refused. */
   readonly #refused = new Map<string, { readonly atMs: number; readonly ledgers: string }>()
   /** Pool UID → BOOTTIME at which nobody had anything. */
   readonly #hopelessMs = new Map<string, number>()
+  /** Pool UID → BOOTTIME at which nobody had anything that has cooled. */
+  readonly #nothingFreshMs = new Map<string, number>()
 
   constructor(options: AskingOptions, modules: AskingModules) {
     this.#options = options
@@ -90,12 +102,15 @@ export class Asking {
 
   /**
    * A part from another node, adopted; null when no owner has an address to give. Whoever comes while one search of
-   * the pool runs shares it, and is answered "none" only by a search that began after he came.
+   * the pool runs shares it, and is answered "none" only by a search that began after he came; where only fresh ones
+   * would do, by one that ended a moment ago, too: in a pool in which everything cools each pod would search all of it.
    * @throws ipam.owner-silent (retryable) {owners, names}: some did not answer; store.*; journal.write-failed
    */
   async find(pool: ClaimablePool, wanted: Wanted): Promise<OwnedPart | null> {
     const key = `${pool.uid} ${wanted.cooling}`
     const endMs = this.#nowMs() + wanted.patienceMs
+    if (!wanted.cooling && isWithin(FRESH_HOPELESS_MS, this.#nothingFreshMs.get(pool.uid), this.#nowMs()))
+      return null
     const joined = this.#searches.get(key)
     if (joined !== undefined) {
       const part = await joined.catch(() => null)
@@ -111,11 +126,12 @@ export class Asking {
 
   /** The last search found nothing, and not long ago. */
   isHopeless(poolUid: string): boolean {
-    return this.#nowMs() - (this.#hopelessMs.get(poolUid) ?? Number.NEGATIVE_INFINITY) < HOPELESS_MS
+    return isWithin(HOPELESS_MS, this.#hopelessMs.get(poolUid), this.#nowMs())
   }
 
   async #search(pool: ClaimablePool, wanted: Wanted): Promise<OwnedPart | null> {
     const search: Search = {
+      cooling: wanted.cooling,
       endMs: this.#nowMs() + wanted.patienceMs,
       silent: new Set(),
       running: new Set(),
@@ -127,18 +143,17 @@ export class Asking {
     for (const batch of this.#batches(pool, wanted.cooling)) {
       if (this.#isOver(search)) break
       const candidates = await this.#withRoom(pool, batch, wanted.cooling)
-      const [some, none] = [
-        candidates.filter(({ room }) => room > 0),
-        candidates.filter(({ room }) => room <= 0),
-      ]
-      full.push(...none)
+      const some = candidates.filter(({ room }) => room > 0)
+      full.push(...candidates.filter(({ room }) => room <= 0))
       await this.#askAll(
         pool,
-        some.sort((a, b) => b.room - a.room),
+        some
+          .filter(each => wanted.cooling || !this.#hasJustRefused(pool, each, search))
+          .sort((a, b) => b.room - a.room),
         search,
       )
     }
-    const blind = wanted.cooling ? full.filter(each => !this.#hasJustRefused(pool, each)) : []
+    const blind = wanted.cooling ? full.filter(each => !this.#hasJustRefused(pool, each, search)) : []
     await this.#askAll(pool, blind.slice(0, BLIND_QUESTIONS), search)
     // They end by themselves when their patience does.
     while (search.found === null && search.running.size > 0) await Promise.race(search.running)
@@ -163,7 +178,9 @@ export class Asking {
       )
     if (wanted.cooling && fenced.length > 0)
       throw await this.#modules.requests.silence(fenced, 'what is left of the pool')
-    if (wanted.cooling) this.#hopelessMs.set(pool.uid, this.#nowMs())
+    const { cooling } = wanted
+    if (cooling) this.#hopelessMs.set(pool.uid, this.#nowMs())
+    else this.#nothingFreshMs.set(pool.uid, this.#nowMs())
     return null
   }
 
@@ -215,40 +232,42 @@ export class Asking {
           owners.map(owner => this.#modules.store.get(ledgerKey(pool.uid, slot, owner))),
         )
         const ledgers = entries.map(({ entry }) => entry?.modRevision ?? 0).join(' ')
-        const room = owners.reduce((sum, owner, i) => {
+        const rooms = owners.map((owner, i) => {
+          const own = { key: slotKey(pool.uid, slot), parts: parts.filter(part => part.owner === owner) }
           const entry = entries[i]?.entry ?? null
-          const own = parts.filter(part => part.owner === owner)
-          return sum + (entry === null ? this.#roomOf(own, null, cooling) : this.#roomBy(own, entry, cooling))
-        }, 0)
-        return { slot, parts, ledgers, room }
+          return entry === null ? this.#roomOf(own, null, cooling) : this.#roomBy(own, entry, cooling)
+        })
+        return { slot, parts, ledgers, room: rooms.reduce((sum, room) => sum + room, 0) }
       }),
     )
   }
 
   /** One that cannot be read shows none. */
-  #roomBy(parts: readonly Part[], { value, key }: KeyValue, cooling: boolean): number {
+  #roomBy(own: OwnersParts, { value, key }: KeyValue, cooling: boolean): number {
     try {
-      return this.#roomOf(parts, parseLedger(value, key), cooling)
+      return this.#roomOf(own, parseLedger(value, key), cooling)
     } catch {
       return 0
     }
   }
 
   /** A guess, for choosing only: it uses the wall clock of another node. */
-  #roomOf(parts: readonly Part[], ledger: LedgerRecord | null, cooling: boolean): number {
-    const size = parts.reduce((sum, part) => sum + Number(sizeOf(parseCidr(part.cidr))), 0)
+  #roomOf({ key, parts }: OwnersParts, ledger: LedgerRecord | null, cooling: boolean): number {
+    const cidrs = parts.map(({ cidr }) => parseCidr(cidr))
+    const size = cidrs.reduce((sum, cidr) => sum + Number(sizeOf(cidr)), 0)
     const generations = [...new Set(parts.map(part => String(part.generation)))]
-    const held = generations.reduce(
-      (sum, generation) => sum + Object.keys(ledger?.generations[generation] ?? {}).length,
-      0,
-    )
+    const held = generations.flatMap(generation => Object.keys(ledger?.generations[generation] ?? {}))
+    if (cooling) return size - held.length
     const sinceMs = this.#modules.clock.realtimeMs() - this.#options.coolDownMs
-    const resting = cooling ? 0 : (ledger?.recent ?? []).filter(past => past.until > sinceMs).length
-    return size - held - resting
+    const released = (ledger?.recent ?? [])
+      .filter(({ address, until }) => until > sinceMs && cidrs.some(cidr => contains(cidr, parseIp(address))))
+      .map(({ address }) => address)
+    const given = parts.flatMap(part => this.#modules.givenCooling.of(key, part))
+    return size - new Set([...held, ...released, ...given]).size
   }
 
-  #hasJustRefused(pool: ClaimablePool, { slot, ledgers }: Candidate): boolean {
-    const refusal = this.#refused.get(slotKey(pool.uid, slot))
+  #hasJustRefused(pool: ClaimablePool, { slot, ledgers }: Candidate, { cooling }: Search): boolean {
+    const refusal = this.#refused.get(`${slotKey(pool.uid, slot)} ${cooling}`)
     if (refusal === undefined || refusal.ledgers !== ledgers) return false
     return this.#nowMs() - refusal.atMs < REFUSAL_COUNTS_MS
   }
@@ -268,7 +287,10 @@ export class Asking {
     const { requests } = this.#modules
     try {
       const patienceMs = Math.max(0, search.endMs - this.#nowMs())
-      const answer = await requests.ask(pool.uid, candidate.slot, null, patienceMs)
+      const answer = await requests.ask(pool.uid, candidate.slot, null, {
+        patienceMs,
+        fresh: !search.cooling,
+      })
       this.#learn(pool, candidate, answer, search)
     } catch (error) {
       search.failure ??= { error }
@@ -280,7 +302,10 @@ export class Asking {
     if (answer.kind === 'given') search.found = answer.part
     if (answer.kind === 'busy') search.isBusy = true
     if (answer.kind === 'refused')
-      this.#refused.set(slotKey(pool.uid, candidate.slot), { atMs: nowMs, ledgers: candidate.ledgers })
+      this.#refused.set(`${slotKey(pool.uid, candidate.slot)} ${search.cooling}`, {
+        atMs: nowMs,
+        ledgers: candidate.ledgers,
+      })
     const silent = answer.kind === 'silent' ? answer.owners : []
     for (const owner of silent) search.silent.add(owner)
     for (const { owner } of candidate.parts)
@@ -306,6 +331,9 @@ export class Asking {
     return this.#modules.clock.boottimeMs()
   }
 }
+
+const isWithin = (ms: number, atMs: number | undefined, nowMs: number): boolean =>
+  atMs !== undefined && nowMs - atMs < ms
 
 /** Lazily, in place. */
 function* shuffled<T>(items: T[], random: Random): Generator<T> {

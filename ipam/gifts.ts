@@ -16,12 +16,14 @@ import type { Log } from '../lib/log.ts'
 import { type Allocator, heldAddress } from './allocator.ts'
 import { type Changed, KEEP } from './change-record.ts'
 import type { Instant } from './journal-records.ts'
+import { floorPowerOfTwo } from './node-limit.ts'
 import { isInDoubt, mustSettle, type OwnedPart, type OwnSlot } from './own-slots.ts'
-import { largestEmptyPiece, type Piece, strike } from './part-pieces.ts'
+import { largestEmptyPiece, lastPiece, type Piece, strike } from './part-pieces.ts'
 import type { Restoration } from './restoration.ts'
 import { type Gift, givePart, type Step } from './slot.ts'
 import { answerRequest, dropRequests, refuseRequest, type SlotRequest } from './slot-requests.ts'
 import type { SlotWork } from './slot-work.ts'
+import type { WaitingPods } from './waiting-pods.ts'
 
 export interface GiftsOptions {
   readonly coolDownMs: number
@@ -34,6 +36,7 @@ export interface GiftsModules {
   readonly clock: Clock
   readonly log: Log
   readonly allocator: Allocator
+  readonly waiting: WaitingPods
 }
 
 type GiftStep = (record: SlotRecord, cidr: string, gift: Omit<Gift, 'to'>) => Step
@@ -85,47 +88,78 @@ export class Gifts {
   }
 
   /**
-   * Answers what other nodes ask of this slot, as far as it can be judged now: the rest is for the next call.
+   * Answers what other nodes ask of this slot, as far as it can be judged now: the rest is for the next call. What it
+   * must refuse, and `mayRefuse` does not let it yet, is left, too.
    * @throws store.*, journal.write-failed
    */
-  serve(slot: OwnSlot, record: SlotRecord, modRevision: number): Promise<void> {
+  serve(
+    slot: OwnSlot,
+    { record, modRevision }: { readonly record: SlotRecord; readonly modRevision: number },
+    mayRefuse: (record: SlotRecord, request: SlotRequest) => boolean,
+  ): Promise<void> {
     const { work } = this.#modules
     return work.run(slot, async () => {
       const stale = modRevision < (slot.seen?.modRevision ?? 0)
-      const { requests } = (stale ? slot.seen?.value : null) ?? record
-      for (const request of requests) await this.#answer(slot, request)
+      const current = (stale ? slot.seen?.value : null) ?? record
+      const refused: SlotRequest[] = []
+      for (const request of current.requests)
+        if ((await this.#answer(slot, request)) === 'no room' && mayRefuse(current, request))
+          refused.push(request)
+      if (refused.length > 0) await this.#refuse(slot, refused)
     })
   }
 
-  async #answer(slot: OwnSlot, request: SlotRequest): Promise<void> {
+  async #answer(slot: OwnSlot, request: SlotRequest): Promise<'no room' | 'done'> {
     const { log } = this.#modules
     // While the store is restored a gift's generation could beat that of an owner who is not back yet.
-    if (mustSettle(slot) || slot.ledgerUnread || this.#modules.restoration.stands) return
+    if (mustSettle(slot) || slot.ledgerUnread || this.#modules.restoration.stands) return 'done'
     const isMember = await this.#isMember(request.owner)
-    if (isMember === null) return
-    if (!isMember) return this.#drop(slot, new Set([request.id]))
+    if (isMember === null) return 'done'
+    if (!isMember) {
+      await this.#drop(slot, new Set([request.id]))
+      return 'done'
+    }
     const piece = this.#pieceFor(slot, request)
-    if (piece === null) return this.#refuse(slot, request)
+    if (piece === null) return 'no room'
+    if (piece === 'kept') return 'done'
     const struck = strike(slot, piece)
     const answer: GiftStep = (record, text, gift) => answerRequest(record, text, request.id, gift)
     await this.#give(slot, struck, answer, () => {
       slot.parts = [...slot.parts, struck]
     })
     log.info({ part: struck.text, to: request.owner }, 'piece given to a node that asked')
+    return 'done'
   }
 
-  /** A part whose ownership others may doubt is nobody's to give. */
-  #pieceFor(slot: OwnSlot, { cidr }: SlotRequest): Piece | null {
+  /** A part whose ownership others may doubt is nobody's to give. kept: pods of this node wait for as much as is free. */
+  #pieceFor(slot: OwnSlot, { cidr, fresh }: SlotRequest): Piece | 'kept' | null {
     const ours = [...this.#modules.allocator.partsOf(slot.poolUid)].filter(
       part => part.slot === slot && !part.fenced && part.unknownSinceMs === null,
     )
-    if (cidr === null) return largestEmptyPiece(ours)
+    if (cidr === null) return this.#anyPiece(slot.poolUid, ours, fresh === true)
     const wanted = parseCidr(cidr)
     const part = ours.find(known => covers(known.cidr, wanted))
     if (part === undefined) return null
     const size = Number(sizeOf(wanted))
     const offset = Number(wanted.base - part.cidr.base)
     return part.addresses.youngestFreedMs(offset, size) === null ? null : { part, cidr: wanted }
+  }
+
+  #anyPiece(poolUid: string, ours: readonly OwnedPart[], fresh: boolean): Piece | 'kept' | null {
+    const { allocator, clock, waiting } = this.#modules
+    const freedBy = fresh ? clock.boottimeMs() - this.#options.coolDownMs : Number.POSITIVE_INFINITY
+    const piece = largestEmptyPiece(ours, freedBy)
+    const kept = waiting.of(poolUid)
+    if (piece === null || kept === 0) return piece
+    const most = kept + Number(sizeOf(piece.cidr))
+    const free = fresh ? allocator.ready(poolUid, most) : allocator.free([poolUid], most)
+    // Who can do with what cools is better served by his own than by waiting.
+    if (free <= kept) {
+      if (fresh) return null
+      waiting.keep(poolUid)
+      return 'kept'
+    }
+    return { part: piece.part, cidr: lastPiece(piece.cidr, floorPowerOfTwo(free - kept)) }
   }
 
   /**
@@ -143,12 +177,16 @@ export class Gifts {
     }
   }
 
-  async #refuse(slot: OwnSlot, request: SlotRequest): Promise<void> {
-    const { work } = this.#modules
-    const held =
-      request.cidr !== null && slot.parts.some(part => covers(part.cidr, parseCidr(request.cidr ?? '')))
+  /** In one commit: all owners of a slot refuse at about the same time. */
+  async #refuse(slot: OwnSlot, requests: readonly SlotRequest[]): Promise<void> {
+    const { nodeUid } = this.#modules.work
+    const reasonFor = ({ cidr }: SlotRequest) =>
+      cidr !== null && slot.parts.some(part => covers(part.cidr, parseCidr(cidr))) ? 'in use' : 'no room'
     await this.#mark(slot, record =>
-      refuseRequest(record, request.id, work.nodeUid, held ? 'in use' : 'no room'),
+      requests.reduce<Step>(
+        (step, request) => refuseRequest(step ?? record, request.id, nodeUid, reasonFor(request)) ?? step,
+        null,
+      ),
     )
   }
 

@@ -31,6 +31,7 @@ import {
 import { chooseSlots } from './choose-slot.ts'
 import { Fences } from './fences.ts'
 import { Gifts } from './gifts.ts'
+import { GivenCooling } from './given-cooling.ts'
 import type {
   AllocationRequest,
   HeldAddress,
@@ -60,6 +61,7 @@ import { SlotWork } from './slot-work.ts'
 import { REQUEST_PATIENCE_MS, Taking } from './taking.ts'
 import { instantNow, inTerm } from './term.ts'
 import { Upkeep } from './upkeep.ts'
+import { WaitingPods } from './waiting-pods.ts'
 import { Watched, type WatchedModules } from './watched.ts'
 
 export interface IpamOptions {
@@ -235,9 +237,11 @@ export class NodeIpam implements Ipam {
       },
       modules,
     )
+    const givenCooling = new GivenCooling(modules)
     const slots = new SlotIndex(
       {
         onChange: changes => {
+          givenCooling.observe(changes)
           upkeep.observe(changes)
           fences.observe(changes)
         },
@@ -253,7 +257,8 @@ export class NodeIpam implements Ipam {
     }
     const allocator = this.#allocator
     const work = new SlotWork({ ...this.#options, onLost: lost }, { ...modules, allocator, restoration })
-    const gifts = new Gifts(this.#options, { ...modules, work, allocator, restoration })
+    const waiting = new WaitingPods({ onEnd: () => upkeep.wake() })
+    const gifts = new Gifts(this.#options, { ...modules, work, allocator, restoration, waiting })
     const ownership = new Ownership(this.#options, {
       ...modules,
       work,
@@ -271,7 +276,7 @@ export class NodeIpam implements Ipam {
       { nodeUid, staleAfterMs: REQUEST_STALE_MS, onFailure: soon },
       { ...modules, allocator, slots, gifts },
     )
-    const asking = new Asking(this.#options, { ...modules, slots, requests })
+    const asking = new Asking(this.#options, { ...modules, slots, requests, givenCooling })
     const upkeep = new Upkeep(this.#options, {
       ...modules,
       allocator,
@@ -292,7 +297,7 @@ export class NodeIpam implements Ipam {
     )
     const taking = new Taking(
       { ...this.#options, usable: part => this.#usable(part) },
-      { ...modules, allocator, slots, upkeep, asking },
+      { ...modules, allocator, slots, upkeep, asking, waiting },
     )
     this.#running = { pools, slots, gifts, requests, taking, upkeep, fences, leftovers, restoration }
     if (this.#suspicion !== null) restoration.suspect(this.#suspicion)

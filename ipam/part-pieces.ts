@@ -43,12 +43,15 @@ function partFrom(cidr: Cidr, sources: readonly OwnedPart[]): OwnedPart {
 
 /**
  * Largest first, down to a single address (rule 2); among those of one size the one whose addresses have been free
- * for longest. null: every address is held.
+ * for longest. `freedBy`: only one whose addresses were all freed by then. null: there is none.
  */
-export function largestEmptyPiece(parts: readonly OwnedPart[]): Piece | null {
+export function largestEmptyPiece(
+  parts: readonly OwnedPart[],
+  freedBy = Number.POSITIVE_INFINITY,
+): Piece | null {
   let best: { piece: Piece; size: number; youngestMs: number } | null = null
   for (const part of parts) {
-    const found = largestIn(part, best?.size ?? 1)
+    const found = largestIn(part, best?.size ?? 1, freedBy)
     if (found === null) continue
     const better = best === null || found.size > best.size || found.youngestMs < best.youngestMs
     if (better) best = found
@@ -72,16 +75,22 @@ function pieceOf(part: OwnedPart, offset: number, size: number): Piece {
   return { part, cidr: { family, base: base + BigInt(offset), prefix: bitsOf(family) - Math.log2(size) } }
 }
 
+/** The last addresses of a range, a power of two of them and no more than it has. */
+export function lastPiece(cidr: Cidr, size: number): Cidr {
+  const prefix = cidr.prefix + Math.log2(Number(sizeOf(cidr)) / size)
+  return { family: cidr.family, base: cidr.base + sizeOf(cidr) - BigInt(size), prefix }
+}
+
 /** Of at least `least` addresses. */
-function largestIn(part: OwnedPart, least: number) {
+function largestIn(part: OwnedPart, least: number, freedBy: number) {
   const { addresses } = part
   for (let size = addresses.size; size >= least; size /= 2) {
     let best: { offset: number; youngestMs: number } | null = null
     for (let offset = 0; offset < addresses.size; offset += size) {
       const youngestMs = addresses.youngestFreedMs(offset, size)
+      if (youngestMs === null || youngestMs > freedBy) continue
       // The last of equals: a part is filled from its beginning.
-      if (youngestMs !== null && (best === null || youngestMs <= best.youngestMs))
-        best = { offset, youngestMs }
+      if (best === null || youngestMs <= best.youngestMs) best = { offset, youngestMs }
     }
     if (best === null) continue
     return { piece: pieceOf(part, best.offset, size), size, youngestMs: best.youngestMs }

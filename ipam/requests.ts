@@ -52,11 +52,42 @@ export type Answer =
 
 const parseLiveness = recordParser(livenessRecord)
 
+interface Shown {
+  readonly record: SlotRecord
+  readonly modRevision: number
+}
+
+/**
+ * Ends the wait when the watch shows the answer. Trap: what it shows of the slot before the request stood there, and it
+ * may be late with that, looks as if the request had been taken out.
+ */
+class Waiting {
+  readonly #request: Pick<SlotRequest, 'id' | 'owner'>
+  readonly #end: () => void
+  #enteredAt = Number.POSITIVE_INFINITY
+  #last: Shown | null = null
+
+  constructor(request: Pick<SlotRequest, 'id' | 'owner'>, end: () => void) {
+    this.#request = request
+    this.#end = end
+  }
+
+  entered(modRevision: number): void {
+    this.#enteredAt = modRevision
+    if (this.#last !== null) this.see(this.#last)
+  }
+
+  see(shown: Shown): void {
+    this.#last = shown
+    if (shown.modRevision >= this.#enteredAt && isAnswered(shown.record, this.#request)) this.#end()
+  }
+}
+
 export class Requests {
   readonly #options: RequestsOptions
   readonly #modules: RequestsModules
   /** Slot id → told of every state of the slot that the watch shows. */
-  readonly #waiting = new Map<string, (record: SlotRecord) => void>()
+  readonly #waiting = new Map<string, Waiting>()
   readonly #ends = new Set<() => void>()
   #stopped = false
 
@@ -66,8 +97,8 @@ export class Requests {
   }
 
   /** The watch shows the slot. */
-  observe(slotId: string, record: SlotRecord): void {
-    this.#waiting.get(slotId)?.(record)
+  observe(slotId: string, record: SlotRecord, modRevision: number): void {
+    this.#waiting.get(slotId)?.see({ record, modRevision })
   }
 
   /** Whoever waits is answered at once by what the records say. */
@@ -107,19 +138,19 @@ export class Requests {
   }
 
   /**
-   * Asks all other owners of the slot for `cidr`, or for any piece (null), and waits until one gives, all have
-   * refused, or patience ends. @throws store.*, journal.write-failed: the slot is settled later
+   * Asks all other owners of the slot for `cidr`, or for any piece (null), `fresh`: of which nothing cools, and waits
+   * until one gives, all have refused, or patience ends. @throws store.*, journal.write-failed: the slot is settled later
    */
   async ask(
     poolUid: string,
     slotCidr: Cidr,
     cidr: string | null,
-    patienceMs = this.#options.patienceMs,
+    { patienceMs = this.#options.patienceMs, fresh = false } = {},
   ): Promise<Answer> {
     const { work, allocator, clock, random, restoration } = this.#modules
     restoration.refuseClaims()
     const slot = allocator.slotAt(poolUid, slotCidr)
-    const request = { id: random.hex(8), owner: work.nodeUid, cidr }
+    const request = { id: random.hex(8), owner: work.nodeUid, cidr, ...(fresh ? { fresh } : {}) }
     let end = () => {}
     const ended = new Promise<void>(resolve => {
       end = resolve
@@ -159,9 +190,8 @@ export class Requests {
       slot.claiming = null
     })
     faultPoint('request.recorded')
-    this.#waiting.set(slot.id, record => {
-      if (isAnswered(record, request)) end()
-    })
+    const waiting = new Waiting(request, end)
+    this.#waiting.set(slot.id, waiting)
     try {
       const changed = await work.change(slot.key, current =>
         current === null ? KEEP : (enterRequest(current, request) ?? KEEP),
@@ -169,6 +199,7 @@ export class Requests {
       faultPoint('request.entered')
       if (changed.value?.requests.some(({ id }) => id === request.id)) {
         slot.asking = true
+        waiting.entered(changed.modRevision)
         return 'entered'
       }
     } catch (error) {

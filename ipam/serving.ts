@@ -14,7 +14,7 @@ import type { Gifts } from './gifts.ts'
 import { type OwnSlot, slotFromKey } from './own-slots.ts'
 import { partsOf } from './slot.ts'
 import type { SlotIndex } from './slot-index.ts'
-import { silentOwners } from './slot-requests.ts'
+import { type SlotRequest, silentOwners } from './slot-requests.ts'
 
 export interface ServingOptions {
   readonly nodeUid: string
@@ -32,11 +32,18 @@ export interface ServingModules {
   readonly gifts: Gifts
 }
 
+/** A gift takes a sync of the disk and two round trips. */
+const REFUSE_AFTER_MS = 20
+const REFUSE_EACH_MS = 3
+const REFUSE_MOST_MS = 60
+
 export class Serving {
   readonly #options: ServingOptions
   readonly #modules: ServingModules
   /** Request id → BOOTTIME at which it was first seen in a slot that is partly ours. */
   readonly #firstSeenMs = new Map<string, number>()
+  /** BOOTTIME at which a request that waits for it may be refused. */
+  #refuseAtMs = Number.POSITIVE_INFINITY
 
   constructor(options: ServingOptions, modules: ServingModules) {
     this.#options = options
@@ -46,20 +53,41 @@ export class Serving {
   /** The watch shows this slot of ours; answers in the background. */
   observe(slot: OwnSlot, record: SlotRecord, modRevision: number): void {
     if (!this.#isAsked(record)) return
-    this.#modules.gifts.serve(slot, record, modRevision).catch(error => this.#failed(slot, error))
+    this.#serve(slot, { record, modRevision }).catch(error => this.#failed(slot, error))
+  }
+
+  #serve(slot: OwnSlot, shown: { record: SlotRecord; modRevision: number }): Promise<void> {
+    return this.#modules.gifts.serve(slot, shown, (record, request) => this.#mayRefuse(record, request))
+  }
+
+  /**
+   * Whoever has room answers at once, and then nobody needs to refuse: the others let him, and each other, go first. In
+   * a slot of twenty owners their refusals were twenty commits of one key at the same time, most of them in vain.
+   */
+  #mayRefuse(record: SlotRecord, request: SlotRequest): boolean {
+    const left = silentOwners(record, request)
+    if (left.length < 2) return true
+    const rank = left.indexOf(this.#options.nodeUid)
+    const leftMs =
+      Math.min(REFUSE_AFTER_MS + rank * REFUSE_EACH_MS, REFUSE_MOST_MS) - this.#standsForMs(request.id)
+    if (leftMs <= 0) return true
+    this.#refuseAtMs = Math.min(this.#refuseAtMs, this.#modules.clock.boottimeMs() + leftMs)
+    return false
   }
 
   /** @throws what the first slot did that could not be dealt with; the others were */
   async pass(): Promise<void> {
-    const { slots, gifts } = this.#modules
+    const { slots } = this.#modules
     const seen = new Set<string>()
     let failure: { readonly error: unknown } | null = null
+    this.#refuseAtMs = Number.POSITIVE_INFINITY
     for (const key of slots.withRequests()) {
       const entry = slots.get(key)
       const slot = this.#slotOf(key)
       if (entry === undefined || slot === null) continue
       try {
-        if (this.#isAsked(entry.value)) await gifts.serve(slot, entry.value, entry.modRevision)
+        if (this.#isAsked(entry.value))
+          await this.#serve(slot, { record: entry.value, modRevision: entry.modRevision })
         await this.#dropStale(slot, entry.value, seen)
       } catch (error) {
         failure ??= { error }
@@ -95,10 +123,12 @@ export class Serving {
     return nowMs - sinceMs
   }
 
-  /** When the next request may have become stale; Infinity: there is none. */
+  /** When the next request may be refused, or have become stale; Infinity: there is none. */
   nextDueMs(): number {
     const oldestMs = Math.min(...this.#firstSeenMs.values())
-    return oldestMs + this.#options.staleAfterMs - this.#modules.clock.boottimeMs()
+    return (
+      Math.min(this.#refuseAtMs, oldestMs + this.#options.staleAfterMs) - this.#modules.clock.boottimeMs()
+    )
   }
 
   #slotOf(key: string): OwnSlot | null {

@@ -3,10 +3,10 @@
  * there were less free than twice the mark below which the node claims another; every part goes only after it has
  * been empty for a while: else parts would bounce. A piece of a slot is no spare: only free parts merge again.
  */
-import { type Cidr, sizeOf } from '../lib/address.ts'
+import { sizeOf } from '../lib/address.ts'
 import { floorPowerOfTwo, type NodeLimit, ownedOf } from './node-limit.ts'
 import type { OwnedPart } from './own-slots.ts'
-import { largestEmptyPiece, largestUselessPiece, type Piece } from './part-pieces.ts'
+import { largestEmptyPiece, largestUselessPiece, lastPiece, type Piece } from './part-pieces.ts'
 
 export interface SpareOptions {
   readonly lowWater: number
@@ -103,9 +103,4 @@ function emptyPieces(parts: readonly OwnedPart[], count: number): Piece[] {
       left -= size
       return size === 0 ? [] : [{ part, cidr: lastPiece(cidr, size) }]
     })
-}
-
-function lastPiece(cidr: Cidr, size: number): Cidr {
-  const prefix = cidr.prefix + Math.log2(Number(sizeOf(cidr)) / size)
-  return { family: cidr.family, base: cidr.base + sizeOf(cidr) - BigInt(size), prefix }
 }

@@ -14,6 +14,7 @@ import type { OwnedPart } from './own-slots.ts'
 import type { KnownPool } from './pool-view.ts'
 import type { SlotIndex } from './slot-index.ts'
 import type { Upkeep } from './upkeep.ts'
+import type { WaitingPods } from './waiting-pods.ts'
 
 /** An ADD that waits for other nodes is answered within two seconds. */
 export const REQUEST_PATIENCE_MS = 1_700
@@ -34,6 +35,7 @@ export interface TakingModules {
   readonly slots: SlotIndex
   readonly upkeep: Upkeep
   readonly asking: Asking
+  readonly waiting: WaitingPods
 }
 
 export class Taking {
@@ -50,6 +52,11 @@ export class Taking {
    * that has fresh ones; else from the addresses that cool: here, in parts that are free, at other nodes.
    */
   async takeFrom(holder: Holder, tiers: readonly (readonly KnownPool[])[]): Promise<HeldAddress> {
+    const uids = tiers.flat().map(({ uid }) => uid)
+    return await this.#modules.waiting.during(uids, () => this.#takeAny(holder, tiers))
+  }
+
+  async #takeAny(holder: Holder, tiers: readonly (readonly KnownPool[])[]): Promise<HeldAddress> {
     const endMs = this.#modules.clock.boottimeMs() + REQUEST_PATIENCE_MS
     const pools = tiers.flat()
     const fresh = await this.#takeFresh(holder, tiers, endMs)

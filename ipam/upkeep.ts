@@ -180,7 +180,7 @@ export class Upkeep {
 
   #follow(slot: OwnSlot, record: SlotRecord, modRevision: number): void {
     const { ownership, requests, serving, log } = this.#modules
-    requests.observe(slot.id, record)
+    requests.observe(slot.id, record, modRevision)
     const taken = ownership.observe(slot, record, modRevision)
     serving.observe(slot, record, modRevision)
     taken

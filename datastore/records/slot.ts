@@ -34,6 +34,8 @@ export const request = z.object({
   owner: z.string().min(1),
   /** What is asked for, down to one address; null: any piece. */
   cidr: z.string().nullable(),
+  /** Nothing that still cools. A daemon that does not know this gives, and may write the record without it. */
+  fresh: z.boolean().optional(),
   refusals: z.array(z.object({ owner: z.string().min(1), reason: z.string() })),
 })
 

@@ -53,6 +53,21 @@ test('rule 5: what still cools is given when it is asked for by name, and cools 
   assert.equal(slotOf(rig).parts.find(part => part.owner === 'uid-b')?.cooling, { '10.0.0.1': 40 })
 })
 
+test('a watch that is late with what the slot was before the request does not end the wait for its answer', async () => {
+  const { rig, a, b } = await ownerAndAsker(3)
+  a.setUnavailable(true)
+  b.watches.lagging = true
+  rig.put(keyOf(rig), slotOf(rig))
+  const asked = refused(ask(b, '10.0.0.5'))
+  await settle()
+  b.watches.lagging = false
+  await settle()
+  assert.is(slotOf(rig).requests.length, 1)
+  a.setUnavailable(false)
+  await rig.clock.advance(1500)
+  assert.is(await asked, 'granted')
+})
+
 test('an address that a pod holds is refused, and nothing has changed', async () => {
   const { rig, a, b } = await ownerAndAsker(3)
   const before = briefSlot(rig)
@@ -152,7 +167,7 @@ test('a request in a slot that is no longer partly ours costs nothing, however l
     ...slotOf(rig),
     requests: [{ id: 'r', owner: 'uid-b', cidr: null, refusals: [] }],
   })
-  await settle()
+  await rig.clock.advance(100)
   for (let i = 0; i < 7; i++) a.del(`a${i}`)
   await rig.clock.advance(30_000)
   assert.equal(
