@@ -54,6 +54,9 @@ export interface ObservedSet {
 export interface ObservedTable {
   /** Table, chains and rules, one line each, in the kernel's order. */
   readonly objects: string
+  /** True: none of its chains is at work. */
+  readonly dormant: boolean
+  readonly chainNames: readonly string[]
   /** By name; anonymous ones are constant and left out. */
   readonly sets: Map<string, ObservedSet>
 }
@@ -76,9 +79,15 @@ export function readTable(socket: NetlinkSocket, table: string): ObservedTable |
   const line = (kind: string, types: readonly number[]) => (attributes: Attributes) =>
     `${kind} ${types.map(type => attributes.get(type)?.toString('hex') ?? '').join(' ')}`
 
-  const tables = dump(NFT_MSG_GETTABLE, NFTA_TABLE_NAME, line('table', [NFTA_TABLE_HANDLE, NFTA_TABLE_FLAGS]))
-  if (tables.length === 0) return null
-  const chains = dump(NFT_MSG_GETCHAIN, NFTA_CHAIN_TABLE, line('chain', CHAIN))
+  const [found] = dump(NFT_MSG_GETTABLE, NFTA_TABLE_NAME, attributes => ({
+    line: line('table', [NFTA_TABLE_HANDLE, NFTA_TABLE_FLAGS])(attributes),
+    dormant: (attributes.get(NFTA_TABLE_FLAGS)?.readUInt32BE(0) ?? 0) !== 0,
+  }))
+  if (found === undefined) return null
+  const chains = dump(NFT_MSG_GETCHAIN, NFTA_CHAIN_TABLE, attributes => ({
+    line: line('chain', CHAIN)(attributes),
+    name: readString(attributes.get(NFTA_CHAIN_NAME) ?? Buffer.alloc(0)),
+  }))
   const rules = dump(NFT_MSG_GETRULE, NFTA_RULE_TABLE, line('rule', [NFTA_RULE_CHAIN, NFTA_RULE_HANDLE]))
   const sets = dump(NFT_MSG_GETSET, NFTA_SET_TABLE, describeSet).filter(
     ({ set }) => (set.flags & NFT_SET_ANONYMOUS) === 0,
@@ -86,7 +95,9 @@ export function readTable(socket: NetlinkSocket, table: string): ObservedTable |
   for (const { name, set } of sets)
     for (const element of readElements(socket, table, name)) set.elements.add(element)
   return {
-    objects: [...tables, ...chains, ...rules].join('\n'),
+    objects: [found.line, ...chains.map(chain => chain.line), ...rules].join('\n'),
+    dormant: found.dormant,
+    chainNames: chains.map(({ name }) => name),
     sets: new Map(sets.map(({ name, set }) => [name, set])),
   }
 }

@@ -6,18 +6,38 @@ export interface ElementsChange {
   readonly remove: readonly SetElement[]
 }
 
-/** The table anew, whatever stood there: adding it first makes deleting it never fail. */
+/**
+ * The table anew, whatever stood there: adding it first makes deleting it never fail.
+ * Trap: a packet on its way may meet neither the old chains nor the new: at a hook the new ones may come first, without
+ * rules yet, and the old ones after the change, without rules any more.
+ */
 export function replacementText(table: string, ruleset: Ruleset): string {
+  return text([`add table inet ${table}`, `delete table inet ${table}`], table, ruleset)
+}
+
+/** New rules and elements in the chains and sets that stand there: each packet meets at each hook the old or the new. */
+export function refillText(table: string, ruleset: Ruleset): string {
+  const sets = namesIn(ruleset).sets.map(set => `flush set inet ${table} ${set}`)
+  return text([`flush table inet ${table}`, ...sets], table, ruleset)
+}
+
+function text(before: readonly string[], table: string, ruleset: Ruleset): string {
   const filled = [...ruleset.elements].filter(([, elements]) => elements.size > 0)
   return [
-    `add table inet ${table}`,
-    `delete table inet ${table}`,
+    ...before,
     `table inet ${table} {`,
     ruleset.chains.trimEnd(),
     '}',
     ...filled.map(([set, elements]) => command('add', table, set, [...elements])),
     '',
   ].join('\n')
+}
+
+/** Of the chains and sets that the ruleset declares. */
+export function namesIn({ chains }: Ruleset): { readonly chains: string[]; readonly sets: string[] } {
+  const named = (kind: string) =>
+    [...chains.matchAll(new RegExp(`^\\s*${kind} (\\w+) \\{`, 'gm'))].map(([, name]) => name as string)
+  return { chains: named('chain'), sets: named('set') }
 }
 
 /** Removals first: what is in both ends up present, and intervals make room before others take it. */

@@ -10,6 +10,7 @@
  * empty one is not counted, and our count would run ahead: the next damage would bring the two together again.
  */
 
+import { isDeepStrictEqual } from 'node:util'
 import { isTwillError, TwillError } from '../../lib/errors.ts'
 import type { Ruleset } from '../kernel.ts'
 import { readAttributes } from '../netlink/attributes.ts'
@@ -26,7 +27,14 @@ import {
   writeTransaction,
 } from './messages.ts'
 import { type ObservedTable, readElements, readTable, sameTable } from './observed.ts'
-import { changeText, type ElementsChange, elementsChangeBetween, replacementText } from './ruleset-text.ts'
+import {
+  changeText,
+  type ElementsChange,
+  elementsChangeBetween,
+  namesIn,
+  refillText,
+  replacementText,
+} from './ruleset-text.ts'
 import { encodeKey, type KeyLayout } from './set-key.ts'
 
 const ATTEMPTS = 4
@@ -65,8 +73,9 @@ export class NftTable {
   }
 
   /**
-   * Makes the table be the ruleset, in one transaction: packets meet the old or the new. Only elements are
-   * exchanged when nothing else differs and the table is intact, so that counters and rules stay.
+   * Makes the table be the ruleset, in one transaction. Only elements are exchanged when nothing else differs and the
+   * table is intact, so that counters and rules stay; only rules and elements when its chains and sets are the same, so
+   * that no packet is lost. Another version's table is made anew.
    * @throws TwillError kernel.failed; the table is then as it was
    */
   replace(ruleset: Ruleset): void {
@@ -91,10 +100,9 @@ export class NftTable {
   }
 
   #replaceWhole(ruleset: Ruleset): void {
-    const text = replacementText(this.#table, ruleset)
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
       const before = this.#readGeneration()
-      this.#interpreter.run(text)
+      if (!this.#refilled(ruleset)) this.#interpreter.run(replacementText(this.#table, ruleset))
       this.#remember(ruleset)
       this.#known = readTable(this.#socket, this.#table)
       this.#layouts = layoutsOf(this.#known)
@@ -103,6 +111,22 @@ export class NftTable {
     }
     // Others' transactions came between each time, and one of them may have been about our table.
     this.#forget()
+  }
+
+  /** False: its chains and sets are others, by name or, as the kernel finds, by type. */
+  #refilled(ruleset: Ruleset): boolean {
+    const found = readTable(this.#socket, this.#table)
+    if (found === null || found.dormant) return false
+    const wanted = namesIn(ruleset)
+    if (!sameNames(found.chainNames, wanted.chains) || !sameNames(found.sets.keys(), wanted.sets))
+      return false
+    try {
+      this.#interpreter.run(refillText(this.#table, ruleset))
+      return true
+    } catch (error) {
+      if (isTwillError(error, 'kernel.failed')) return false
+      throw error
+    }
   }
 
   #remember(ruleset: Ruleset): void {
@@ -257,6 +281,9 @@ export class NftTable {
     this.#socket.close()
   }
 }
+
+const sameNames = (a: Iterable<string>, b: Iterable<string>): boolean =>
+  isDeepStrictEqual([...a].sort(), [...b].sort())
 
 function layoutsOf(table: ObservedTable | null): ReadonlyMap<string, KeyLayout | null> | null {
   return table === null ? null : new Map([...table.sets].map(([name, { layout }]) => [name, layout]))

@@ -190,6 +190,36 @@ test('a new process replaces what it finds', () => {
   assert.ok(listing().includes('twl00000000000a'))
 })
 
+test('a new process keeps the chains and sets that it finds, so that no packet meets none', () => {
+  openTable().replace(rules())
+  nft('add rule inet twill forward drop')
+  nft('add element inet twill nodes4 { 198.51.100.99 }')
+  const handles = () =>
+    [
+      ...nft('list table inet twill', '--handle').matchAll(/(table inet|chain|set) \S+ \{ # handle \d+/g),
+    ].join()
+  const before = handles()
+  openTable().replace(rules())
+  assert.is(handles(), before)
+  assert.not.match(listing(), /198\.51\.100\.99/)
+  assert.not.match(nft('list chain inet twill forward'), /^\s*drop$/m)
+})
+
+test("another version's chains and sets go", () => {
+  const table = openTable()
+  table.replace(rules())
+  nft('add chain inet twill before')
+  nft('add set inet twill of_old { type ipv4_addr; }')
+  openTable().replace(rules())
+  assert.not.match(listing(), /before|of_old/)
+  nft('delete table inet twill')
+  nft('add table inet twill')
+  for (const chain of ['prerouting', 'output'])
+    nft(`add chain inet twill ${chain} { type filter hook forward priority 7; policy drop; }`)
+  openTable().replace(rules())
+  assert.not.match(listing(), /priority 7/)
+})
+
 test('failures name what is wrong and change nothing', () => {
   const table = openTable()
   table.replace(rules())
