@@ -217,6 +217,39 @@ test('a part that was given away stands as ours again: unknown, and not used bef
   assert.is(a.ipam?.ownParts()[0]?.usable, true)
 })
 
+test('a piece given away that stands as ours again is not handed out while its new owner may still use it', async () => {
+  const rig = new Rig()
+  await rig.createPool('default', '10.0.0.0/28', 28)
+  const [a, b] = [rig.node('a', options), rig.node('b', options)]
+  a.start()
+  await settle()
+  await a.add('a0')
+  await rig.clock.advance(5000)
+  const before = rig.cluster.snapshot()
+  b.start()
+  await settle()
+  const given = b.add('b0')
+  await rig.clock.advance(2000)
+  const theirs = (await given).map(({ address }) => address)
+  b.setUnavailable(true)
+  rig.cluster.restore(before)
+  await rig.clock.advance(3 * MINUTE)
+  const taken: string[] = []
+  for (let i = 1; i < 16; i++) {
+    const adding = a.add(`a${i}`).then(
+      held => taken.push(...held.map(({ address }) => address)),
+      () => {},
+    )
+    await rig.clock.advance(2000)
+    await adding
+  }
+  assert.ok(taken.length > 0, 'what it has had all the time goes out')
+  assert.equal(
+    taken.filter(address => theirs.includes(address)),
+    [],
+  )
+})
+
 test('a daemon that was down when it happened sees it by what its journal says of the revision, once', async () => {
   const { rig, a, b, before } = await cluster()
   b.kill()
