@@ -326,7 +326,8 @@ for (const commits of [0, 1, 2, 3, 4, 5, 6, 7])
     assert.equal((await auditDatastore(rig.operator)).findings, [])
   })
 
-test('created again at once with the same CIDR, while daemons clear away what the first one left', async () => {
+/** Its pod gone, the pool is out of the address space, and its deletion was killed before slots and ledgers went. */
+async function halfDeleted() {
   const rig = new Rig()
   const node = await withPod(rig)
   node.del('p1')
@@ -334,6 +335,11 @@ test('created again at once with the same CIDR, while daemons clear away what th
   const killed = outcome(deletePool('one', { drain: true }, { store: killedAfter(rig, 4), clock: rig.clock }))
   await rig.clock.advance(5000)
   await killed
+  return { rig, node }
+}
+
+test('created again at once with the same CIDR, while daemons clear away what the first one left', async () => {
+  const { rig, node } = await halfDeleted()
   assert.equal(space(rig), [])
   assert.ok(left(rig).length > 0)
   const again = await rig.createPool('one', '10.0.0.0/24')
@@ -371,13 +377,7 @@ test('a node that comes back after its parts, and then their pool, have gone: it
 })
 
 test('a ledger that is written while a removed pool is cleared away is not forgotten', async () => {
-  const rig = new Rig()
-  const node = await withPod(rig)
-  node.del('p1')
-  await rig.clock.advance(5000)
-  const killed = outcome(deletePool('one', { drain: true }, { store: killedAfter(rig, 4), clock: rig.clock }))
-  await rig.clock.advance(5000)
-  await killed
+  const { rig } = await halfDeleted()
   const [ledger = '', value] = rig.under('ledgers/')[0] ?? []
   assert.ok(ledger)
   const { store } = client(rig)
