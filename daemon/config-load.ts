@@ -11,7 +11,7 @@ import { type Config, configSchema } from './config.ts'
 
 interface Setting {
   readonly path: readonly string[]
-  readonly kind: 'text' | 'number' | 'list' | 'labels'
+  readonly kind: 'text' | 'number' | 'switch' | 'list' | 'labels'
 }
 
 /** Fields that the environment and flags can set; what is a table of tables stands in the file alone. */
@@ -22,6 +22,8 @@ export const SETTINGS: readonly Setting[] = [
   { path: ['datastore', 'prefix'], kind: 'text' },
   { path: ['datastore', 'username'], kind: 'text' },
   { path: ['datastore', 'passwordFile'], kind: 'text' },
+  { path: ['kubernetes', 'enabled'], kind: 'switch' },
+  { path: ['kubernetes', 'kubeconfig'], kind: 'text' },
   { path: ['underlay', 'interface'], kind: 'text' },
   { path: ['underlay', 'reach'], kind: 'text' },
   { path: ['vxlan', 'vni'], kind: 'number' },
@@ -128,6 +130,7 @@ function given(setting: Setting, sources: ConfigSources): [string, string | unde
 function convert(setting: Setting, text: string): unknown {
   if (setting.kind === 'list') return text.split(',').map(each => each.trim())
   if (setting.kind === 'number') return /^-?\d+$/.test(text) ? Number(text) : text
+  if (setting.kind === 'switch') return text === 'true' || (text === 'false' ? false : text)
   if (setting.kind === 'labels') return labelsOf(text)
   return text === 'null' ? null : text
 }

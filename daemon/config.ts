@@ -5,7 +5,7 @@
 import { z } from 'zod'
 import { ipPoolSpec } from '../datastore/resources/ippool.ts'
 import { labelKey, labelValue, resourceName } from '../datastore/resources/metadata.ts'
-import { datastoreSettings } from '../datastore/settings.ts'
+import { datastoreSettings, kubernetesSettings } from '../datastore/settings.ts'
 import { duration, FENCE_MARGIN } from '../lib/duration.ts'
 import { VXLAN_PORT } from '../routing/vxlan/vtep.ts'
 
@@ -28,6 +28,7 @@ export const configSchema = z.strictObject({
   /** For nodeSelectors; what the operator's Node says of the same label counts more. */
   nodeLabels: z.record(labelKey, labelValue, 'expected labels such as zone=a,rack=r1').default({}),
   datastore: datastoreSettings,
+  kubernetes: kubernetesSettings.prefault({}),
   underlay: underlay.default({}),
   vxlan: z
     .strictObject({

@@ -1,4 +1,4 @@
-/** How the datastore is reached: the same words in the daemon's configuration and for the CLI. */
+/** How the datastore and Kubernetes are reached: the same words in the daemon's configuration and for the CLI. */
 import { z } from 'zod'
 
 const absolutePath = z.string().regex(/^\//, 'expected an absolute path')
@@ -25,6 +25,14 @@ export const embeddedDatastore = z.strictObject({ type: z.literal('embedded') })
 
 export const datastoreSettings = z.discriminatedUnion('type', [etcdDatastore, embeddedDatastore])
 
+/** The cluster whose pods these are; without it the node knows only what runtimes say. */
+export const kubernetesSettings = z.strictObject({
+  enabled: z.boolean().default(false),
+  /** null: the service account of the pod in which this program runs. */
+  kubeconfig: absolutePath.nullable().default(null),
+})
+
+export type KubernetesSettings = z.infer<typeof kubernetesSettings>
 export type EtcdSettings = z.infer<typeof etcdDatastore>
 export type DatastoreSettings = z.infer<typeof datastoreSettings>
 

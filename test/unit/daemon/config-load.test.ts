@@ -64,6 +64,33 @@ test('labels of the node: a mapping in the file, zone=a,rack=r1 elsewhere, and t
     assert.match(refusal(sources(minimal, { environment: { TWILL_NODE_LABELS: text } })), expected)
 })
 
+test('Kubernetes is off unless the file, a variable or a flag says so; without a kubeconfig it is the service account', () => {
+  const kubernetesOf = (text: string, more: Partial<ConfigSources> = {}) =>
+    loadConfig(sources(`${minimal}${text}`, more)).kubernetes
+  assert.equal(kubernetesOf(''), { enabled: false, kubeconfig: null })
+  assert.equal(kubernetesOf('kubernetes: {enabled: true}\n'), { enabled: true, kubeconfig: null })
+  const environment = {
+    TWILL_KUBERNETES_ENABLED: 'true',
+    TWILL_KUBERNETES_KUBECONFIG: '/etc/twill/kubeconfig',
+  }
+  assert.equal(kubernetesOf('', { environment }), { enabled: true, kubeconfig: '/etc/twill/kubeconfig' })
+  const flags = { 'kubernetes-enabled': 'false', 'kubernetes-kubeconfig': 'null' }
+  assert.equal(kubernetesOf('', { environment, flags }), { enabled: false, kubeconfig: null })
+  for (const [variable, text, expected] of [
+    [
+      'TWILL_KUBERNETES_ENABLED',
+      'yes',
+      /TWILL_KUBERNETES_ENABLED: kubernetes.enabled: "yes": expected true or/,
+    ],
+    [
+      'TWILL_KUBERNETES_KUBECONFIG',
+      'admin.conf',
+      /kubernetes.kubeconfig: "admin.conf": expected an absolute/,
+    ],
+  ] as const)
+    assert.match(refusal(sources(minimal, { environment: { [variable]: text } })), expected)
+})
+
 test('a wrong key is named with its file', () => {
   const message = refusal(sources(`${minimal}vxlan: {vnid: 5}\n`))
   assert.match(message, '/etc/twill/twilld.yaml')
