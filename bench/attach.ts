@@ -30,9 +30,9 @@ import { report, say, step } from './report.ts'
 import { pause, type Stage } from './stage.ts'
 import { type Row, summary } from './statistics.ts'
 
-function references(extent: Extent): Competitor[] {
+async function references(extent: Extent): Promise<Competitor[]> {
   const debian = [reference('bridge'), reference('ptp')].map(competitor)
-  const newer = extent.newer ? buildNewerReference() : { reason: 'left out of --quick' }
+  const newer = extent.newer ? await buildNewerReference() : { reason: 'left out of --quick' }
   if ('reason' in newer) {
     say(`reference plugins ${newerVersion}: not measured: ${newer.reason}`)
     return debian
@@ -153,7 +153,7 @@ async function versionRows(stage: Stage, extent: Extent): Promise<Row[]> {
 }
 
 async function measure(stage: Stage, extent: Extent): Promise<Row[]> {
-  const others = references(extent)
+  const others = await references(extent)
   const ours = [TWILL, TWILL_V4, OFFLINE].map(competitor)
   const all = [...ours, ...others]
   const times: Times = new Map()

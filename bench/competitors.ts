@@ -1,8 +1,7 @@
 /** Who is measured side by side: Twill in two shapes, and the reference plugins in two versions. */
-import { execFileSync } from 'node:child_process'
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
-import { homedir } from 'node:os'
 import { join } from 'node:path'
+import { goTool, goToolVersion } from '../hack/go/tools.ts'
+import { messageOf } from '../lib/errors.ts'
 import type { Job } from './spawner.ts'
 
 export interface Competitor {
@@ -22,7 +21,6 @@ interface Shape {
 
 /** Debian's. */
 const DEBIAN = '/opt/cni/bin'
-const NEWER = '1.9.1'
 
 export const TWILL: Shape = { name: 'twill', folder: DEBIAN, program: 'twill', config: { type: 'twill' } }
 
@@ -89,29 +87,15 @@ export function competitor({ name, folder, program, config }: Shape): Competitor
 }
 
 /**
- * The newer reference plugins, built from their module into a cache outside the checkout.
+ * The newer reference plugins, built from their module where they are missing.
  * @returns their folder, or why there is none
  */
-export function buildNewerReference(): { folder: string } | { reason: string } {
-  const cache = join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'twill', `cni-plugins-${NEWER}`)
-  const folder = join(cache, 'bin')
-  const programs = ['main/bridge', 'main/ptp', 'ipam/host-local']
-  if (programs.every(program => existsSync(join(folder, program.replace(/.*\//, ''))))) return { folder }
-  const module = 'github.com/containernetworking/plugins'
+export async function buildNewerReference(): Promise<{ folder: string } | { reason: string }> {
   try {
-    mkdirSync(folder, { recursive: true })
-    writeFileSync(join(cache, 'go.mod'), `module reference\n\ngo 1.24\n\nrequire ${module} v${NEWER}\n`)
-    execFileSync('go', ['build', '-o', folder, ...programs.map(program => `${module}/plugins/${program}`)], {
-      cwd: cache,
-      env: { ...process.env, CGO_ENABLED: '0', GOFLAGS: '-mod=mod -buildvcs=false' },
-      stdio: ['ignore', 'ignore', 'pipe'],
-      timeout: 600_000,
-    })
-    return { folder }
+    return { folder: await goTool('cni-plugins') }
   } catch (error) {
-    const { code, stderr, message } = error as NodeJS.ErrnoException & { stderr?: Buffer }
-    return { reason: code === 'ENOENT' ? 'there is no Go here' : `${stderr ?? message}`.trim() }
+    return { reason: messageOf(error) }
   }
 }
 
-export const newerVersion = NEWER
+export const newerVersion = goToolVersion('cni-plugins')
