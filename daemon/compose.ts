@@ -15,6 +15,7 @@ import type { NodeRecord } from '../datastore/records/node.ts'
 import { Heartbeat } from '../ipam/heartbeat.ts'
 import { createIpam, type NodeIpam } from '../ipam/node-ipam.ts'
 import { ensureFirstPools } from '../ipam/pools.ts'
+import { pluginVersions } from '../kernel/cni-plugin.ts'
 import { isInhabited } from '../kernel/netns/inhabitants.ts'
 import { createKernel } from '../kernel/real.ts'
 import { systemClock } from '../lib/clock.ts'
@@ -37,6 +38,8 @@ import { createVerbs } from './attach/verbs.ts'
 import { Auditor } from './audit/auditor.ts'
 import { collectFacts } from './audit/collect.ts'
 import type { Base } from './base.ts'
+import { Announcement } from './cni/announcement.ts'
+import { ChainSurvey } from './cni/chain.ts'
 import type { Config } from './config.ts'
 import { journaledHolders } from './journal/holders.ts'
 import { LocalState, lockNode } from './local-state.ts'
@@ -51,7 +54,7 @@ import { recallWhenAway, SNAPSHOT_FILE, SnapshotFile } from './node/snapshot-fil
 import { TunnelAddresses, tunnelHolder } from './node/tunnel.ts'
 import { untilObserved, watchSelf } from './node/watch-self.ts'
 import { connectRuntime, runtimeSocket } from './runtime/cri.ts'
-import { announceWhenServing, signOfLife } from './signs.ts'
+import { signOfLife } from './signs.ts'
 import {
   nodeStatus,
   reasonsAgainstServing,
@@ -366,10 +369,9 @@ async function startNode(
   const foreignTimer = setInterval(readForeign, config.resyncInterval)
 
   ensureFirstPoolsLater(base, cluster)
-  let announced = false
   const status = () =>
     statusOf({
-      announced,
+      unannounced: announcement.missing,
       node: nodeStatus(base, identified.uid),
       clusterUid: identified.clusterUid,
       store: store.status(),
@@ -385,6 +387,7 @@ async function startNode(
       foreignFilters,
       conditions: [
         ...auditConditions(audit.last()?.report),
+        ...announcement.conditions(),
         ...ipam.conditions().map(({ pool, reason }) => ({
           type: 'PoolRefused',
           message: reason.startsWith(`IPPool ${pool} `) ? reason : `${pool}: ${reason}`,
@@ -409,15 +412,23 @@ async function startNode(
   const serves = () =>
     reasonsAgainstServing({ loop: loop.report(), room: ipam.room(), cluster, store: store.status() })
       .length === 0
-  const stopAnnouncing = announceWhenServing(base, serves, () => {
-    announced = true
-  })
+  const announcement: Announcement = new Announcement(
+    { ...config.cni, everyMs: config.resyncInterval },
+    {
+      clock: systemClock,
+      log,
+      survey: new ChainSurvey({ versionsOf: pluginVersions }),
+      serves,
+      announced: () => log.info({}, 'ready'),
+    },
+  )
+  announcement.start()
   return {
     status,
     audit,
     async stop() {
       await audit.stop()
-      stopAnnouncing()
+      await announcement.stop()
       clearInterval(foreignTimer)
       alive.stop()
       spool.stop()

@@ -39,6 +39,8 @@ export const SETTINGS: readonly Setting[] = [
   { path: ['audit', 'grace'], kind: 'text' },
   { path: ['audit', 'runtime'], kind: 'text' },
   { path: ['cni', 'conflist'], kind: 'text' },
+  { path: ['cni', 'binDir'], kind: 'text' },
+  { path: ['cni', 'chain'], kind: 'list' },
   { path: ['cni', 'network'], kind: 'text' },
   { path: ['runDir'], kind: 'text' },
   { path: ['stateDir'], kind: 'text' },
@@ -128,7 +130,7 @@ function given(setting: Setting, sources: ConfigSources): [string, string | unde
 }
 
 function convert(setting: Setting, text: string): unknown {
-  if (setting.kind === 'list') return text.split(',').map(each => each.trim())
+  if (setting.kind === 'list') return text === '' ? [] : text.split(',').map(each => each.trim())
   if (setting.kind === 'number') return /^-?\d+$/.test(text) ? Number(text) : text
   if (setting.kind === 'switch') return text === 'true' || (text === 'false' ? false : text)
   if (setting.kind === 'labels') return labelsOf(text)

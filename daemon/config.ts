@@ -8,7 +8,9 @@ import { labelKey, labelValue, resourceName } from '../datastore/resources/metad
 import { datastoreSettings, kubernetesSettings } from '../datastore/settings.ts'
 import { duration, FENCE_MARGIN } from '../lib/duration.ts'
 import { VXLAN_PORT } from '../routing/vxlan/vtep.ts'
+import { CHAINABLE, type Chainable } from './cni/chain.ts'
 
+const CHAINED = Object.keys(CHAINABLE) as Chainable[]
 const absolutePath = z.string().regex(/^\//, 'expected an absolute path')
 
 const underlay = z
@@ -70,6 +72,10 @@ export const configSchema = z.strictObject({
     .strictObject({
       /** Written atomically once the daemon is ready; null: left to others. */
       conflist: absolutePath.nullable().default('/etc/cni/net.d/10-twill.conflist'),
+      /** Where the runtime looks for plugins; null: the known folder in which `twill` is. */
+      binDir: absolutePath.nullable().default(null),
+      /** Plugins behind twill, where they are installed. */
+      chain: z.array(z.enum(CHAINED)).default([...CHAINED]),
       network: z
         .string()
         .regex(/^[A-Za-z0-9][A-Za-z0-9_.-]*$/)

@@ -1,9 +1,6 @@
-/** Signs of a running daemon: the file that says it lives, and the configuration that tells runtimes of it. */
+/** The sign of a running daemon: a file that it touches. */
 import { utimes, writeFile } from 'node:fs/promises'
 import type { Clock } from '../lib/clock.ts'
-import { messageOf } from '../lib/errors.ts'
-import type { Base } from './base.ts'
-import { conflistText, installConflist } from './conflist.ts'
 
 const ALIVE_EVERY_MS = 5_000
 
@@ -21,27 +18,4 @@ export async function signOfLife(path: string, clock: Clock): Promise<{ stop(): 
       touch()
     },
   }
-}
-
-/** Runtimes are told once, when pods can be attached; ready is who has told them. */
-export function announceWhenServing(
-  { config, log }: Base,
-  serves: () => boolean,
-  announced: () => void,
-): () => void {
-  const { conflist, network } = config.cni
-  const timer = setInterval(() => {
-    if (!serves()) return
-    clearInterval(timer)
-    const told = conflist === null ? Promise.resolve(false) : installConflist(conflist, conflistText(network))
-    told
-      .catch(error =>
-        log.error({ conflist, error: messageOf(error) }, 'the network configuration could not be written'),
-      )
-      .then(() => {
-        announced()
-        log.info({}, 'ready')
-      })
-  }, 50)
-  return () => clearInterval(timer)
 }

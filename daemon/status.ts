@@ -26,13 +26,13 @@ export interface StatusParts {
   readonly repairs: Readonly<Record<string, number>>
   readonly foreignFilters: Status['foreignFilters']
   readonly conditions: Status['conditions']
-  /** Runtimes have their network configuration. */
-  readonly announced: boolean
+  /** Why runtimes have no network configuration; null: they have. */
+  readonly unannounced: string | null
 }
 
 export function statusOf(parts: StatusParts): Status {
   const reasons = reasonsAgainstServing(parts)
-  if (reasons.length === 0 && !parts.announced) reasons.push('the network configuration is not written yet')
+  if (reasons.length === 0 && parts.unannounced !== null) reasons.push(parts.unannounced)
   const observation = parts.facts.observation
   const tunnel = Object.values(parts.facts.tunnel).filter(text => text !== undefined)
   const poolNames = new Map(parts.cluster.pools().map(pool => [pool.metadata.uid ?? '', pool.metadata.name]))

@@ -1,8 +1,8 @@
 /** The rig's words that concern twilld: pods through the real executable, and the daemon's, etcd's and nodes' comings and goings. */
-import { existsSync } from 'node:fs'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { Cluster } from '../../hack/rig/cluster.ts'
+import { readConfList } from '../../hack/rig/cni-client.ts'
 import { until } from '../../hack/rig/processes.ts'
 
 const rig = new Cluster(`twf-${process.pid}`)
@@ -29,7 +29,11 @@ const dropped = async () => (await rig.leaks()).reduce((sum, leak) => sum + leak
 
 test("the node has a conflist, sockets that are nobody else's, and no way in for others", async () => {
   const machine = rig.node('node1')
-  assert.ok(existsSync(machine.path('/etc/cni/net.d/10-twill.conflist')))
+  const list = readConfList(machine)
+  assert.equal(
+    list.plugins.map(({ type }) => type),
+    ['twill', 'portmap', 'bandwidth'],
+  )
   const { stdout } = await rig.exec('node1', [
     'stat',
     '-c',
