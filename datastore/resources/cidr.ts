@@ -10,7 +10,7 @@ import { formatCidr, overlaps, parseCidr } from '../../lib/address.ts'
 import { messageOf } from '../../lib/errors.ts'
 
 /** Ranges that no pod may live in, with the reason told to the operator. */
-const RESERVED: readonly (readonly [cidr: string, purpose: string])[] = [
+export const RESERVED: readonly (readonly [cidr: string, purpose: string])[] = [
   ['0.0.0.0/8', '"this network"'],
   ['127.0.0.0/8', 'loopback'],
   ['169.254.0.0/16', 'link-local (the gateway of every pod is 169.254.1.1)'],

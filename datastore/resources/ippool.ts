@@ -38,6 +38,8 @@ const MODES = {
 } as const satisfies Record<string, { encapsulation: Encapsulation; routes: Routes }>
 const MODE_NAMES = Object.keys(MODES) as (keyof typeof MODES)[]
 
+const EXCLUSIONS_MAX = 256
+
 const DEFAULT_USES: Use[] = ['pod', 'tunnel']
 
 function parsed<T>(parse: (text: string) => T, text: string): T | null {
@@ -70,7 +72,7 @@ export const ipPoolSpec = z
       .boolean()
       .default(true)
       .meta({ description: 'Masquerade what leaves the pools, other than to nodes.' }),
-    natOutgoingExclusions: z.array(anyCidr).optional().meta({
+    natOutgoingExclusions: z.array(anyCidr).max(EXCLUSIONS_MAX).optional().meta({
       description:
         "With natOutgoing: prefixes of the pool's family to which its pods go under their own addresses all the same. What they reach must know the way back.",
     }),

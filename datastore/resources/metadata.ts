@@ -13,12 +13,9 @@ export const resourceName = z
   .regex(RESOURCE_NAME, 'expected lower-case letters, digits, "-" and "."')
 
 /** Labels as Kubernetes has them: an optional prefix, a name of at most 63 characters. */
-export const labelKey = z
-  .string()
-  .regex(
-    /^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?\/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/,
-    'expected a label name such as zone or example.com/zone',
-  )
+export const LABEL_KEY =
+  /^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?\/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/
+export const labelKey = z.string().regex(LABEL_KEY, 'expected a label name such as zone or example.com/zone')
 export const labelValue = z
   .string()
   .regex(

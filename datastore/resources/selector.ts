@@ -5,13 +5,18 @@
 import { z } from 'zod'
 import { labelKey, labelValue } from './metadata.ts'
 
+/** Bounds, so that Kubernetes can tell what its checks cost. */
+export const MATCH_LABELS_MAX = 32
+const EXPRESSIONS_MAX = 32
+const VALUES_MAX = 64
+
 const expression = z
   .strictObject({
     key: labelKey.meta({ description: 'Name of the label.' }),
     operator: z
       .enum(['In', 'NotIn', 'Exists', 'DoesNotExist'])
       .meta({ description: 'NotIn and DoesNotExist hold where there is no such label, too.' }),
-    values: z.array(labelValue).optional().meta({ description: 'For In and NotIn.' }),
+    values: z.array(labelValue).max(VALUES_MAX).optional().meta({ description: 'For In and NotIn.' }),
   })
   .superRefine(({ operator, values }, context) => {
     const needed = operator === 'In' || operator === 'NotIn'
@@ -29,10 +34,15 @@ export const labelSelector = z.strictObject(
   {
     matchLabels: z
       .record(labelKey, labelValue)
+      .refine(
+        labels => Object.keys(labels).length <= MATCH_LABELS_MAX,
+        `expected at most ${MATCH_LABELS_MAX} labels`,
+      )
       .optional()
       .meta({ description: 'Labels that must have these values.' }),
     matchExpressions: z
       .array(expression)
+      .max(EXPRESSIONS_MAX)
       .optional()
       .meta({ description: 'Requirements that must all hold.' }),
   },
