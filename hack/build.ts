@@ -16,6 +16,7 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { build, type Metafile, type Plugin } from 'esbuild'
+import { LAUNCH } from './launch.ts'
 
 const OUT = 'dist'
 
@@ -24,23 +25,10 @@ const BUNDLES = [
   { entry: 'daemon/main.ts', name: 'twilld', program: true },
   { entry: 'cli/main.ts', name: 'twillctl', program: true },
   { entry: 'kernel/worker/main.ts', name: 'kernel-worker', program: false },
-]
+] as const
 
 /** Packages with native parts stay in node_modules. Any other costs the daemon more memory there than in the bundle. */
 const EXTERNAL = ['koffi', 'raw-socket', 'bun', 'esbuild']
-
-/**
- * What keeps the daemon small; docs/performance.md has what each is worth. The young generation is in megabytes. All
- * threads share one arena of malloc, and give back what they free.
- */
-const NODE_FLAGS: Record<string, string> = {
-  twilld: '--max-semi-space-size=1 --v8-pool-size=1 --optimize-for-size',
-  twillctl: '',
-}
-const ENVIRONMENT: Record<string, string> = {
-  twilld: 'MALLOC_ARENA_MAX=1 MALLOC_TRIM_THRESHOLD_=65536 UV_THREADPOOL_SIZE=2',
-  twillctl: '',
-}
 
 /** CommonJS packages inside an ES module need what such a module has in scope. */
 const BANNER = `import { createRequire as __createRequire } from 'node:module'
@@ -137,14 +125,16 @@ async function bundle(entry: string, name: string): Promise<boolean> {
 }
 
 /** Node is the one that built, or the one in PATH once that is gone. The launcher may be called by a link. */
-function launcher(name: string): string {
+function launcher(name: keyof typeof LAUNCH): string {
+  const { nodeFlags, environment } = LAUNCH[name]
+  const variables = Object.entries(environment).map(([variable, value]) => `${variable}=${value}`)
   return `#!/bin/sh
 node='${process.execPath}'
 [ -x "$node" ] || node=node
 self=$0
 [ ! -L "$self" ] || self=$(readlink -f -- "$self")
-${ENVIRONMENT[name] ? `export ${ENVIRONMENT[name]}` : ''}
-exec "$node" ${NODE_FLAGS[name]} "\${self%/*}/../lib/${name}.mjs" "$@"
+${variables.length > 0 ? `export ${variables.join(' ')}` : ''}
+exec "$node" ${nodeFlags.join(' ')} "\${self%/*}/../lib/${name}.mjs" "$@"
 `
     .replace(/ {2,}/g, ' ')
     .replace('\n\n', '\n')
@@ -159,7 +149,7 @@ function placeProto(): void {
   }
 }
 
-function placeLauncher(name: string): void {
+function placeLauncher(name: keyof typeof LAUNCH): void {
   const path = join(OUT, 'bin', name)
   const content = launcher(name)
   if (existsSync(path) && readFileSync(path, 'utf8') === content) return
