@@ -9,6 +9,7 @@ import { execFileSync } from 'node:child_process'
 import { closeSync, openSync } from 'node:fs'
 import { pathToFileURL } from 'node:url'
 import koffi from 'koffi'
+import { OWN_PATHS } from '../kernel/host-paths.ts'
 import type { PodEndpointSpec } from '../kernel/kernel.ts'
 import { CLONE_NEWNET } from '../kernel/netlink/constants.ts'
 import { Datagram } from '../kernel/netlink/datagram.ts'
@@ -19,7 +20,7 @@ import { Namespaces } from '../kernel/netns/namespaces.ts'
 import { REAP_GROUP } from '../kernel/ownership.ts'
 import { writeDown, writeGroup, writeHostEnd, writePair, writePodEnd } from '../kernel/pod/messages.ts'
 import { reapLinks } from '../kernel/pod/reap.ts'
-import { writeSysctl } from '../kernel/sysctl.ts'
+import { Sysctls } from '../kernel/sysctl.ts'
 import { type Ip, parseIp } from '../lib/address.ts'
 
 export interface KernelFloor {
@@ -44,6 +45,7 @@ class Floor {
   readonly #libc: Libc
   readonly #socket: NetlinkSocket
   readonly #namespaces: Namespaces
+  readonly #sysctls = new Sysctls({ root: OWN_PATHS.sysctls })
   readonly #request = new Datagram(16384)
   readonly #received = Buffer.allocUnsafeSlow(65536)
   readonly #pairs: { host: number; pod: number }[] = []
@@ -51,7 +53,7 @@ class Floor {
   constructor(libc: Libc) {
     this.#libc = libc
     this.#socket = new NetlinkSocket({ protocol: 0 }, { libc })
-    this.#namespaces = new Namespaces({}, { libc })
+    this.#namespaces = new Namespaces(OWN_PATHS, { libc })
   }
 
   attach(path: string, i: number): void {
@@ -63,7 +65,7 @@ class Floor {
     const { index: host, peerIndex } = readLink(reply)
     this.#pairs[i] = { host, pod: peerIndex as number }
     const socket = this.#enter(fd, path, spec.podInterface)
-    writeIpv6Sysctls(spec.hostInterface)
+    this.#writeIpv6Sysctls(spec.hostInterface)
     const ends = { index: host, podMac: spec.podMac as string, ipv6: true, withSource: true }
     writeHostEnd(this.#request, spec, ends)
     this.#socket.executeAll('host end', this.#request)
@@ -95,15 +97,15 @@ class Floor {
 
   #enter(fd: number, path: string, device: string | null): NetlinkSocket {
     return this.#namespaces.within(fd, path, () => {
-      if (device !== null) writeIpv6Sysctls(device)
+      if (device !== null) this.#writeIpv6Sysctls(device)
       return new NetlinkSocket({ protocol: 0, receiveInto: this.#received }, { libc: this.#libc })
     })
   }
-}
 
-function writeIpv6Sysctls(device: string): void {
-  writeSysctl(`net/ipv6/conf/${device}/accept_ra`, '0')
-  writeSysctl(`net/ipv6/conf/${device}/disable_ipv6`, '0')
+  #writeIpv6Sysctls(device: string): void {
+    this.#sysctls.write(`net/ipv6/conf/${device}/accept_ra`, '0')
+    this.#sysctls.write(`net/ipv6/conf/${device}/disable_ipv6`, '0')
+  }
 }
 
 function podOf(path: string, i: number): { spec: PodEndpointSpec; addresses: Ip[] } {

@@ -84,7 +84,7 @@ const REAP_DELAY_MS = 25
 export async function startDaemon(config: Config, modules: DaemonModules): Promise<Daemon> {
   const { log, fail } = modules
   const lock = await lockNode(config.runDir, config.stateDir)
-  const kernel = await createKernel({ workerUrl: workerUrl() }, { log, onDead: fail })
+  const kernel = await createKernel({ workerUrl: workerUrl(), host: config.host }, { log, onDead: fail })
   const boot = await readBoot(await kernel.ownNetnsCookie())
   const local = await LocalState.open(
     { stateDir: config.stateDir, boot, coolDownMs: config.coolDown },
@@ -117,7 +117,11 @@ export async function startDaemon(config: Config, modules: DaemonModules): Promi
     return node.audit
   }
   const api = new ApiServer(
-    { socketPath: join(config.runDir, 'api.sock'), metricsAddress: config.metricsAddress },
+    {
+      socketPath: join(config.runDir, 'api.sock'),
+      metricsAddress: config.metricsAddress,
+      healthAddress: config.healthAddress,
+    },
     {
       status,
       metrics: metrics.text,
@@ -480,13 +484,14 @@ function createAuditor({ config, kernel, store, log }: Base, uid: string, parts:
     return socket === null ? null : { socket, connect: () => connectRuntime(socket, { clock: systemClock }) }
   }
   const pools = () => cluster.pools().map(({ spec }) => spec.cidr)
+  const { proc } = config.host
   const facts = {
     attachments,
     registry,
     leases,
     ipam,
     kernel,
-    isInhabited: (inode: string) => isInhabited(inode),
+    isInhabited: proc === null ? null : (inode: string) => isInhabited(inode, proc),
     store,
     runtime,
     pools,

@@ -42,10 +42,13 @@ export const SETTINGS: readonly Setting[] = [
   { path: ['cni', 'binDir'], kind: 'text' },
   { path: ['cni', 'chain'], kind: 'list' },
   { path: ['cni', 'network'], kind: 'text' },
+  { path: ['host', 'sysctls'], kind: 'text' },
+  { path: ['host', 'proc'], kind: 'text' },
   { path: ['runDir'], kind: 'text' },
   { path: ['stateDir'], kind: 'text' },
   { path: ['logLevel'], kind: 'text' },
   { path: ['metricsAddress'], kind: 'text' },
+  { path: ['healthAddress'], kind: 'text' },
 ]
 
 /** Variables that mean something to the executable, the rig or the tests, not to the configuration. */

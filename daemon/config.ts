@@ -6,12 +6,15 @@ import { z } from 'zod'
 import { ipPoolSpec } from '../datastore/resources/ippool.ts'
 import { labelKey, labelValue, resourceName } from '../datastore/resources/metadata.ts'
 import { datastoreSettings, kubernetesSettings } from '../datastore/settings.ts'
+import { OWN_PATHS } from '../kernel/host-paths.ts'
 import { duration, FENCE_MARGIN } from '../lib/duration.ts'
 import { VXLAN_PORT } from '../routing/vxlan/vtep.ts'
 import { CHAINABLE, type Chainable } from './cni/chain.ts'
 
 const CHAINED = Object.keys(CHAINABLE) as Chainable[]
 const absolutePath = z.string().regex(/^\//, 'expected an absolute path')
+
+const tcpAddress = z.string().regex(/^.+:\d+$/, 'expected HOST:PORT')
 
 const underlay = z
   .strictObject({
@@ -82,15 +85,20 @@ export const configSchema = z.strictObject({
         .default('twill'),
     })
     .prefault({}),
+  /** Where a daemon in a container finds what is the node's and not its own (kernel/host-paths.ts). */
+  host: z
+    .strictObject({
+      sysctls: absolutePath.default(OWN_PATHS.sysctls),
+      proc: absolutePath.nullable().default(OWN_PATHS.proc),
+    })
+    .prefault({}),
   runDir: absolutePath.default('/run/twill'),
   stateDir: absolutePath.default('/var/lib/twill'),
   logLevel: z.enum(['debug', 'info', 'warn', 'error']).default('info'),
   /** HOST:PORT on which metrics are served without authentication; null: on the API socket only. */
-  metricsAddress: z
-    .string()
-    .regex(/^.+:\d+$/, 'expected HOST:PORT')
-    .nullable()
-    .default(null),
+  metricsAddress: tcpAddress.nullable().default(null),
+  /** HOST:PORT on which /v1/live and /v1/ready are answered, and nothing else; null: on the API socket only. */
+  healthAddress: tcpAddress.nullable().default(null),
 })
 
 export type Config = z.infer<typeof configSchema>

@@ -62,7 +62,10 @@ export async function leave(config: Config, { log }: { readonly log: Log }): Pro
 }
 
 async function observeMachine(config: Config, log: Log): Promise<Machine> {
-  const kernel = await createKernel({ workerUrl: workerUrl() }, { log, onDead: () => undefined })
+  const kernel = await createKernel(
+    { workerUrl: workerUrl(), host: config.host },
+    { log, onDead: () => undefined },
+  )
   try {
     const boot = await readBoot(await kernel.ownNetnsCookie())
     const self = await observeSelf(config.underlay, { kernel, log }).catch(error => {

@@ -6,6 +6,7 @@
 
 import { TwillError } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
+import { type HostPaths, OWN_PATHS } from './host-paths.ts'
 import type { Kernel, KernelEvent, PodEndpoint, PodEndpointSpec, SetElement, StepOutcome } from './kernel.ts'
 import { receivedError, type SentError } from './worker/jobs.ts'
 import { KernelThread } from './worker/thread.ts'
@@ -13,6 +14,8 @@ import { KernelThread } from './worker/thread.ts'
 export interface RealKernelOptions {
   /** Of the built worker (dist/lib/kernel-worker.mjs). Left out: the source, through tsx. */
   readonly workerUrl?: URL
+  /** Default: the daemon runs on the node itself. */
+  readonly host?: HostPaths
 }
 
 export interface RealKernelModules {
@@ -43,6 +46,7 @@ class ThreadedKernel implements Kernel {
 
   constructor(options: RealKernelOptions, modules: RealKernelModules) {
     const url = options.workerUrl ?? new URL('./worker/under-tsx.mjs', import.meta.url)
+    const host = options.host ?? OWN_PATHS
     const threadModules = {
       onEvent: (event: KernelEvent) => this.#emit(event),
       onEnd: (error: Error) => {
@@ -50,8 +54,8 @@ class ThreadedKernel implements Kernel {
         modules.onDead?.(error)
       },
     }
-    this.#pods = new KernelThread({ role: 'pods', url }, threadModules)
-    this.#node = new KernelThread({ role: 'node', url }, threadModules)
+    this.#pods = new KernelThread({ role: 'pods', url, host }, threadModules)
+    this.#node = new KernelThread({ role: 'node', url, host }, threadModules)
   }
 
   async start(): Promise<void> {

@@ -1,4 +1,4 @@
-/** The local API (types.ts) over a Unix socket; metrics also over TCP when an address is configured. */
+/** The local API (types.ts) over a Unix socket; metrics, and whether it is well, also over TCP where an address is configured. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { STORE_PATH } from '../../datastore/embedded/protocol.ts'
 import type { StoreService } from '../../datastore/embedded/service.ts'
@@ -19,6 +19,13 @@ export interface ApiModules {
   readonly store?: StoreService | null
 }
 
+export interface ApiOptions {
+  readonly socketPath: string
+  /** HOST:PORT; left out as null. */
+  readonly metricsAddress?: string | null
+  readonly healthAddress?: string | null
+}
+
 interface Reply {
   readonly status: number
   readonly type: string
@@ -32,11 +39,11 @@ const json = (status: number, body: unknown): Reply => ({
 })
 
 export class ApiServer {
-  readonly #options: { readonly socketPath: string; readonly metricsAddress: string | null }
+  readonly #options: ApiOptions
   readonly #modules: ApiModules
   readonly #servers: Server[] = []
 
-  constructor(options: { socketPath: string; metricsAddress: string | null }, modules: ApiModules) {
+  constructor(options: ApiOptions, modules: ApiModules) {
     this.#options = options
     this.#modules = modules
   }
@@ -48,13 +55,20 @@ export class ApiServer {
       store: this.#modules.store ?? null,
     })
     await listenPrivately(local, this.#options.socketPath)
-    if (this.#options.metricsAddress === null) return
-    const remote = this.#serve({
-      get: path => (path === '/metrics' ? this.#metrics() : notFound(path)),
-      post: null,
-      store: null,
-    })
-    await listenTcp(remote, this.#options.metricsAddress)
+    const { metricsAddress = null, healthAddress = null } = this.#options
+    if (metricsAddress !== null)
+      await this.#listenRemotely(metricsAddress, path =>
+        path === '/metrics' ? this.#metrics() : notFound(path),
+      )
+    if (healthAddress !== null)
+      await this.#listenRemotely(healthAddress, path =>
+        isOfHealth(path) ? this.#route(path) : notFound(path),
+      )
+  }
+
+  /** Without authentication: for what anybody may know. */
+  #listenRemotely(address: string, get: Routes['get']): Promise<void> {
+    return listenTcp(this.#serve({ get, post: null, store: null }), address)
   }
 
   async close(): Promise<void> {
@@ -100,6 +114,8 @@ export class ApiServer {
     return { status: 200, type: 'text/plain; version=0.0.4', body: await this.#modules.metrics() }
   }
 }
+
+const isOfHealth = (path: string): boolean => path === '/v1/live' || path === '/v1/ready'
 
 const notFound = async (path: string): Promise<Reply> => json(404, { error: `no such path: ${path}` })
 

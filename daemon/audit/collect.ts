@@ -28,8 +28,8 @@ export interface CollectModules {
   readonly leases: Pick<Leases, 'all' | 'busy'>
   readonly ipam: Pick<NodeIpam, 'holders' | 'ownParts'>
   readonly kernel: Pick<Kernel, 'inspectPod' | 'readLinks' | 'readRoutes' | 'readNeighbours'>
-  /** Is anybody visible in the namespace of this inode? */
-  readonly isInhabited: (inode: string) => Promise<boolean>
+  /** Is anybody visible in the namespace of this inode? null: nobody is visible, whoever is there. */
+  readonly isInhabited: ((inode: string) => Promise<boolean>) | null
   readonly store: Pick<Store, 'get'>
   /** null: there is none to ask. */
   readonly runtime: () => { readonly socket: string; connect(): RuntimeConnection } | null
@@ -120,6 +120,7 @@ async function lookForInhabitants(
   { isInhabited, log }: CollectModules,
 ): Promise<Map<string, boolean>> {
   const found = new Map<string, boolean>()
+  if (isInhabited === null) return found
   for (const { id, netns } of lent.filter(each => namespaces.get(each.id)?.is === 'gone'))
     try {
       if (netns.ino !== null) found.set(id, await isInhabited(netns.ino))

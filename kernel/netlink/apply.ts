@@ -11,7 +11,7 @@ import { parseCidr, parseIp } from '../../lib/address.ts'
 import { messageOf, TwillError } from '../../lib/errors.ts'
 import type { KernelStep, RouteSpec, StepOutcome } from '../kernel.ts'
 import { ROUTE_PROTOCOL } from '../ownership.ts'
-import { writeSysctl } from '../sysctl.ts'
+import type { Sysctls } from '../sysctl.ts'
 import { writeAddress } from './addresses.ts'
 import * as c from './constants.ts'
 import { Datagram } from './datagram.ts'
@@ -110,13 +110,15 @@ function fdbFields(step: Step<'fdb.replace' | 'fdb.delete'>, indexOf: IndexOf) {
 
 export class StepExecutor {
   readonly #socket: NetlinkSocket
+  readonly #sysctls: Sysctls
   readonly #request = new Datagram(65536)
   readonly #lookup = new Datagram(4096)
   readonly #ipv6 = existsSync('/proc/sys/net/ipv6')
 
   /** @param modules.socket NETLINK_ROUTE, in the node's own namespace */
-  constructor(_options: object, modules: { socket: NetlinkSocket }) {
+  constructor(_options: object, modules: { socket: NetlinkSocket; sysctls: Sysctls }) {
     this.#socket = modules.socket
+    this.#sysctls = modules.sysctls
   }
 
   /** Every step in order; an outcome for each. */
@@ -164,7 +166,7 @@ export class StepExecutor {
 
   #applyAlone(step: Exclude<KernelStep, { type: BatchedType }>): StepOutcome {
     try {
-      if (step.type === 'sysctl.set') writeSysctl(step.path, step.value)
+      if (step.type === 'sysctl.set') this.#sysctls.write(step.path, step.value)
       else if (step.type === 'vxlan.add') this.#addVxlan(step)
       else this.#deleteLink(step.device)
       return { step, error: null }

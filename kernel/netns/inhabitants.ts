@@ -7,8 +7,8 @@
  */
 import { readdir, readFile, readlink } from 'node:fs/promises'
 
-/** @param inode st_ino of the namespace, in decimal */
-export async function isInhabited(inode: string, proc = '/proc'): Promise<boolean> {
+/** @param inode st_ino of the namespace, in decimal. @param proc the node's /proc */
+export async function isInhabited(inode: string, proc: string): Promise<boolean> {
   const name = `net:[${inode}]`
   const seenMounts = new Set<string>()
   for (const pid of (await readdir(proc)).filter(entry => /^\d+$/.test(entry))) {

@@ -7,6 +7,7 @@
  */
 import { closeSync, constants, fstatSync, openSync } from 'node:fs'
 import { isTwillError, messageOf, TwillError } from '../../lib/errors.ts'
+import type { HostPaths } from '../host-paths.ts'
 import type { NetnsRef } from '../kernel.ts'
 import { CLONE_NEWNET, SO_NETNS_COOKIE, SOL_SOCKET } from '../netlink/constants.ts'
 import { errnoName, kernelFailed, type Libc } from '../netlink/libc.ts'
@@ -17,11 +18,14 @@ const PROC_NET = '/proc/thread-self/ns/net'
 
 export class Namespaces {
   readonly #libc: Libc
+  readonly #proc: string | null
   readonly #home: number
   readonly #homeInode: string
 
-  constructor(_options: object, modules: { libc: Libc }) {
+  /** @param options.proc the node's /proc; null: its processes are not seen */
+  constructor(options: Pick<HostPaths, 'proc'>, modules: { libc: Libc }) {
     this.#libc = modules.libc
+    this.#proc = options.proc
     this.#home = openSync(PROC_NET, 'r')
     this.#homeInode = inodeOf(this.#home).ino
   }
@@ -31,7 +35,7 @@ export class Namespaces {
    * @throws TwillError kernel.netns-gone, kernel.netns-mismatch (also when it is the node's own)
    */
   open(ref: NetnsRef): number {
-    const fd = openPath(ref.path)
+    const fd = openPath(ref.path, this.#proc)
     try {
       this.#prove(ref, inodeOf(fd))
       return fd
@@ -101,10 +105,10 @@ export function isNamespaceAbsent(error: unknown): boolean {
   return isTwillError(error, 'kernel.netns-gone') || isTwillError(error, 'kernel.netns-mismatch')
 }
 
-function openPath(path: string): number {
+function openPath(path: string, proc: string | null): number {
   try {
     // A pipe would keep this thread, and with it every pod of the node, waiting for a writer.
-    return openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
+    return openSync(pathHere(path, proc), constants.O_RDONLY | constants.O_NONBLOCK)
   } catch (error) {
     throw new TwillError(
       'kernel.netns-gone',
@@ -113,6 +117,14 @@ function openPath(path: string): number {
       { cause: error },
     )
   }
+}
+
+/** A runtime may give the namespace of one of the node's processes: /proc/PID/ns/net. @throws Error */
+function pathHere(path: string, proc: string | null): string {
+  const below = /^\/proc(\/\d+\/.*)$/.exec(path)?.[1]
+  if (below === undefined) return path
+  if (proc === null) throw new Error("the node's processes are not seen from here (host.proc)")
+  return `${proc}${below}`
 }
 
 function enterFailed(path: string, errno: number): TwillError {

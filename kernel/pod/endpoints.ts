@@ -23,7 +23,7 @@ import { type LinkRecord, readLink, writeDeleteLink, writeGetLink } from '../net
 import { failureOf, NetlinkSocket, type Outcome } from '../netlink/socket.ts'
 import { isNamespaceAbsent, type Namespaces } from '../netns/namespaces.ts'
 import { POD_ALIAS_PREFIX, REAP_GROUP } from '../ownership.ts'
-import { writeSysctl } from '../sysctl.ts'
+import type { Sysctls } from '../sysctl.ts'
 import { inspectPod } from './inspect.ts'
 import {
   writeDown,
@@ -45,6 +45,7 @@ export interface EndpointModules {
   readonly socket: NetlinkSocket
   readonly namespaces: Namespaces
   readonly elements: ElementTable
+  readonly sysctls: Sysctls
 }
 
 export interface AttachJob {
@@ -249,10 +250,11 @@ export class PodEndpoints {
    */
   #writeIpv6Sysctls(spec: PodEndpointSpec, device: string): void {
     if (!this.#ipv6) return
+    const { sysctls } = this.#modules
     const conf = `net/ipv6/conf/${device}`
     try {
-      writeSysctl(`${conf}/accept_ra`, '0')
-      if (hasIpv6(spec)) writeSysctl(`${conf}/disable_ipv6`, '0')
+      sysctls.write(`${conf}/accept_ra`, '0')
+      if (hasIpv6(spec)) sysctls.write(`${conf}/disable_ipv6`, '0')
     } catch (error) {
       if (hasIpv6(spec) || !failedWith(error, 'ENOENT')) throw error
     }

@@ -12,6 +12,7 @@
  * are done in the order they were posted; of pods that wait together, those of one kind together.
  */
 import { type ErrorCode, type ErrorData, messageOf, TwillError } from '../../lib/errors.ts'
+import type { HostPaths } from '../host-paths.ts'
 import type {
   Kernel,
   KernelEvent,
@@ -55,6 +56,12 @@ export interface NodeJobs {
   askPodMacs(): void
   /** Begins to report; `ports` are those of our other sockets. */
   watch(ports: readonly number[]): void
+}
+
+/** What a thread is given when it begins. */
+export interface ThreadData {
+  readonly role: Role
+  readonly host: HostPaths
 }
 
 export interface Roles {

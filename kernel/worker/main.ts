@@ -6,6 +6,7 @@
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import { systemClock } from '../../lib/clock.ts'
 import { TwillError } from '../../lib/errors.ts'
+import type { HostPaths } from '../host-paths.ts'
 import { AcceptChains } from '../iptables/accept-chains.ts'
 import { glanceAtLegacy } from '../iptables/legacy-glance.ts'
 import type { StepOutcome } from '../kernel.ts'
@@ -20,8 +21,8 @@ import { openNft } from '../nft/interpreter.ts'
 import { NftTable } from '../nft/table.ts'
 import { type AttachJob, type DetachJob, PodEndpoints } from '../pod/endpoints.ts'
 import { reapPods } from '../pod/reap.ts'
-import { readSysctl } from '../sysctl.ts'
-import type { Answer, Answered, NodeJobs, PodsJobs, Request, Role } from './jobs.ts'
+import { Sysctls } from '../sysctl.ts'
+import type { Answer, Answered, NodeJobs, PodsJobs, Request, ThreadData } from './jobs.ts'
 import { isShort, sentError } from './jobs.ts'
 
 type Serve = (requests: readonly Request[]) => void
@@ -34,7 +35,7 @@ interface Pods {
 /** The first of many is answered only when the last one's link is down: so not too many. */
 const PODS_TOGETHER = 8
 
-function openPods(libc: Libc): Pods {
+function openPods(libc: Libc, host: HostPaths): Pods {
   const socket = new NetlinkSocket({ protocol: NETLINK_ROUTE }, { libc })
   const netfilter = new NetlinkSocket({ protocol: NETLINK_NETFILTER }, { libc })
   const table = new NftTable({}, { socket: netfilter, interpreter: openNft() })
@@ -43,8 +44,9 @@ function openPods(libc: Libc): Pods {
     {
       libc,
       socket,
-      namespaces: new Namespaces({}, { libc }),
+      namespaces: new Namespaces(host, { libc }),
       elements: table,
+      sysctls: new Sysctls({ root: host.sysctls }),
     },
   )
   const jobs: Pods['jobs'] = {
@@ -59,11 +61,12 @@ function openPods(libc: Libc): Pods {
   return { endpoints, jobs }
 }
 
-function nodeJobs(libc: Libc, monitor: Monitor): NodeJobs {
+function nodeJobs(libc: Libc, monitor: Monitor, host: HostPaths): NodeJobs {
+  const sysctls = new Sysctls({ root: host.sysctls })
   const socket = new NetlinkSocket({ protocol: NETLINK_ROUTE }, { libc })
   const netfilter = new NetlinkSocket({ protocol: NETLINK_NETFILTER }, { libc })
   const state = new NetworkState({}, { socket, clock: systemClock })
-  const executor = new StepExecutor({}, { socket })
+  const executor = new StepExecutor({}, { socket, sysctls })
   const acceptChains = new AcceptChains({}, { socket: netfilter })
   return {
     readLinks: () => state.links(),
@@ -71,7 +74,7 @@ function nodeJobs(libc: Libc, monitor: Monitor): NodeJobs {
     readRoutes: filter => state.routes(filter),
     readNeighbours: () => state.neighbours(),
     readFdb: device => state.fdb(device),
-    readSysctl,
+    readSysctl: path => sysctls.read(path),
     lookupRoute: destination => state.lookup(destination),
     apply: steps => executor.apply(steps).map(withSentError),
     ensureAcceptChains: chains => acceptChains.ensure(chains),
@@ -155,12 +158,14 @@ function main(): void {
   const port = parentPort
   if (port === null) throw new TwillError('internal', 'kernel/worker/main runs as a worker thread only')
   const post = (answer: Answer) => port.postMessage(answer)
-  const role = (workerData as { role: Role }).role
+  const { role, host } = workerData as ThreadData
   const libc = loadLibc()
   const monitor =
     role === 'node' ? new Monitor({}, { libc, clock: systemClock, emit: event => post({ event }) }) : null
   const served =
-    monitor === null ? servePods(openPods(libc), port, post) : serve(nodeJobs(libc, monitor), post)
+    monitor === null
+      ? servePods(openPods(libc, host), port, post)
+      : serve(nodeJobs(libc, monitor, host), post)
   port.on('message', served)
   post({ ready: true, wakeFd: monitor?.wakeFd ?? null })
 }

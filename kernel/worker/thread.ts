@@ -7,6 +7,7 @@
 import { writeSync } from 'node:fs'
 import { Worker } from 'node:worker_threads'
 import { messageOf, TwillError } from '../../lib/errors.ts'
+import type { HostPaths } from '../host-paths.ts'
 import type { KernelEvent } from '../kernel.ts'
 import {
   type Answer,
@@ -17,6 +18,7 @@ import {
   type Role,
   type Roles,
   receivedError,
+  type ThreadData,
 } from './jobs.ts'
 
 const WAKE = Buffer.from([1, 0, 0, 0, 0, 0, 0, 0])
@@ -25,6 +27,7 @@ export interface ThreadOptions<R extends Role> {
   readonly role: R
   /** The built worker, or under-tsx.mjs. */
   readonly url: URL
+  readonly host: HostPaths
 }
 
 export interface ThreadModules {
@@ -57,7 +60,7 @@ export class KernelThread<R extends Role> {
     this.#modules = modules
     this.#worker = new Worker(options.url, {
       name: `kernel-${options.role}`,
-      workerData: { role: options.role },
+      workerData: { role: options.role, host: options.host } satisfies ThreadData,
       resourceLimits: HEAP,
     })
     this.ready = new Promise((resolve, reject) => {

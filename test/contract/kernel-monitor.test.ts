@@ -6,6 +6,7 @@ import { Monitor } from '../../kernel/monitor/monitor.ts'
 import { StepExecutor } from '../../kernel/netlink/apply.ts'
 import { loadLibc } from '../../kernel/netlink/libc.ts'
 import { NetlinkSocket } from '../../kernel/netlink/socket.ts'
+import { Sysctls } from '../../kernel/sysctl.ts'
 import { systemClock } from '../../lib/clock.ts'
 import { enterOwnNamespaces } from './kernel-world.ts'
 
@@ -13,7 +14,7 @@ enterOwnNamespaces()
 
 const libc = loadLibc()
 const socket = new NetlinkSocket({ protocol: 0 }, { libc })
-const executor = new StepExecutor({}, { socket })
+const executor = new StepExecutor({}, { socket, sysctls: new Sysctls({ root: '/proc/sys' }) })
 
 /** New ones each time: replacing a route by the same is no change. */
 function routes(net: number, count: number): KernelStep[] {

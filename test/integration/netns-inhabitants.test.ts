@@ -5,7 +5,7 @@ import { readlinkSync, statSync } from 'node:fs'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { until } from '../../hack/rig/processes.ts'
-import { isInhabited } from '../../kernel/netns/inhabitants.ts'
+import { isInhabited as isInhabitedBy } from '../../kernel/netns/inhabitants.ts'
 import { run } from '../fixtures/netns-lab.ts'
 
 const NAME = `twb${process.pid}-inhabited`
@@ -15,6 +15,7 @@ test.after(() => {
   for (const child of children) child.kill('SIGKILL')
 })
 
+const isInhabited = (inode: string) => isInhabitedBy(inode, '/proc')
 const inodeOf = (path: string): string => statSync(path).ino.toString()
 
 /** Nobody is left; asked again, since a namespace goes a little after its last process. */

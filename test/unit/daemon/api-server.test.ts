@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { ApiServer } from '../../../daemon/api/server.ts'
+import { type ApiOptions, ApiServer } from '../../../daemon/api/server.ts'
 import type { AuditReport, Status } from '../../../daemon/api/types.ts'
 import { TwillError } from '../../../lib/errors.ts'
 
@@ -36,7 +36,7 @@ const status: Status = {
 }
 
 let sockets = 0
-async function bed(metricsAddress: string | null = null) {
+async function bed(addresses: Pick<ApiOptions, 'metricsAddress' | 'healthAddress'> = {}) {
   const socketPath = join(folder, `${sockets++}.sock`)
   const state = { ready: false }
   const audits: (boolean | null)[] = []
@@ -53,7 +53,7 @@ async function bed(metricsAddress: string | null = null) {
     }
   }
   const server = new ApiServer(
-    { socketPath, metricsAddress },
+    { socketPath, ...addresses },
     {
       status: () => ({ ...status, ...state, reasons: state.ready ? [] : status.reasons }),
       metrics: async () => 'twill_ready 1\n',
@@ -126,12 +126,26 @@ test('an audit is asked for by GET, its repair by POST; 503 while there is nothi
   await server.close()
 })
 
+test('whether it is well is told on an address of its own, and there nothing else', async () => {
+  const port = await freePort()
+  const { server, state } = await bed({ healthAddress: `127.0.0.1:${port}` })
+  const remote = { host: '127.0.0.1', port }
+  assert.is((await ask(remote, '/v1/live')).status, 200)
+  assert.is((await ask(remote, '/v1/ready')).status, 503)
+  state.ready = true
+  assert.is((await ask(remote, '/v1/ready')).status, 200)
+  for (const path of ['/v1/status', '/v1/metrics', '/metrics', '/v1/audit', '/'])
+    assert.is((await ask(remote, path)).status, 404, path)
+  assert.is((await ask(remote, '/v1/audit/repair', 'POST')).status, 405)
+  await server.close()
+})
+
 test('metrics are on the socket, and on an address only when one is configured, and there nothing else', async () => {
   const port = await freePort()
   const quiet = await bed()
   assert.is((await ask(quiet, '/v1/metrics')).body, 'twill_ready 1\n')
   await quiet.server.close()
-  const { server } = await bed(`127.0.0.1:${port}`)
+  const { server } = await bed({ metricsAddress: `127.0.0.1:${port}` })
   const remote = { host: '127.0.0.1', port }
   assert.is((await ask(remote, '/metrics')).body, 'twill_ready 1\n')
   for (const path of ['/v1/status', '/v1/metrics', '/'])

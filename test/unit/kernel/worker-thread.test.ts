@@ -1,6 +1,7 @@
 /** What a kernel's thread is sent, and how often. */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { OWN_PATHS } from '../../../kernel/host-paths.ts'
 import { KernelThread } from '../../../kernel/worker/thread.ts'
 
 /** Answers each job with the number of its message and what it was asked. */
@@ -19,7 +20,10 @@ const COUNTING = new URL(
 const netns = (path: string) => ({ path, dev: null, ino: null })
 
 test('short jobs of one turn of the event loop share a message, also when its callbacks ask one after the other', async () => {
-  const thread = new KernelThread({ role: 'pods', url: COUNTING }, { onEvent() {}, onEnd() {} })
+  const thread = new KernelThread(
+    { role: 'pods', url: COUNTING, host: OWN_PATHS },
+    { onEvent() {}, onEnd() {} },
+  )
   try {
     await thread.ready
     const asked: Promise<string>[] = []

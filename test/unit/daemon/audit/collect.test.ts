@@ -110,6 +110,13 @@ test('whether anybody is left is asked of namespaces that are gone, of leases on
   assert.equal([[...inhabited], asked], [[['gone', true]], ['8', '9']])
 })
 
+test('nobody is taken for gone where the processes of the node are not seen', async () => {
+  const { collect, leases } = await bed({ isInhabited: null })
+  leases.push({ ...LEASE, netnsCookie: null })
+  const { namespaces, inhabited } = await collect()
+  assert.equal([namespaces.get(LEASE.id)?.is, [...inhabited]], ['gone', []])
+})
+
 test('a ledger that cannot be had or read proves nothing', async () => {
   const { collect, store, cluster } = await bed()
   store.setUnavailable(true)
