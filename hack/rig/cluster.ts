@@ -20,21 +20,32 @@ import { nodeLayout, nodeNames, ROOT, rigFolder } from './layout.ts'
 import { findLeftovers, removeLeftovers } from './leftovers.ts'
 import { Machine } from './machine.ts'
 import { addPod, deletePod, type Pod, type PodOptions, readPods } from './pods.ts'
-import type { RunOptions, RunResult } from './processes.ts'
+import { type OnStep, type RunOptions, type RunResult, stepTimer } from './processes.ts'
 import { connectNode, type Leak, layUnderlay, readLeaks, unplugNode } from './underlay.ts'
+
+/** What a rig has beside the machines; all of it unless something else than hack/cluster builds on them. */
+export interface Surroundings {
+  /** The underlay drops packets that carry a pod's address. */
+  dropsPods: boolean
+  /** node2 has a firewall, as Docker and distributions leave them. */
+  firewall: boolean
+  /** Ours are in /opt/cni/bin, beside the reference plugins. */
+  executables: boolean
+}
 
 export interface UpOptions {
   /** Default 2. */
   nodes?: number
   mode?: 'vxlan'
-  /** Default etcd. Embedded: one node, no etcd. */
-  store?: 'etcd' | 'embedded'
+  /** Default etcd. Embedded: one node, no etcd. None: nor a daemon. */
+  store?: 'etcd' | 'embedded' | 'none'
   /** false: machines and etcd only. */
   daemons?: boolean
   /** Keys of daemon/config.ts for every node. */
   config?: Record<string, unknown>
+  surroundings?: Surroundings
   /** Hears of each step when it is done. */
-  onStep?: (what: string, durationMs: number) => void
+  onStep?: OnStep
 }
 
 interface NodeRecord {
@@ -47,9 +58,12 @@ interface RigRecord {
   config: Record<string, unknown>
   /** Absent: etcd. */
   store?: UpOptions['store']
+  /** Absent: ALL_OF_IT. */
+  surroundings?: Surroundings
 }
 
-/** The node with a firewall, as Docker and distributions leave them. */
+const ALL_OF_IT: Surroundings = { dropsPods: true, firewall: true, executables: true }
+
 const FIREWALLED = 'node2'
 
 export class Cluster {
@@ -104,6 +118,7 @@ export class Cluster {
     const record = this.#read()
     record.config = options.config ?? record.config
     record.store = options.store ?? record.store ?? 'etcd'
+    record.surroundings = options.surroundings ?? record.surroundings ?? ALL_OF_IT
     const embedded = record.store === 'embedded'
     const wanted = options.nodes ?? (embedded ? 1 : 2)
     if (embedded && wanted > 1) throw new Error('an embedded store is of one node: expected --nodes 1')
@@ -112,13 +127,13 @@ export class Cluster {
     await step('underlay: bridge, gateway, outside', async () => {
       if (await readyOrDown(this.underlay)) return
       await this.underlay.up()
-      await layUnderlay(this.underlay)
+      await layUnderlay(this.underlay, record.surroundings ?? ALL_OF_IT)
       markReady(this.underlay)
     })
-    const etcd = embedded ? Promise.resolve() : step('etcd', () => startEtcd(this.underlay))
+    const etcd = record.store === 'etcd' ? step('etcd', () => startEtcd(this.underlay)) : Promise.resolve()
     for (const name of this.nodes) await step(`${name}: a machine of its own`, () => this.#machineUp(name))
     await etcd
-    if (options.daemons === false) return
+    if (options.daemons === false || record.store === 'none') return
     await Promise.all(this.nodes.map(name => step(`${name}: twilld is ready`, () => this.startDaemon(name))))
   }
 
@@ -126,12 +141,13 @@ export class Cluster {
     const machine = this.node(name)
     if (await readyOrDown(machine)) return
     await unplugNode(this.underlay, nodeLayout(name))
-    const { nodes, config, store } = this.#read()
+    const { nodes, config, store, surroundings = ALL_OF_IT } = this.#read()
     await machine.up()
     const network = { cluster: this.name, node: nodeLayout(name), generation: nodes[name]!.generation }
-    await connectNode(this.underlay, machine, { ...network, firewalled: name === FIREWALLED })
+    const firewalled = surroundings.firewall && name === FIREWALLED
+    await connectNode(this.underlay, machine, { ...network, firewalled })
     writeDaemonConfig(machine, store === 'embedded' ? { datastore: { type: 'embedded' }, ...config } : config)
-    await installPlugins(machine)
+    await installPlugins(machine, surroundings.executables)
     markReady(machine)
   }
 
@@ -260,21 +276,13 @@ async function readyOrDown(machine: Machine): Promise<boolean> {
   return false
 }
 
-function stepTimer(onStep: UpOptions['onStep']) {
-  return async (what: string, work: () => Promise<void>) => {
-    const begin = performance.now()
-    await work()
-    onStep?.(what, performance.now() - begin)
-  }
-}
-
-/** Our executables and the reference plugins, where runtimes look for them. */
-async function installPlugins(machine: Machine): Promise<void> {
+/** The reference plugins and our executables, where runtimes look for them. */
+async function installPlugins(machine: Machine, executables: boolean): Promise<void> {
   const reference = existsSync('/usr/lib/cni')
     ? readdirSync('/usr/lib/cni').map(name => `/usr/lib/cni/${name}`)
     : []
   const built = join(ROOT, 'dist/bin')
-  const names = ['twill', 'twill-ipam', 'twill-offline']
+  const names = executables ? ['twill', 'twill-ipam', 'twill-offline'] : []
   const ours = names.map(name => join(built, name)).filter(path => existsSync(path))
   const links = [...reference, ...ours].map(path => `ln -sfn '${path}' /opt/cni/bin/`)
   await machine.script(links.join('\n'))

@@ -1,47 +1,52 @@
-/** The rig's etcd: a real one, in the underlay's namespaces, its data in the rig's folder. */
+/** The rig's etcd: real ones, in the underlay's namespaces, their data in the rig's folder. */
 import { mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { ETCD_URL } from './layout.ts'
+import { UNDERLAY } from './layout.ts'
 import type { Machine } from './machine.ts'
-import { until } from './processes.ts'
+import { type RunResult, until } from './processes.ts'
+
+/** A service of the underlay; its peers' port is the next one. */
+export interface RigEtcd {
+  readonly name: string
+  readonly port: number
+}
+
+/** Twill's. */
+const ETCD: RigEtcd = { name: 'etcd', port: 2379 }
+
+export const etcdUrl = ({ port }: RigEtcd): string => `http://${UNDERLAY.v4.address}:${port}`
 
 /** Returns when it serves. Does nothing if it runs. */
-export async function startEtcd(underlay: Machine): Promise<void> {
-  if (underlay.servicePid('etcd') !== undefined) return
+export async function startEtcd(underlay: Machine, etcd = ETCD): Promise<void> {
+  const { name, port } = etcd
+  if (underlay.servicePid(name) !== undefined) return
   // /var/lib/twill is bound from the state folder, so that the data outlives the machine.
-  const data = '/var/lib/twill/etcd'
+  const data = `/var/lib/twill/${name}`
   mkdirSync(underlay.path(data), { recursive: true, mode: 0o700 })
-  const listen = ['--listen-client-urls', `http://0.0.0.0:2379`, '--advertise-client-urls', ETCD_URL]
-  const peers = [
-    '--listen-peer-urls',
-    'http://127.0.0.1:2380',
-    '--initial-cluster',
-    'default=http://127.0.0.1:2380',
-  ]
-  const self = [
-    '--initial-advertise-peer-urls',
-    'http://127.0.0.1:2380',
-    '--name',
-    'default',
-    '--data-dir',
-    data,
-  ]
+  const peer = `http://127.0.0.1:${port + 1}`
+  const listen = ['--listen-client-urls', `http://0.0.0.0:${port}`, '--advertise-client-urls', etcdUrl(etcd)]
+  const peers = ['--listen-peer-urls', peer, '--initial-cluster', `default=${peer}`]
+  const self = ['--initial-advertise-peer-urls', peer, '--name', 'default', '--data-dir', data]
   // Elections with itself: the shortest that etcd allows, since start-up waits for one.
   const timing = ['--heartbeat-interval', '10', '--election-timeout', '50', '--logger', 'zap']
-  await underlay.startService('etcd', ['etcd', ...listen, ...peers, ...self, ...timing])
+  await underlay.startService(name, ['etcd', ...listen, ...peers, ...self, ...timing])
   await until(
-    async () => (await etcdctl(underlay, ['endpoint', 'health', '--command-timeout', '1s'])).status === 0,
+    async () => (await run(underlay, etcd, ['endpoint', 'health', '--command-timeout', '1s'])).status === 0,
     20_000,
-    () => `etcd does not serve: ${lastLines(join(underlay.state, 'etcd.log'))}`,
+    () => `${name} does not serve: ${lastLines(join(underlay.state, `${name}.log`))}`,
   )
 }
 
-export function stopEtcd(underlay: Machine): Promise<boolean> {
-  return underlay.endService('etcd', 'TERM')
+export function stopEtcd(underlay: Machine, etcd = ETCD): Promise<boolean> {
+  return underlay.endService(etcd.name, 'TERM')
 }
 
-export function etcdctl(underlay: Machine, args: string[], input?: string) {
-  return underlay.run(['env', 'ETCDCTL_API=3', 'etcdctl', '--endpoints', ETCD_URL, ...args], {
+/** Asks Twill's. */
+export const etcdctl = (underlay: Machine, args: string[], input?: string): Promise<RunResult> =>
+  run(underlay, ETCD, args, input)
+
+function run(underlay: Machine, etcd: RigEtcd, args: string[], input?: string): Promise<RunResult> {
+  return underlay.run(['env', 'ETCDCTL_API=3', 'etcdctl', '--endpoints', etcdUrl(etcd), ...args], {
     ...(input === undefined ? {} : { input }),
   })
 }

@@ -53,7 +53,7 @@ for folder in etc opt var; do
   mkdir -p "$state/$folder.upper" "$state/$folder.work"
   mount -t overlay overlay -o "lowerdir=/$folder,upperdir=$state/$folder.upper,workdir=$state/$folder.work" "/$folder"
 done
-for folder in /var/lib/twill /var/lib/containerd /var/lib/containers /var/lib/cni /etc/cni/net.d /etc/twill /opt/cni/bin; do
+for folder in /var/lib/twill /var/lib/containerd /var/lib/containers /var/lib/kubelet /var/lib/cni /etc/cni/net.d /etc/twill /opt/cni/bin; do
   mkdir -p "$state/own$folder" "$folder"
   mount --bind "$state/own$folder" "$folder"
 done

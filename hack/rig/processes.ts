@@ -139,10 +139,22 @@ export async function until(
   condition: () => boolean | Promise<boolean>,
   timeoutMs: number,
   complaint: () => string,
+  pauseMs = 10,
 ): Promise<void> {
   const deadline = performance.now() + timeoutMs
   while (!(await condition())) {
     if (performance.now() > deadline) throw new Error(complaint())
-    await new Promise(resolve => setTimeout(resolve, 10))
+    await new Promise(resolve => setTimeout(resolve, pauseMs))
+  }
+}
+
+export type OnStep = (what: string, durationMs: number) => void
+
+/** @returns a function that does a piece of work and tells how long it took */
+export function stepTimer(onStep: OnStep | undefined) {
+  return async (what: string, work: () => Promise<unknown>): Promise<void> => {
+    const begin = performance.now()
+    await work()
+    onStep?.(what, performance.now() - begin)
   }
 }

@@ -39,7 +39,7 @@ function leakFilter(): string {
 }
 
 /** @param underlay a machine that has just come up */
-export async function layUnderlay(underlay: Machine): Promise<void> {
+export async function layUnderlay(underlay: Machine, { dropsPods }: { dropsPods: boolean }): Promise<void> {
   await underlay.script(`
 ip link add underlay type bridge
 sysctl -qw net.ipv6.conf.underlay.accept_dad=0
@@ -49,7 +49,7 @@ ip addr add ${UNDERLAY.v6.address}/${UNDERLAY.v6.prefix} dev underlay nodad
 ip addr add ${UNDERLAY.outside.v4}/32 dev lo
 ip addr add ${UNDERLAY.outside.v6}/128 dev lo nodad
 `)
-  await underlay.must(['nft', '-f', '-'], { input: leakFilter() })
+  if (dropsPods) await underlay.must(['nft', '-f', '-'], { input: leakFilter() })
 }
 
 export interface Leak {

@@ -6,7 +6,8 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { parseArguments } from '../../../cli/grammar.ts'
 import { SETTINGS, variableOf } from '../../../daemon/config-load.ts'
-import { parse } from '../../../hack/rig/grammar.ts'
+import { parse as parseCluster } from '../../../hack/rig/grammar.ts'
+import { parse as parseKubernetes } from '../../../hack/rig/kubernetes/grammar.ts'
 
 const ROOT = join(import.meta.dirname, '../../..')
 const DOCS = readdirSync(join(ROOT, 'docs')).map(name => `docs/${name}`)
@@ -132,7 +133,7 @@ function commands(program: string) {
 
 /** `a|b` is each, `[c]` is with and without, `...` is nothing. */
 function spellings(text: string): string[] {
-  const choice = /(?<=^|\s)([a-z]+(?:\|[a-z]+)+)(?=[\s\]]|$)/.exec(text)
+  const choice = /(?<=^|\s)([a-z\d.]+(?:\|[a-z\d.]+)+)(?=[\s\]]|$)/.exec(text)
   if (choice !== null) return choice[1]!.split('|').flatMap(word => spellings(text.replace(choice[1]!, word)))
   const optional = /\s?\[([^[\]]*)\](?:\.\.\.)?/.exec(text)
   if (optional === null) return [text.replaceAll('...', '')]
@@ -141,19 +142,23 @@ function spellings(text: string): string[] {
 
 const wordsOf = (text: string, program: string) => text.slice(program.length).trim().split(/\s+/)
 
-test('documented words of hack/cluster are words of hack/cluster', () => {
-  const documented = commands('hack/cluster')
-  assert.ok(documented.length > 15)
-  for (const { page, text } of documented)
-    for (const spelling of spellings(text)) {
-      const words = wordsOf(spelling, 'hack/cluster').map(word => (word === 'N' ? '3' : word))
-      try {
-        parse(words)
-      } catch (error) {
-        assert.unreachable(`${page}: ${spelling}: ${(error as Error).message}`)
+for (const [program, parse, least] of [
+  ['hack/cluster', parseCluster, 15],
+  ['hack/kubernetes', parseKubernetes, 5],
+] as const)
+  test(`documented words of ${program} are words of ${program}`, () => {
+    const documented = commands(program)
+    assert.ok(documented.length > least)
+    for (const { page, text } of documented)
+      for (const spelling of spellings(text)) {
+        const words = wordsOf(spelling, program).map(word => (word === 'N' ? '3' : word))
+        try {
+          parse(words)
+        } catch (error) {
+          assert.unreachable(`${page}: ${spelling}: ${(error as Error).message}`)
+        }
       }
-    }
-})
+  })
 
 test('documented commands of twillctl are commands of twillctl', () => {
   const documented = [

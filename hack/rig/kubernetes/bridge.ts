@@ -1,0 +1,75 @@
+/**
+ * The control that Twill is compared with: the reference plugins bridge, host-local and portmap, with each node's
+ * podCIDRs and static routes between the nodes, as kubenet was.
+ */
+import { writeFileSync } from 'node:fs'
+import type { NodeLayout } from '../layout.ts'
+import type { Machine } from '../machine.ts'
+import { NODE_RANGES } from './layout.ts'
+
+export interface BridgedNode {
+  machine: Machine
+  layout: NodeLayout
+  podCIDRs: readonly string[]
+}
+
+const CONFLIST = '/etc/cni/net.d/10-bridge.conflist'
+
+const family = (address: string) => (address.includes(':') ? 'v6' : 'v4')
+
+/** Makes each node that runs reach the pods of the others; again for nodes that came later. */
+export async function bridgeNodes(nodes: readonly BridgedNode[]): Promise<void> {
+  const running = nodes.filter(node => node.machine.running)
+  await Promise.all(
+    running.map(async node => {
+      const others = nodes.filter(other => other !== node)
+      const routes = others.flatMap(other =>
+        other.podCIDRs.map(cidr => `ip route replace ${cidr} via ${other.layout[family(cidr)]}`),
+      )
+      await node.machine.script([...routes, FORWARDING].join('\n'))
+      await node.machine.must(['nft', '-f', '-'], { input: masquerade() })
+      writeFileSync(node.machine.path(CONFLIST), JSON.stringify(conflist(node.podCIDRs), null, 2))
+    }),
+  )
+}
+
+const FORWARDING = `
+echo 1 >/proc/sys/net/ipv4/ip_forward
+echo 1 >/proc/sys/net/ipv6/conf/all/forwarding
+`
+
+/** Pods talk to pods as themselves, to the rest as their node. The plugin's own ipMasq would hide them from other nodes. */
+function masquerade(): string {
+  const rules = (['v4', 'v6'] as const).map(each => {
+    const [word, { cidr }] = [each === 'v4' ? 'ip' : 'ip6', NODE_RANGES[each]]
+    return `    ${word} saddr ${cidr} ${word} daddr != ${cidr} masquerade`
+  })
+  return `table inet rig-bridge { }
+delete table inet rig-bridge
+table inet rig-bridge {
+  chain postrouting {
+    type nat hook postrouting priority 100;
+${rules.join('\n')}
+  }
+}
+`
+}
+
+function conflist(podCIDRs: readonly string[]): object {
+  const ranges = podCIDRs.map(subnet => [{ subnet }])
+  const routes = [{ dst: '0.0.0.0/0' }, { dst: '::/0' }]
+  return {
+    cniVersion: '1.0.0',
+    name: 'bridge',
+    plugins: [
+      {
+        type: 'bridge',
+        bridge: 'cni0',
+        isGateway: true,
+        hairpinMode: true,
+        ipam: { type: 'host-local', ranges, routes },
+      },
+      { type: 'portmap', capabilities: { portMappings: true }, snat: true },
+    ],
+  }
+}

@@ -1,0 +1,182 @@
+/**
+ * A real Kubernetes on the rig's machines: the control plane in the underlay's namespaces, on each node containerd,
+ * kubelet and kube-proxy. hack/kubernetes is a thin layer over this class; tests use it directly.
+ */
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { goTool } from '../../go/tools.ts'
+import { Cluster } from '../cluster.ts'
+import type { Machine } from '../machine.ts'
+import { type OnStep, type RunOptions, type RunResult, stepTimer } from '../processes.ts'
+import { layApiPath } from './api-path.ts'
+import { bridgeNodes } from './bridge.ts'
+import { ControlPlane } from './control-plane.ts'
+import { Credentials } from './credentials.ts'
+import { type KindWishes, type KubernetesKind, settleKind } from './kind.ts'
+import { Kubectl } from './kubectl.ts'
+import { KubernetesNode, type Tools } from './node.ts'
+
+export interface KubernetesUp extends KindWishes {
+  /** Default 2. */
+  nodes?: number | undefined
+  /** Hears of each step when it is done. */
+  onStep?: OnStep
+}
+
+const PROGRAMS = [
+  ...['kube-apiserver', 'kube-controller-manager', 'kube-scheduler'],
+  ...['kubelet', 'kube-proxy', 'kubectl'],
+]
+
+export class KubernetesCluster {
+  /** What it stands on. */
+  readonly rig: Cluster
+  readonly #folder: string
+  readonly #credentials: Credentials
+
+  /** @throws Error for a name that cannot be a folder's */
+  constructor(name: string) {
+    this.rig = new Cluster(name)
+    this.#folder = join(this.rig.folder, 'kubernetes')
+    this.#credentials = new Credentials(join(this.#folder, 'credentials'))
+  }
+
+  get name(): string {
+    return this.rig.name
+  }
+
+  get #kindFile(): string {
+    return join(this.#folder, 'kind.json')
+  }
+
+  get exists(): boolean {
+    return existsSync(this.#kindFile)
+  }
+
+  /** @throws Error if there is no such rig */
+  get kind(): KubernetesKind {
+    if (!this.exists) throw new Error(`there is no Kubernetes rig "${this.name}" (hack/kubernetes up)`)
+    return JSON.parse(readFileSync(this.#kindFile, 'utf8')) as KubernetesKind
+  }
+
+  /** The administrator's, a file on the host. Its server is reached from the underlay's network and from the nodes'. */
+  get kubeconfig(): string {
+    return this.#credentials.admin
+  }
+
+  /** Brings up what is missing; what runs stays as it is. Returns when every node is Ready. */
+  async up({ nodes: count = 2, onStep, ...wishes }: KubernetesUp = {}): Promise<void> {
+    const step = stepTimer(onStep)
+    const kind = settleKind(wishes, this.exists ? this.kind : undefined)
+    mkdirSync(this.#folder, { recursive: true, mode: 0o700 })
+    writeFileSync(this.#kindFile, JSON.stringify(kind))
+    const tools = await toolsOf(kind)
+    this.#credentials.prepare()
+    const surroundings = { dropsPods: false, firewall: false, executables: false }
+    await this.rig.up({ nodes: count, store: 'none', surroundings, ...(onStep && { onStep }) })
+    const nodes = this.#nodes(kind, tools)
+    await Promise.all([
+      step('API server, controller manager, scheduler', () => this.#controlPlane(tools).up()),
+      ...nodes.map(node => step(`${node.name}: containerd, images`, () => node.startRuntime())),
+    ])
+    await Promise.all(
+      nodes.map(node => step(`${node.name}: kubelet has registered`, () => node.register([]))),
+    )
+    await step('the network of pods', () => this.#connect(nodes))
+    await Promise.all(nodes.map(node => step(`${node.name}: Ready`, () => node.awaitReady())))
+  }
+
+  #kubectl(tools: Tools): Kubectl {
+    const { underlay } = this.rig
+    return new Kubectl({ underlay, bin: tools.kubernetes, kubeconfig: this.kubeconfig })
+  }
+
+  #controlPlane(tools: Tools): ControlPlane {
+    const { underlay } = this.rig
+    const modules = { underlay, bin: tools.kubernetes, credentials: this.#credentials }
+    return new ControlPlane({ ...modules, kubectl: this.#kubectl(tools) })
+  }
+
+  #node(name: string, kind: KubernetesKind, tools: Tools): KubernetesNode {
+    const modules = { kind, tools, credentials: this.#credentials, kubectl: this.#kubectl(tools) }
+    return new KubernetesNode({ machine: this.rig.node(name), ...modules })
+  }
+
+  get nodes(): string[] {
+    return this.rig.nodes
+  }
+
+  #nodes(kind: KubernetesKind, tools: Tools): KubernetesNode[] {
+    return this.rig.nodes.map(name => this.#node(name, kind, tools))
+  }
+
+  async #connect(nodes: readonly KubernetesNode[]): Promise<void> {
+    const [first] = nodes
+    if (first?.machine.running) await layApiPath(this.rig.underlay, first.machine)
+    const known = nodes.map(async node => ({
+      machine: node.machine,
+      layout: node.layout,
+      podCIDRs: await node.podCIDRs(),
+    }))
+    await bridgeNodes(await Promise.all(known))
+  }
+
+  /** As if its power failed: every process and interface gone; /var/lib, /etc and /opt are kept. */
+  stopNode(name: string): Promise<void> {
+    return this.rig.stopNode(name)
+  }
+
+  /** The same machine boots again. Returns when it is Ready. */
+  async startNode(name: string): Promise<void> {
+    const { kind } = this
+    const tools = await toolsOf(kind)
+    await this.rig.startNode(name, { daemon: false })
+    const node = this.#node(name, kind, tools)
+    await node.startRuntime()
+    await node.register([])
+    await this.#connect(this.#nodes(kind, tools))
+    await node.awaitReady()
+  }
+
+  /** SIGKILL or SIGTERM; clients find nobody there. @returns false if it was not running */
+  async stopApiServer(signal: 'TERM' | 'KILL' = 'KILL'): Promise<boolean> {
+    return this.#controlPlane(await toolsOf(this.kind)).stopApiServer(signal)
+  }
+
+  /** Returns when it is ready. */
+  async startApiServer(): Promise<void> {
+    await this.#controlPlane(await toolsOf(this.kind)).startApiServer()
+  }
+
+  /** As the administrator. */
+  async kubectl(args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
+    return this.#kubectl(await toolsOf(this.kind)).run(args, options)
+  }
+
+  /** @returns what kubectl printed. @throws Error with what it said */
+  async mustKubectl(args: readonly string[], input?: string): Promise<string> {
+    return this.#kubectl(await toolsOf(this.kind)).must(args, input)
+  }
+
+  /** @throws Error if the rig has no such node */
+  node(name: string): Machine {
+    return this.rig.node(name)
+  }
+
+  /** Removes everything, also after a half-failed `up`. @returns what it removed, one line each */
+  down(): Promise<string[]> {
+    return this.rig.down()
+  }
+
+  /** What is on the host of this rig; empty after `down`. */
+  leftovers(): string[] {
+    return this.rig.leftovers()
+  }
+}
+
+async function toolsOf({ containerd }: KubernetesKind): Promise<Tools> {
+  return {
+    kubernetes: await goTool('kubernetes', PROGRAMS),
+    containerd: containerd === '1.6' ? undefined : await goTool('containerd'),
+  }
+}
