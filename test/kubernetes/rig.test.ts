@@ -4,8 +4,8 @@ import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { KubernetesCluster } from '../../hack/rig/kubernetes/cluster.ts'
+import { IMAGES } from '../../hack/rig/kubernetes/images.ts'
 import { ROOT } from '../../hack/rig/layout.ts'
-import { IMAGE } from '../fixtures/cri/image.ts'
 
 const rig = new KubernetesCluster(`twk-${process.pid}`)
 const test = suite('rig of Kubernetes')
@@ -39,7 +39,7 @@ spec:
       terminationGracePeriodSeconds: 0
       containers:
         - name: main
-          image: ${IMAGE}
+          image: ${IMAGES.agnhost}
           imagePullPolicy: Never
           command: [sh, -c, 'hostname >/tmp/index.html; echo serving; exec httpd -f -p 80 -h /tmp']
 ---
@@ -49,10 +49,10 @@ metadata: {name: web}
 spec: {selector: {app: web}, clusterIP: 10.96.7.7, ports: [{port: 80}]}
 `
 
-/** From the first pod; busybox ends with the answer's status. */
+/** From the first pod; curl fails where there is no answer. */
 async function ask(url: string): Promise<string> {
   const [first] = await webPods()
-  return kubectl(['exec', first!.metadata.name, '--', 'wget', '-q', '-O-', url])
+  return kubectl(['exec', first!.metadata.name, '--', 'curl', '-gsS', url])
 }
 
 test.before(() => {
@@ -84,6 +84,17 @@ test('pods on two nodes talk, under their own addresses and through a Service', 
   const heard = new Set<string>()
   for (let i = 0; i < 60 && heard.size < 2; i++) heard.add(await ask('http://10.96.7.7/'))
   assert.equal([...heard].sort(), pods.map(pod => pod.metadata.name).sort())
+})
+
+test('pods find Services by their names', async () => {
+  const [first] = await webPods()
+  const answer = await ask('http://web.default.svc/')
+  assert.ok(
+    (await webPods()).some(pod => pod.metadata.name === answer),
+    answer,
+  )
+  const dig = ['dig', '+short', '+search', 'web']
+  assert.is(await kubectl(['exec', first!.metadata.name, '--', ...dig]), '10.96.7.7')
 })
 
 test('the API server reaches pods, and kubelet gives their logs', async () => {

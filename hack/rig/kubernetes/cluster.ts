@@ -12,6 +12,8 @@ import { layApiPath } from './api-path.ts'
 import { bridgeNodes } from './bridge.ts'
 import { ControlPlane } from './control-plane.ts'
 import { Credentials } from './credentials.ts'
+import { applyDns, awaitDns } from './dns.ts'
+import { imagesArchive } from './images.ts'
 import { type KindWishes, type KubernetesKind, settleKind } from './kind.ts'
 import { Kubectl } from './kubectl.ts'
 import { KubernetesNode, type Tools } from './node.ts'
@@ -70,20 +72,23 @@ export class KubernetesCluster {
     const kind = settleKind(wishes, this.exists ? this.kind : undefined)
     mkdirSync(this.#folder, { recursive: true, mode: 0o700 })
     writeFileSync(this.#kindFile, JSON.stringify(kind))
-    const tools = await toolsOf(kind)
+    const [tools, images] = [await toolsOf(kind), await imagesArchive()]
     this.#credentials.prepare()
     const surroundings = { dropsPods: false, firewall: false, executables: false }
     await this.rig.up({ nodes: count, store: 'none', surroundings, ...(onStep && { onStep }) })
     const nodes = this.#nodes(kind, tools)
     await Promise.all([
       step('API server, controller manager, scheduler', () => this.#controlPlane(tools).up()),
-      ...nodes.map(node => step(`${node.name}: containerd, images`, () => node.startRuntime())),
+      ...nodes.map(node => step(`${node.name}: containerd, images`, () => node.startRuntime(images))),
     ])
     await Promise.all(
       nodes.map(node => step(`${node.name}: kubelet has registered`, () => node.register([]))),
     )
+    const kubectl = this.#kubectl(tools)
+    await applyDns(kubectl)
     await step('the network of pods', () => this.#connect(nodes))
     await Promise.all(nodes.map(node => step(`${node.name}: Ready`, () => node.awaitReady())))
+    await step('names are answered', () => awaitDns(kubectl))
   }
 
   #kubectl(tools: Tools): Kubectl {
@@ -132,7 +137,7 @@ export class KubernetesCluster {
     const tools = await toolsOf(kind)
     await this.rig.startNode(name, { daemon: false })
     const node = this.#node(name, kind, tools)
-    await node.startRuntime()
+    await node.startRuntime(await imagesArchive())
     await node.register([])
     await this.#connect(this.#nodes(kind, tools))
     await node.awaitReady()

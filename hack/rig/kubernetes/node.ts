@@ -1,10 +1,10 @@
 /** A node of Kubernetes on a machine of the rig: containerd with the images, kubelet, kube-proxy. */
-import { cpSync, existsSync, mkdirSync, writeFileSync } from 'node:fs'
-import { IMAGE, writeImage } from '../../../test/fixtures/cri/image.ts'
+import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { nodeLayout } from '../layout.ts'
 import type { Machine } from '../machine.ts'
 import { Containerd } from './containerd.ts'
 import type { Credentials } from './credentials.ts'
+import { IMAGES } from './images.ts'
 import type { KubernetesKind } from './kind.ts'
 import type { Culprit, Kubectl } from './kubectl.ts'
 import { startKubelet, type Taint } from './kubelet.ts'
@@ -25,7 +25,7 @@ export interface NodeModules {
   kubectl: Kubectl
 }
 
-/** Tells that the images are in containerd's store, which is kept when the node stops. */
+/** Names the archive whose images are in containerd's store, which is kept when the node stops. */
 const IMPORTED = '/var/lib/containerd/rig-imported'
 
 const READY_MS = 120_000
@@ -53,15 +53,20 @@ export class KubernetesNode {
     return nodeLayout(this.name)
   }
 
-  async startRuntime(): Promise<void> {
+  /** @param images an archive, as the machine sees it */
+  async startRuntime(images: string): Promise<void> {
     const { machine } = this
-    const options = { version: this.#kind.containerd, bin: this.#tools.containerd, sandboxImage: IMAGE }
+    const options = {
+      version: this.#kind.containerd,
+      bin: this.#tools.containerd,
+      sandboxImage: IMAGES.pause,
+    }
     const containerd = new Containerd(machine, options)
     await containerd.up()
-    if (existsSync(machine.path(IMPORTED))) return
-    writeImage(machine.path('/run/image.tar'))
-    await containerd.importImages('/run/image.tar')
-    writeFileSync(machine.path(IMPORTED), '')
+    const imported = machine.path(IMPORTED)
+    if (existsSync(imported) && readFileSync(imported, 'utf8') === images) return
+    await containerd.importImages(images)
+    writeFileSync(imported, images)
   }
 
   /** Starts kubelet and kube-proxy. Returns when the API server knows the node, and which addresses its pods may have. */
