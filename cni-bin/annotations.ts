@@ -8,39 +8,59 @@
 import {
   ADDRESSES_ANNOTATION,
   ADDRESSES_EXPECTED,
+  ANNOTATION_DOMAIN,
+  MAC_ANNOTATION,
+  POD_ANNOTATIONS,
   POOL_ANNOTATION,
   POOL_NAMES_EXPECTED,
   type PoolNames,
   readAddresses,
   readPoolNames,
 } from '../lib/pool-annotations.ts'
+import { suggestion } from '../lib/validation.ts'
 import { CNI_CODE, CniError, quote } from './cni-error.ts'
 import { type JsonObject, objectAt } from './json.ts'
+import { MAC_EXPECTED, readMac } from './mac.ts'
 
 export const ANNOTATIONS_CAPABILITY = 'io.kubernetes.cri.pod-annotations'
 
 export interface AnnotatedWishes {
   readonly pools: PoolNames
   readonly addresses: readonly string[]
+  readonly mac: string | null
 }
 
 /** `runtime` is runtimeConfig. @throws CniError 7, naming the annotation */
 export function parseAnnotations(runtime: JsonObject): AnnotatedWishes {
   const annotations = objectAt(runtime, ANNOTATIONS_CAPABILITY, `runtimeConfig["${ANNOTATIONS_CAPABILITY}"]`)
-  const pools = (key: string) => listAt(annotations, key, readPoolNames, POOL_NAMES_EXPECTED)
+  refuseUnknown(annotations)
+  const pools = (key: string) => valueAt(annotations, key, readPoolNames, POOL_NAMES_EXPECTED) ?? []
   return {
     pools: { 4: pools(POOL_ANNOTATION[4]), 6: pools(POOL_ANNOTATION[6]) },
-    addresses: listAt(annotations, ADDRESSES_ANNOTATION, readAddresses, ADDRESSES_EXPECTED),
+    addresses: valueAt(annotations, ADDRESSES_ANNOTATION, readAddresses, ADDRESSES_EXPECTED) ?? [],
+    mac: valueAt(annotations, MAC_ANNOTATION, readMac, MAC_EXPECTED),
   }
 }
 
-function listAt(
+/** Of our own domain: most likely misspelt, and the pod would start without what it asks for. */
+function refuseUnknown(annotations: JsonObject): void {
+  for (const key of Object.keys(annotations))
+    if (key.startsWith(ANNOTATION_DOMAIN) && !POD_ANNOTATIONS.includes(key))
+      throw new CniError(
+        CNI_CODE.invalidNetworkConfig,
+        `unknown annotation ${quote(key)}`,
+        suggestion(key, POD_ANNOTATIONS, ANNOTATION_DOMAIN),
+      )
+}
+
+/** null: the pod has no such annotation. */
+function valueAt<T>(
   annotations: JsonObject,
   key: string,
-  read: (text: string) => readonly string[] | null,
+  read: (text: string) => T | null,
   expected: string,
-): readonly string[] {
-  if (!Object.hasOwn(annotations, key)) return []
+): T | null {
+  if (!Object.hasOwn(annotations, key)) return null
   const text = annotations[key]
   const value = typeof text === 'string' ? read(text) : null
   if (value !== null) return value

@@ -3,9 +3,9 @@
  * capability that was asked for and that Twill does not have is error 7 (CNI-210): silence would leave a port
  * unmapped or a rate unlimited. `args` is optional by convention: what cannot be read there is passed over.
  */
-import type { PoolNames } from '../lib/pool-annotations.ts'
+import { MAC_ANNOTATION, type PoolNames } from '../lib/pool-annotations.ts'
 import { parseAnnotations } from './annotations.ts'
-import { type CniArgs, MAC } from './environment.ts'
+import type { CniArgs } from './environment.ts'
 import {
   isObject,
   type JsonObject,
@@ -18,6 +18,7 @@ import {
   textAt,
   textsAt,
 } from './json.ts'
+import { MAC_EXPECTED, readMac } from './mac.ts'
 import { type Dns, isEmptyDns } from './result.ts'
 
 export interface Wishes {
@@ -37,8 +38,15 @@ export interface Wishes {
 export function parseWishes(config: JsonObject, cniArgs: CniArgs): Wishes {
   const runtime = objectAt(config, 'runtimeConfig', 'runtimeConfig')
   refuseWhatIsNotOurs(runtime)
-  const mac = runtimeMac(runtime) ?? cniArgs.mac
-  return { ...parseAddressWishes(config, cniArgs), mac }
+  return { ...parseAddressWishes(config, cniArgs), mac: wishedMac(runtime, cniArgs) }
+}
+
+function wishedMac(runtime: JsonObject, cniArgs: CniArgs): string | null {
+  const ofCall = runtimeMac(runtime)
+  const { mac: ofPod } = parseAnnotations(runtime)
+  if (ofCall !== null && ofPod !== null && ofCall !== ofPod)
+    throw refuse('runtimeConfig.mac', ofCall, `${ofPod}, as the pod's annotation ${MAC_ANNOTATION} asks for`)
+  return ofPod ?? ofCall ?? cniArgs.mac
 }
 
 /** Those of twill-ipam; the others are for the plugin that makes the interface. @throws CniError 7 */
@@ -95,9 +103,10 @@ function runtimeIps(runtime: JsonObject): readonly string[] {
 
 function runtimeMac(runtime: JsonObject): string | null {
   const mac = textAt(runtime, 'mac', 'runtimeConfig.mac')
-  if (mac !== null && !MAC.test(mac))
-    throw refuse('runtimeConfig.mac', mac, 'six octets such as 02:00:00:00:00:01')
-  return mac === null ? null : mac.toLowerCase()
+  if (mac === null) return null
+  const read = readMac(mac)
+  if (read === null) throw refuse('runtimeConfig.mac', mac, MAC_EXPECTED)
+  return read
 }
 
 /** Its members are named otherwise than those of the configuration's `dns` (CNI-205). */

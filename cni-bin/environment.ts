@@ -5,6 +5,7 @@
  */
 import { CNI_CODE, CniError, quote } from './cni-error.ts'
 import { splitAddress } from './json.ts'
+import { MAC_EXPECTED, readMac } from './mac.ts'
 
 export type Environment = ReadonlyMap<string, string>
 
@@ -85,8 +86,6 @@ export interface CniArgs {
 
 export const NO_ARGS: CniArgs = { podNamespace: null, podName: null, podUid: null, ip: null, mac: null }
 
-export const MAC = /^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i
-
 /** Unknown keys and empty pairs are passed over (CNI-221); the order is free (CNI-223). @throws CniError 4 */
 export function parseCniArgs(text: string): CniArgs {
   const pairs = new Map(
@@ -99,13 +98,13 @@ export function parseCniArgs(text: string): CniArgs {
   const ip = value('IP')
   if (ip !== null && splitAddress(ip) === null) throw badArgs(`IP=${ip}`, 'IP=ADDRESS or IP=ADDRESS/PREFIX')
   const mac = value('MAC')
-  if (mac !== null && !MAC.test(mac)) throw badArgs(`MAC=${mac}`, 'six octets such as MAC=02:00:00:00:00:01')
+  if (mac !== null && readMac(mac) === null) throw badArgs(`MAC=${mac}`, MAC_EXPECTED)
   return {
     podNamespace: value('K8S_POD_NAMESPACE'),
     podName: value('K8S_POD_NAME'),
     podUid: value('K8S_POD_UID'),
     ip,
-    mac: mac === null ? null : mac.toLowerCase(),
+    mac: mac === null ? null : readMac(mac),
   }
 }
 

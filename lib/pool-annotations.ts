@@ -1,4 +1,4 @@
-/** The annotations by which a pod chooses its pools and addresses. Their values are lists, separated by commas. */
+/** The annotations by which a pod chooses its pools, addresses and MAC. Lists are separated by commas. */
 import { isIP } from 'node:net'
 import type { Family } from './address.ts'
 
@@ -7,6 +7,16 @@ export const POOL_ANNOTATION: Readonly<Record<Family, string>> = {
   6: 'twill.network/ipv6-pool',
 }
 export const ADDRESSES_ANNOTATION = 'twill.network/ip-addresses'
+export const MAC_ANNOTATION = 'twill.network/mac'
+
+/** Of our domain; any other on a pod is a mistake. */
+export const ANNOTATION_DOMAIN = 'twill.network/'
+export const POD_ANNOTATIONS: readonly string[] = [
+  POOL_ANNOTATION[4],
+  POOL_ANNOTATION[6],
+  ADDRESSES_ANNOTATION,
+  MAC_ANNOTATION,
+]
 
 /** Names of IPPools by family, in order; [] leaves the choice to others. */
 export type PoolNames = Readonly<Record<Family, readonly string[]>>

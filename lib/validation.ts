@@ -93,10 +93,14 @@ function unknownFields(
   }))
 }
 
-/** `did you mean x?` for a near miss, else `expected one of …`. */
-export function suggestion(word: string, known: readonly string[]): string {
-  const near = closest(word, known)
-  if (near !== null) return `did you mean ${near}?`
+/**
+ * `did you mean x?` for a near miss, else `expected one of …`.
+ * @param prefix of `word` and all of `known`: only what follows it is compared
+ */
+export function suggestion(word: string, known: readonly string[], prefix = ''): string {
+  const rest = (text: string) => text.slice(prefix.length)
+  const near = closest(rest(word), known.map(rest))
+  if (near !== null) return `did you mean ${prefix}${near}?`
   return known.length === 0 ? 'expected none here' : `expected ${oneOf(known)}`
 }
 

@@ -110,12 +110,18 @@ test('CNI-200 a pod chooses pool and address by its annotations, and is refused 
   const annotations = {
     'twill.network/ipv4-pool': 'shop',
     'twill.network/ip-addresses': fixed,
+    'twill.network/mac': '02:aa:00:00:00:09',
     'example.com/of-others': 'x'.repeat(100_000),
   }
   const pod = await runPod(client('node1'), 'chosen', { annotations })
   assert.is(pod.addresses.length, 2, 'the other family as usual')
   assert.ok(pod.addresses.includes(fixed), pod.addresses.join())
   for (const address of pod.addresses) await reads(two, address, 'I am chosen\n')
+  const { pods } = await readStatus(rig, 'node1')
+  assert.is(pods.find(each => each.pod?.name === 'chosen')?.mac, '02:aa:00:00:00:09')
+  const misspelt = { 'twill.network/ipv4pool': 'shop' }
+  const meant = await runPod(client('node1'), 'refused', { annotations: misspelt }).catch(error => error)
+  assert.match(meant.message, /unknown annotation .*ipv4pool.*did you mean twill\.network\/ipv4-pool/)
   const bad = { 'twill.network/ipv4-pool': 'Shop' }
   const refused = await runPod(client('node1'), 'refused', { annotations: bad }).catch(error => error)
   assert.match(refused.message, /invalid annotation twill\.network\/ipv4-pool.*expected names of IPPools/)

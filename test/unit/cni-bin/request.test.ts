@@ -110,6 +110,78 @@ test('annotations: pools of each family and addresses, beside those that the cal
   assert.equal(as(parse({}, forOther, { program: 'twill-ipam' }), 'ADD').wishes.pools[4], ['shop', 'spare'])
 })
 
+test('the MAC of a pod: of its annotation, which nothing else may contradict', () => {
+  const key = 'twill.network/mac'
+  const macOf = (annotations: object, runtime: object = {}, args = '') => {
+    const runtimeConfig = { ...annotated(annotations).runtimeConfig, ...runtime }
+    return as(parse({ CNI_ARGS: args }, { runtimeConfig }), 'ADD').wishes.mac
+  }
+  assert.is(macOf({ [key]: '02:AA:00:00:00:07' }), '02:aa:00:00:00:07')
+  assert.is(macOf({ [key]: '02:aa:00:00:00:07' }, { mac: '02:AA:00:00:00:07' }), '02:aa:00:00:00:07')
+  assert.is(macOf({ [key]: '02:aa:00:00:00:07' }, {}, 'MAC=02:00:00:00:00:01'), '02:aa:00:00:00:07')
+  assert.throws(
+    () => macOf({ [key]: '02:aa:00:00:00:07' }, { mac: '02:aa:00:00:00:08' }),
+    (error: CniError) => error.code === 7 && /annotation twill\.network\/mac asks for/.test(error.details),
+  )
+  const forOther = annotated({ [key]: '02:aa:00:00:00:07' })
+  const other = parse({}, { ipam: { type: 'twill-ipam' }, ...forOther }, { program: 'twill-ipam' })
+  assert.is(as(other, 'ADD').wishes.mac, null)
+})
+
+test('CNI-207 CNI-224: a MAC that no interface of a pod may have', () => {
+  const none = [
+    'ff:ff:ff:ff:ff:ff',
+    '01:00:5e:00:00:01',
+    '00:00:00:00:00:00',
+    '02:54:57:49:4C:4C',
+    '02:00:00:00:00',
+    '02-00-00-00-00-01',
+    '02:00:00:00:00:01:02',
+    '02:00:00:00:00:0g',
+    '02:00:00:00:00:01\n',
+    '$(reboot)',
+    '',
+  ]
+  for (const mac of none) {
+    const expected = /expected six octets of one interface/
+    const refused = (config: object) => {
+      try {
+        parse({}, config)
+        assert.unreachable(mac)
+      } catch (error) {
+        assert.is((error as CniError).code, 7, mac)
+        assert.match((error as CniError).details, expected)
+      }
+    }
+    refused(annotated({ 'twill.network/mac': mac }))
+    if (mac !== '') refused({ runtimeConfig: { mac } })
+    if (mac !== '')
+      assert.is(
+        codeOf(() => parse({ CNI_ARGS: `MAC=${mac}` }, {})),
+        4,
+        mac,
+      )
+  }
+})
+
+test('an annotation of our domain that nobody reads is refused with what was meant, and does not stop DEL', () => {
+  for (const [key, hint] of [
+    ['ipv4pool', 'did you mean twill.network/ipv4-pool?'],
+    ['ip-address', 'did you mean twill.network/ip-addresses?'],
+    ['Mac', 'did you mean twill.network/mac?'],
+    ['priority', 'expected one of twill.network/ipv4-pool, '],
+    ['', 'expected one of '],
+  ] as const) {
+    const config = annotated({ [`twill.network/${key}`]: 'x' })
+    assert.throws(
+      () => parse({}, config),
+      ({ code, message, details }: CniError) =>
+        code === 7 && message === `unknown annotation "twill.network/${key}"` && details.startsWith(hint),
+    )
+    assert.is(parse({ CNI_COMMAND: 'DEL' }, config).command, 'DEL')
+  }
+})
+
 test('CNI-210: an annotation that cannot be read is named, with what was expected, and does not stop DEL', () => {
   const bad: [string, unknown, RegExp][] = [
     ['ipv4-pool', '', /is "", expected names of IPPools/],

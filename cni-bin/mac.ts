@@ -1,0 +1,15 @@
+/** The MAC that a pod's interface may have. */
+import { HOST_MAC } from '../kernel/ownership.ts'
+
+const MAC = /^([0-9a-f]{2}:){5}[0-9a-f]{2}$/
+const NONE = '00:00:00:00:00:00'
+
+export const MAC_EXPECTED = `six octets of one interface such as 02:00:00:00:00:01, not the node's end's ${HOST_MAC}`
+
+/** In lower case; null: none that an interface may have, or that of the pod's gateway. */
+export function readMac(text: string): string | null {
+  const mac = text.toLowerCase()
+  if (!MAC.test(mac) || mac === NONE || mac === HOST_MAC) return null
+  const isGroup = (Number.parseInt(mac.slice(0, 2), 16) & 1) === 1
+  return isGroup ? null : mac
+}
