@@ -40,6 +40,7 @@ import { collectFacts } from './audit/collect.ts'
 import type { Base } from './base.ts'
 import { Announcement } from './cni/announcement.ts'
 import { ChainSurvey } from './cni/chain.ts'
+import { builtExecutables, ExecutableFiles } from './cni/executables.ts'
 import type { Config } from './config.ts'
 import { journaledHolders } from './journal/holders.ts'
 import { LocalState, lockNode } from './local-state.ts'
@@ -422,6 +423,10 @@ async function startNode(
       clock: systemClock,
       log,
       survey: new ChainSurvey({ versionsOf: pluginVersions }),
+      executables:
+        config.cni.binDir === null
+          ? null
+          : new ExecutableFiles({ source: builtExecutables(), folder: config.cni.binDir }),
       serves,
       announced: () => log.info({}, 'ready'),
     },

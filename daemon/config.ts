@@ -75,7 +75,7 @@ export const configSchema = z.strictObject({
     .strictObject({
       /** Written atomically once the daemon is ready; null: left to others. */
       conflist: absolutePath.nullable().default('/etc/cni/net.d/10-twill.conflist'),
-      /** Where the runtime looks for plugins; null: the known folder in which `twill` is. */
+      /** Where the runtime looks for plugins, and the daemon puts its own; null: it puts none anywhere. */
       binDir: absolutePath.nullable().default(null),
       /** Plugins behind twill, where they are installed. */
       chain: z.array(z.enum(CHAINED)).default([...CHAINED]),

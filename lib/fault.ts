@@ -49,6 +49,8 @@ export const FAULT_POINTS = {
   claim: ['claim.recorded', 'claim.committed', 'claim.adopted'],
   /** A node asks others for addresses: its id in the journal, the request in the record, the answer seen. */
   request: ['request.recorded', 'request.entered', 'request.answered'],
+  /** An executable is copied under a temporary name; it has its own. */
+  install: ['install.written', 'install.renamed'],
   /** A piece is struck from memory and journal; its commit was answered. */
   gift: ['gift.recorded', 'gift.committed'],
 } as const

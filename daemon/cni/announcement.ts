@@ -1,12 +1,13 @@
 /**
- * Tells container runtimes of the network once pods can be attached, and keeps what they were told true: a plugin of the chain that
- * came, went or was upgraded, and a file that somebody else took away or changed.
+ * Tells container runtimes of the network once pods can be attached and the executables are there, and keeps what they were told
+ * true: a plugin of the chain that came, went or was upgraded, a file that somebody else took away or changed.
  */
 import type { Clock } from '../../lib/clock.ts'
 import { messageOf } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
 import { type Chain, type Chainable, type ChainSurvey, pluginFolder } from './chain.ts'
 import { conflistText, installConflist, OFFERED_VERSIONS } from './conflist.ts'
+import type { ExecutableFiles } from './executables.ts'
 
 export interface AnnouncementOptions {
   /** null: somebody else writes it. */
@@ -22,6 +23,8 @@ export interface AnnouncementModules {
   readonly clock: Clock
   readonly log: Log
   readonly survey: ChainSurvey
+  /** null: somebody else puts them there. */
+  readonly executables: Pick<ExecutableFiles, 'install'> | null
   /** Can pods be attached? */
   readonly serves: () => boolean
   /** Called once, when runtimes know. */
@@ -61,7 +64,8 @@ export class Announcement {
   }
 
   conditions(): { type: string; message: string }[] {
-    const stale = this.#told && this.#failure !== null ? [{ type: 'Conflist', message: this.#failure }] : []
+    const stale =
+      this.#told && this.#failure !== null ? [{ type: 'NotAnnounced', message: this.#failure }] : []
     return [...stale, ...this.#problems.map(message => ({ type: 'PluginNotChained', message }))]
   }
 
@@ -78,17 +82,26 @@ export class Announcement {
   async #tell(): Promise<void> {
     const { conflist } = this.#options
     const { log } = this.#modules
+    let what = 'the executables could not be installed'
     try {
+      await this.#install()
+      what = 'the network configuration could not be written'
       if (conflist !== null) await this.#write(conflist)
       this.#failure = null
       if (this.#told) return
       this.#told = true
       this.#modules.announced()
     } catch (error) {
-      const failure = `the network configuration could not be written: ${messageOf(error)}`
-      if (failure !== this.#failure) log.error({ conflist, error: messageOf(error) }, failure)
+      const failure = `${what}: ${messageOf(error)}`
+      if (failure !== this.#failure) log.error({}, failure)
       this.#failure = failure
     }
+  }
+
+  async #install(): Promise<void> {
+    const { executables, log } = this.#modules
+    const put = (await executables?.install()) ?? []
+    if (put.length > 0) log.info({ folder: this.#options.binDir, files: put }, 'executables are installed')
   }
 
   async #write(path: string): Promise<void> {

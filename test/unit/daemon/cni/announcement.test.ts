@@ -37,17 +37,24 @@ function install(path: string, versions: readonly string[]): void {
   writeFileSync(path, `#!/bin/sh\n[ "$CNI_COMMAND" = VERSION ] && echo '${answer}'\n`, { mode: 0o755 })
 }
 
-function announcementOf(place: Place, changes: { serves?: () => boolean; chain?: Chainable[] } = {}) {
+interface Changes {
+  readonly serves?: () => boolean
+  readonly chain?: Chainable[]
+  readonly executables?: { install(): Promise<string[]> }
+}
+
+function announcementOf(place: Place, changes: Changes = {}) {
   const clock = new ManualClock()
   let announced = 0
   const { bin: binDir, conflist } = place
-  const { chain = ['portmap', 'bandwidth'], serves = () => true } = changes
+  const { chain = ['portmap', 'bandwidth'], serves = () => true, executables = null } = changes
   const announcement = new Announcement(
     { conflist, network: 'pods', binDir, chain, everyMs: EVERY_MS },
     {
       clock,
       log: silentLog,
       survey: new ChainSurvey({ versionsOf: pluginVersions }),
+      executables,
       serves,
       announced: () => announced++,
     },
@@ -55,10 +62,17 @@ function announcementOf(place: Place, changes: { serves?: () => boolean; chain?:
   /** Programs are real ones, so that time goes on until what is waited for is there. */
   const until = async (is: () => boolean) => {
     for (let tries = 0; !is(); tries++) {
-      if (tries > 2_000) throw new Error('it never came to it')
+      if (tries > 20_000) throw new Error('it never came to it')
       await clock.advance(1_000)
       await new Promise(resolve => setTimeout(resolve, 5))
     }
+  }
+  const stop = async () => {
+    let stopped = false
+    announcement.stop().then(() => {
+      stopped = true
+    })
+    await until(() => stopped)
   }
   const types = () => {
     try {
@@ -69,12 +83,14 @@ function announcementOf(place: Place, changes: { serves?: () => boolean; chain?:
       return 'none'
     }
   }
-  return { announcement, clock, until, types, announced: () => announced }
+  return { announcement, clock, until, stop, types, announced: () => announced }
 }
 
 test('nothing is written before pods can be attached', async place => {
   let serves = false
-  const { announcement, clock, until, types, announced } = announcementOf(place, { serves: () => serves })
+  const { announcement, clock, stop, until, types, announced } = announcementOf(place, {
+    serves: () => serves,
+  })
   announcement.start()
   for (let i = 0; i < 20; i++) {
     await clock.advance(1_000)
@@ -85,15 +101,13 @@ test('nothing is written before pods can be attached', async place => {
   serves = true
   await until(() => announced() === 1)
   assert.equal([types(), announcement.missing], ['twill', null])
-  const stopped = announcement.stop()
-  await clock.advance(EVERY_MS)
-  await stopped
+  await stop()
 })
 
 test('plugins that come, change and go are told of; who is missing is a condition', async place => {
   const portmap = join(place.bin, 'portmap')
   const versions = () => JSON.parse(readFileSync(place.conflist, 'utf8')).cniVersions
-  const { announcement, clock, until, types, announced } = announcementOf(place)
+  const { announcement, until, stop, types, announced } = announcementOf(place)
   announcement.start()
   await until(() => types() === 'twill')
   assert.equal(
@@ -114,14 +128,12 @@ test('plugins that come, change and go are told of; who is missing is a conditio
   rmSync(portmap)
   await until(() => types() === 'twill,bandwidth')
   assert.is(announced(), 1)
-  const stopped = announcement.stop()
-  await clock.advance(EVERY_MS)
-  await stopped
+  await stop()
 })
 
 test('a configuration that somebody took away comes back, and one that cannot be written says why', async place => {
   writeFileSync(join(place.folder, 'net.d'), 'no folder')
-  const { announcement, clock, until, types, announced } = announcementOf(place, { chain: [] })
+  const { announcement, until, stop, types, announced } = announcementOf(place, { chain: [] })
   announcement.start()
   await until(() => announcement.missing?.includes('could not be written') === true)
   assert.is(announced(), 0)
@@ -132,10 +144,30 @@ test('a configuration that somebody took away comes back, and one that cannot be
   rmSync(join(place.folder, 'net.d'), { recursive: true })
   writeFileSync(join(place.folder, 'net.d'), 'no folder')
   await until(() => announcement.conditions().length > 0)
-  assert.equal([announcement.missing, announcement.conditions()[0]?.type], [null, 'Conflist'])
-  const stopped = announcement.stop()
-  await clock.advance(EVERY_MS)
-  await stopped
+  assert.equal([announcement.missing, announcement.conditions()[0]?.type], [null, 'NotAnnounced'])
+  await stop()
+})
+
+test('runtimes are told only when the executables are there, and it is tried again', async place => {
+  let full = true
+  const executables = {
+    async install() {
+      if (full) throw new Error('ENOSPC: no space left on device')
+      return ['twill']
+    },
+  }
+  const { announcement, until, stop, types, announced } = announcementOf(place, { chain: [], executables })
+  announcement.start()
+  await until(
+    () => announcement.missing === 'the executables could not be installed: ENOSPC: no space left on device',
+  )
+  assert.equal([types(), announced()], ['none', 0])
+  full = false
+  await until(() => announced() === 1)
+  full = true
+  await until(() => announcement.conditions().length === 1)
+  assert.equal([types(), announcement.missing], ['twill', null])
+  await stop()
 })
 
 test('a plugin that shares no version with those before it is left out', async ({ bin }) => {
