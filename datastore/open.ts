@@ -8,9 +8,9 @@ import type { Files } from './embedded/log.ts'
 import { EmbeddedStore } from './embedded/store.ts'
 import type { EtcdOptions } from './etcd/options.ts'
 import { EtcdStore } from './etcd/store.ts'
-import { tlsMistake } from './etcd/tls.ts'
 import type { DatastoreSettings, EtcdSettings } from './settings.ts'
 import type { Store } from './store.ts'
+import { tlsMistake } from './tls.ts'
 
 export interface OpenModules {
   readonly clock: Clock

@@ -81,7 +81,7 @@ test('what is no certificate, no key, or the key of another certificate, is name
   )
   assert.is(
     await refusal({ tls: { ...tls, key: '/other-key' } }),
-    'datastore.tls.key: "/other-key": expected the private key of tls.cert, not of another certificate',
+    'datastore.tls.key: "/other-key": expected the private key of the certificate given with it, not of another certificate',
   )
 })
 
