@@ -14,6 +14,8 @@ mount -t proc proc /proc
 group=twill-rig-$RIG_OF_TWILL/$name
 own_hierarchy() { # HIERARCHY TARGET
   mkdir -p "$1/$group"
+  # Of containers from before the power failed: no reboot keeps them, and kubelet would wait for each.
+  find "$1/$group" -mindepth 1 -depth -type d -exec rmdir {} + || :
   if [ -e "$1/cpuset.cpus" ] && [ -e "$1/cgroup.clone_children" ]; then
     # Version 1 refuses processes in a cpuset without processors.
     for folder in "$1/${group%/*}" "$1/$group"; do

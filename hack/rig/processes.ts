@@ -150,9 +150,11 @@ export async function until(
 
 export type OnStep = (what: string, durationMs: number) => void
 
+export type Step = (what: string, work: () => Promise<unknown>) => Promise<void>
+
 /** @returns a function that does a piece of work and tells how long it took */
-export function stepTimer(onStep: OnStep | undefined) {
-  return async (what: string, work: () => Promise<unknown>): Promise<void> => {
+export function stepTimer(onStep: OnStep | undefined): Step {
+  return async (what, work) => {
     const begin = performance.now()
     await work()
     onStep?.(what, performance.now() - begin)

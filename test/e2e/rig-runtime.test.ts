@@ -14,6 +14,16 @@ test.after(async () => {
   await rig.down()
 })
 
+async function startContainerd(): Promise<void> {
+  const machine = rig.node('node1')
+  await machine.startService('containerd', ['containerd'])
+  await until(
+    async () => (await machine.run(['ctr', 'version'])).status === 0,
+    30_000,
+    () => 'containerd does not answer',
+  )
+}
+
 const topCgroups = () =>
   ['.', ...readdirSync('/sys/fs/cgroup')].flatMap(controller => {
     const folder = join('/sys/fs/cgroup', controller, `twfc-${process.pid}`)
@@ -22,12 +32,7 @@ const topCgroups = () =>
 
 test("containerd runs a container; its folders, sockets and cgroups are the node's", async () => {
   const machine = rig.node('node1')
-  await machine.startService('containerd', ['containerd'])
-  await until(
-    async () => (await machine.run(['ctr', 'version'])).status === 0,
-    30_000,
-    () => 'containerd does not answer',
-  )
+  await startContainerd()
   await machine.script('mkdir -p /var/lib/rootfs/bin; cp /bin/busybox /var/lib/rootfs/bin/')
   const run = [
     'ctr',
@@ -47,9 +52,23 @@ test("containerd runs a container; its folders, sockets and cgroups are the node
   assert.equal(topCgroups(), [], 'on the host')
 })
 
+const runDetached = (name: string) =>
+  rig
+    .node('node1')
+    .must(['ctr', 'run', '-d', '--rootfs', '/var/lib/rootfs', name, '/bin/busybox', 'sleep', '1000'])
+
+test('a node that boots again has no cgroups of the containers that ran before', async () => {
+  const folders = () => rig.node('node1').must(['find', '/sys/fs/cgroup', '-type', 'd', '-name', 'c1'])
+  await runDetached('c1')
+  assert.match(await folders(), '/c1')
+  await rig.stopNode('node1')
+  await rig.startNode('node1', { daemon: false })
+  assert.is(await folders(), '')
+  await startContainerd()
+})
+
 test('down takes a running container with it', async () => {
-  const detached = ['ctr', 'run', '-d', '--rootfs', '/var/lib/rootfs', 'c2', '/bin/busybox', 'sleep', '1000']
-  await rig.node('node1').must(detached)
+  await runDetached('c2')
   const removed = await rig.down()
   assert.ok(
     removed.some(line => line.startsWith('cgroup ')),

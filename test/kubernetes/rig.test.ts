@@ -56,7 +56,7 @@ async function ask(url: string): Promise<string> {
 }
 
 test.before(() => {
-  const { status, stderr } = hack(['up', '--nodes', '2', '--cni', 'bridge', '--proxy', 'nftables'])
+  const { status, stderr } = hack(['up', '--nodes', '2', '--cni', 'twill', '--proxy', 'nftables'])
   assert.is(status, 0, stderr)
 })
 test.after(async () => {
@@ -103,6 +103,15 @@ test('the API server reaches pods, and kubelet gives their logs', async () => {
     assert.is(await kubectl(['get', '--raw', proxied]), metadata.name)
     assert.is(await kubectl(['logs', metadata.name]), 'serving')
   }
+})
+
+test('no pod is seen on the underlay under its own address', async () => {
+  const leaks = await rig.rig.leaks()
+  assert.ok(leaks.length > 0)
+  assert.equal(
+    leaks.filter(({ packets }) => packets > 0),
+    [],
+  )
 })
 
 test('up again changes nothing; up as something else is refused', () => {

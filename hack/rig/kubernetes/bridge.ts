@@ -3,34 +3,38 @@
  * podCIDRs and static routes between the nodes, as kubenet was.
  */
 import { writeFileSync } from 'node:fs'
-import type { NodeLayout } from '../layout.ts'
-import type { Machine } from '../machine.ts'
-import { NODE_RANGES } from './layout.ts'
-
-export interface BridgedNode {
-  machine: Machine
-  layout: NodeLayout
-  podCIDRs: readonly string[]
-}
+import { CLUSTER_CIDR, NODE_RANGES } from './layout.ts'
+import type { PodNetwork } from './network.ts'
+import type { KubernetesNode } from './node.ts'
 
 const CONFLIST = '/etc/cni/net.d/10-bridge.conflist'
 
+export const BRIDGE: PodNetwork = {
+  surroundings: { dropsPods: false, firewall: false, executables: false },
+  store: 'none',
+  podRanges: CLUSTER_CIDR,
+  taints: [],
+  async install(nodes) {
+    const cidrs = new Map(await Promise.all(nodes.map(async node => [node, await node.podCIDRs()] as const)))
+    const running = nodes.filter(node => node.machine.running)
+    await Promise.all(running.map(node => bridgeNode(node, cidrs)))
+  },
+}
+
 const family = (address: string) => (address.includes(':') ? 'v6' : 'v4')
 
-/** Makes each node that runs reach the pods of the others; again for nodes that came later. */
-export async function bridgeNodes(nodes: readonly BridgedNode[]): Promise<void> {
-  const running = nodes.filter(node => node.machine.running)
-  await Promise.all(
-    running.map(async node => {
-      const others = nodes.filter(other => other !== node)
-      const routes = others.flatMap(other =>
-        other.podCIDRs.map(cidr => `ip route replace ${cidr} via ${other.layout[family(cidr)]}`),
-      )
-      await node.machine.script([...routes, FORWARDING].join('\n'))
-      await node.machine.must(['nft', '-f', '-'], { input: masquerade() })
-      writeFileSync(node.machine.path(CONFLIST), JSON.stringify(conflist(node.podCIDRs), null, 2))
-    }),
-  )
+async function bridgeNode(
+  node: KubernetesNode,
+  podCIDRs: ReadonlyMap<KubernetesNode, readonly string[]>,
+): Promise<void> {
+  const routes = [...podCIDRs]
+    .filter(([other]) => other !== node)
+    .flatMap(([{ layout }, cidrs]) =>
+      cidrs.map(cidr => `ip route replace ${cidr} via ${layout[family(cidr)]}`),
+    )
+  await node.machine.script([...routes, FORWARDING].join('\n'))
+  await node.machine.must(['nft', '-f', '-'], { input: masquerade() })
+  writeFileSync(node.machine.path(CONFLIST), JSON.stringify(conflist(podCIDRs.get(node)!), null, 2))
 }
 
 const FORWARDING = `

@@ -7,16 +7,18 @@ import { join } from 'node:path'
 import { goTool } from '../../go/tools.ts'
 import { Cluster } from '../cluster.ts'
 import type { Machine } from '../machine.ts'
-import { type OnStep, type RunOptions, type RunResult, stepTimer } from '../processes.ts'
+import { type OnStep, type RunOptions, type RunResult, type Step, stepTimer } from '../processes.ts'
 import { layApiPath } from './api-path.ts'
-import { bridgeNodes } from './bridge.ts'
+import { BRIDGE } from './bridge.ts'
 import { ControlPlane } from './control-plane.ts'
 import { Credentials } from './credentials.ts'
 import { applyDns, awaitDns } from './dns.ts'
 import { imagesArchive } from './images.ts'
 import { type KindWishes, type KubernetesKind, settleKind } from './kind.ts'
 import { Kubectl } from './kubectl.ts'
+import type { PodNetwork } from './network.ts'
 import { KubernetesNode, type Tools } from './node.ts'
+import { twillNetwork } from './twill.ts'
 
 export interface KubernetesUp extends KindWishes {
   /** Default 2. */
@@ -74,21 +76,24 @@ export class KubernetesCluster {
     writeFileSync(this.#kindFile, JSON.stringify(kind))
     const [tools, images] = [await toolsOf(kind), await imagesArchive()]
     this.#credentials.prepare()
-    const surroundings = { dropsPods: false, firewall: false, executables: false }
-    await this.rig.up({ nodes: count, store: 'none', surroundings, ...(onStep && { onStep }) })
+    const { surroundings, store } = this.#network(kind)
+    await this.rig.up({ nodes: count, daemons: false, store, surroundings, ...(onStep && { onStep }) })
     const nodes = this.#nodes(kind, tools)
     await Promise.all([
       step('API server, controller manager, scheduler', () => this.#controlPlane(tools).up()),
       ...nodes.map(node => step(`${node.name}: containerd, images`, () => node.startRuntime(images))),
     ])
-    await Promise.all(
-      nodes.map(node => step(`${node.name}: kubelet has registered`, () => node.register([]))),
-    )
     const kubectl = this.#kubectl(tools)
     await applyDns(kubectl)
-    await step('the network of pods', () => this.#connect(nodes))
-    await Promise.all(nodes.map(node => step(`${node.name}: Ready`, () => node.awaitReady())))
+    await this.#join(nodes, step)
     await step('names are answered', () => awaitDns(kubectl))
+  }
+
+  /** Makes nodes of machines on which containerd runs. */
+  async #join(nodes: readonly KubernetesNode[], step: Step): Promise<void> {
+    await Promise.all(nodes.map(node => step(`${node.name}: kubelet has registered`, () => node.register())))
+    await step('the network of pods', () => this.#connect())
+    await Promise.all(nodes.map(node => step(`${node.name}: Ready`, () => node.awaitReady())))
   }
 
   #kubectl(tools: Tools): Kubectl {
@@ -104,7 +109,12 @@ export class KubernetesCluster {
 
   #node(name: string, kind: KubernetesKind, tools: Tools): KubernetesNode {
     const modules = { kind, tools, credentials: this.#credentials, kubectl: this.#kubectl(tools) }
-    return new KubernetesNode({ machine: this.rig.node(name), ...modules })
+    const network = this.#network(kind)
+    return new KubernetesNode({ machine: this.rig.node(name), network, ...modules })
+  }
+
+  #network({ cni }: KubernetesKind): PodNetwork {
+    return cni === 'bridge' ? BRIDGE : twillNetwork(this.#credentials)
   }
 
   get nodes(): string[] {
@@ -115,15 +125,13 @@ export class KubernetesCluster {
     return this.rig.nodes.map(name => this.#node(name, kind, tools))
   }
 
-  async #connect(nodes: readonly KubernetesNode[]): Promise<void> {
+  /** Of all nodes that run: those that were there before may have to know the new ones. */
+  async #connect(): Promise<void> {
+    const { kind } = this
+    const nodes = this.#nodes(kind, await toolsOf(kind))
     const [first] = nodes
     if (first?.machine.running) await layApiPath(this.rig.underlay, first.machine)
-    const known = nodes.map(async node => ({
-      machine: node.machine,
-      layout: node.layout,
-      podCIDRs: await node.podCIDRs(),
-    }))
-    await bridgeNodes(await Promise.all(known))
+    await this.#network(kind).install(nodes)
   }
 
   /** As if its power failed: every process and interface gone; /var/lib, /etc and /opt are kept. */
@@ -131,16 +139,15 @@ export class KubernetesCluster {
     return this.rig.stopNode(name)
   }
 
-  /** The same machine boots again. Returns when it is Ready. */
-  async startNode(name: string): Promise<void> {
+  /** The same machine boots again. Returns when it is Ready; what the API server knows of its pods may still be old. */
+  async startNode(name: string, onStep?: OnStep): Promise<void> {
+    const step = stepTimer(onStep)
     const { kind } = this
-    const tools = await toolsOf(kind)
-    await this.rig.startNode(name, { daemon: false })
-    const node = this.#node(name, kind, tools)
-    await node.startRuntime(await imagesArchive())
-    await node.register([])
-    await this.#connect(this.#nodes(kind, tools))
-    await node.awaitReady()
+    const node = this.#node(name, kind, await toolsOf(kind))
+    await step(`${name}: boots`, () => this.rig.startNode(name, { daemon: false }))
+    const images = await imagesArchive()
+    await step(`${name}: containerd`, () => node.startRuntime(images))
+    await this.#join([node], step)
   }
 
   /** SIGKILL or SIGTERM; clients find nobody there. @returns false if it was not running */

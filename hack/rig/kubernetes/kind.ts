@@ -4,14 +4,14 @@ import type { ProxyMode } from './proxy.ts'
 
 export interface KubernetesKind {
   /** bridge: the reference plugins, with which Twill is compared. */
-  cni: 'bridge'
+  cni: 'twill' | 'bridge'
   proxy: ProxyMode
   containerd: ContainerdVersion
 }
 
 /** The values that each may have, the default first. */
 export const KINDS = {
-  cni: ['bridge'],
+  cni: ['twill', 'bridge'],
   proxy: ['nftables', 'iptables'],
   containerd: ['1.6', '2.4'],
 } as const satisfies { [Key in keyof KubernetesKind]: readonly KubernetesKind[Key][] }

@@ -31,9 +31,9 @@ const SYSCTLS = {
 
 const CONFIG = `${ETC}/kubelet.yaml`
 
-/** Does nothing if it runs. The machine has kubelet.conf, ca.pem. */
-export async function startKubelet(machine: Machine, options: KubeletOptions): Promise<void> {
-  if (machine.servicePid('kubelet') !== undefined) return
+/** The machine has kubelet.conf and ca.pem. @returns false if it was running */
+export async function startKubelet(machine: Machine, options: KubeletOptions): Promise<boolean> {
+  if (machine.servicePid('kubelet') !== undefined) return false
   await hideSysctls(machine)
   mkdirSync(machine.path(`${ETC}/manifests`), { recursive: true })
   writeFileSync(machine.path(`${ETC}/resolv.conf`), `nameserver ${UNDERLAY.v4.address}\n`)
@@ -45,6 +45,7 @@ export async function startKubelet(machine: Machine, options: KubeletOptions): P
     ...flags,
     `--hostname-override=${name}`,
   ])
+  return true
 }
 
 /** Files with the wanted values over the machine's. They go with its mount namespace. */

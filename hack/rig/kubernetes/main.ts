@@ -5,9 +5,9 @@ import { type Invocation, parse, USAGE, type Verb } from './grammar.ts'
 
 type Handler = (cluster: KubernetesCluster, invocation: Invocation) => Promise<number>
 
+const onStep = (what: string, ms: number) => console.log(`${what.padEnd(52)} ${ms.toFixed(0).padStart(6)} ms`)
+
 async function up(cluster: KubernetesCluster, { nodes, wishes }: Invocation): Promise<number> {
-  const onStep = (what: string, ms: number) =>
-    console.log(`${what.padEnd(52)} ${ms.toFixed(0).padStart(6)} ms`)
   await cluster.up({ nodes, ...wishes, onStep })
   return 0
 }
@@ -53,7 +53,7 @@ const HANDLERS: Record<Verb, Handler> = {
   exec: async (cluster, { name, command }) =>
     (await cluster.rig.exec(name, command, { inherit: true })).status,
   'node stop': (cluster, { name }) => done(cluster.stopNode(name)),
-  'node start': (cluster, { name }) => done(cluster.startNode(name)),
+  'node start': (cluster, { name }) => done(cluster.startNode(name, onStep)),
 }
 
 async function main(): Promise<number> {

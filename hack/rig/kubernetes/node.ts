@@ -2,13 +2,15 @@
 import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { nodeLayout } from '../layout.ts'
 import type { Machine } from '../machine.ts'
+import { until } from '../processes.ts'
 import { Containerd } from './containerd.ts'
 import type { Credentials } from './credentials.ts'
 import { IMAGES } from './images.ts'
 import type { KubernetesKind } from './kind.ts'
-import type { Culprit, Kubectl } from './kubectl.ts'
-import { startKubelet, type Taint } from './kubelet.ts'
-import { CLUSTER_CIDR, ETC } from './layout.ts'
+import { type Culprit, demandRunning, describeLogs, type Kubectl } from './kubectl.ts'
+import { startKubelet } from './kubelet.ts'
+import { ETC } from './layout.ts'
+import type { PodNetwork } from './network.ts'
 import { startProxy } from './proxy.ts'
 
 export interface Tools {
@@ -23,6 +25,20 @@ export interface NodeModules {
   tools: Tools
   credentials: Credentials
   kubectl: Kubectl
+  network: PodNetwork
+}
+
+interface NodeCondition {
+  type: string
+  status: string
+  reason: string
+  message: string
+  lastHeartbeatTime: string
+}
+
+interface NodeObject {
+  spec: { podCIDRs?: string[] }
+  status: { conditions?: NodeCondition[] }
 }
 
 /** Names the archive whose images are in containerd's store, which is kept when the node stops. */
@@ -36,6 +52,9 @@ export class KubernetesNode {
   readonly #tools: Tools
   readonly #credentials: Credentials
   readonly #kubectl: Kubectl
+  readonly #network: PodNetwork
+  /** When this object started kubelet. */
+  #started: Date | undefined
 
   constructor(modules: NodeModules) {
     this.machine = modules.machine
@@ -43,6 +62,7 @@ export class KubernetesNode {
     this.#tools = modules.tools
     this.#credentials = modules.credentials
     this.#kubectl = modules.kubectl
+    this.#network = modules.network
   }
 
   get name(): string {
@@ -70,7 +90,7 @@ export class KubernetesNode {
   }
 
   /** Starts kubelet and kube-proxy. Returns when the API server knows the node, and which addresses its pods may have. */
-  async register(taints: readonly Taint[]): Promise<void> {
+  async register(): Promise<void> {
     const { machine, name, layout: node } = this
     const bin = this.#tools.kubernetes
     const kubelet = this.#credentials.kubeconfig(`kubelet-${name}`, `system:node:${name}`, ['system:nodes'])
@@ -81,20 +101,40 @@ export class KubernetesNode {
       this.#credentials.kubeconfig('kube-proxy', 'system:kube-proxy'),
       machine.path(`${ETC}/kube-proxy.conf`),
     )
-    await startKubelet(machine, { bin, node, taints })
-    await startProxy(machine, { bin, mode: this.#kind.proxy, podRanges: CLUSTER_CIDR })
+    const { taints, podRanges } = this.#network
+    const now = new Date()
+    if (await startKubelet(machine, { bin, node, taints })) this.#started = now
+    await startProxy(machine, { bin, mode: this.#kind.proxy, podRanges })
     await this.#kubectl.wait(['--for=create', `node/${name}`], READY_MS, this.#culprits)
     await this.#kubectl.wait(['--for=jsonpath={.spec.podCIDRs}', `node/${name}`], READY_MS, this.#culprits)
   }
 
   /** @returns one of each family */
   async podCIDRs(): Promise<string[]> {
-    const node = await this.#kubectl.json<{ spec: { podCIDRs?: string[] } }>(['get', 'node', this.name])
+    const node = await this.#kubectl.json<NodeObject>(['get', 'node', this.name])
     return node.spec.podCIDRs ?? []
   }
 
-  awaitReady(): Promise<void> {
-    return this.#kubectl.wait(['--for=condition=Ready', `node/${this.name}`], READY_MS, this.#culprits)
+  /** Ready as the kubelet says that runs now: what the one before the power failed said stands for a while. */
+  async awaitReady(): Promise<void> {
+    const since = Math.floor((this.#started?.getTime() ?? 0) / 1000) * 1000
+    let last = ''
+    await until(
+      async () => {
+        demandRunning(this.#culprits)
+        const ready = await this.#readyCondition()
+        last = `${ready?.reason}: ${ready?.message}`
+        return ready?.status === 'True' && Date.parse(ready.lastHeartbeatTime) >= since
+      },
+      READY_MS,
+      () => `${this.name} is not Ready: ${last}\n${describeLogs(this.#culprits)}`,
+      200,
+    )
+  }
+
+  async #readyCondition(): Promise<NodeCondition | undefined> {
+    const node = await this.#kubectl.json<NodeObject>(['get', 'node', this.name])
+    return node.status.conditions?.find(({ type }) => type === 'Ready')
   }
 
   get #culprits(): Culprit[] {
