@@ -7,23 +7,9 @@ import colors from 'picocolors'
 import { Cluster } from './cluster.ts'
 import { nodeLayout, UNDERLAY } from './layout.ts'
 import { printStatus } from './status.ts'
+import { clearAway, line, quote, say, takeDown, timed } from './story.ts'
 
 const TCP_PORT = '7777'
-
-function say(text: string): void {
-  console.log(`\n${colors.bold(text)}`)
-}
-
-function line(what: string, durationMs: number): void {
-  console.log(`  ${what.padEnd(104)} ${colors.dim(`${durationMs.toFixed(0).padStart(6)} ms`)}`)
-}
-
-/** @param work returns what to add to the line */
-async function timed(what: string, work: () => Promise<string>): Promise<void> {
-  const begin = performance.now()
-  const said = await work()
-  line(said === '' ? what : `${what}: ${said}`, performance.now() - begin)
-}
 
 async function output(cluster: Cluster, name: string, command: string[], input = ''): Promise<string> {
   const result = await cluster.exec(name, command, { input, timeoutMs: 15_000 })
@@ -88,20 +74,15 @@ async function story(cluster: Cluster): Promise<void> {
 
   say('What stands')
   await printStatus(cluster)
-  for (const words of ['twillctl get nodes', 'twillctl get ippools', 'ip route', 'ip -6 route']) {
-    console.log(colors.dim(`\nnode1$ ${words}`))
-    console.log((await output(cluster, 'node1', words.split(' '))).trim())
-  }
+  for (const words of ['twillctl get nodes', 'twillctl get ippools', 'ip route', 'ip -6 route'])
+    quote(`node1$ ${words}`, await output(cluster, 'node1', words.split(' ')))
 }
 
-async function takeDown(cluster: Cluster): Promise<void> {
+async function takeAllDown(cluster: Cluster): Promise<void> {
   say('Everything down again')
   for (const pod of cluster.pods())
     await timed(`DEL ${pod.name}`, async () => cluster.deletePod(pod.name).then(() => ''))
-  await timed('the rest', async () => `${(await cluster.down()).length} things removed`)
-  const left = cluster.leftovers()
-  if (left.length > 0) throw new Error(`left behind: ${left.join(', ')}`)
-  console.log('  nothing is left behind')
+  await takeDown(cluster)
 }
 
 async function main(): Promise<void> {
@@ -110,8 +91,7 @@ async function main(): Promise<void> {
   const begin = performance.now()
   say('Twill')
   line('set-up and build', Number(process.env.SETUP_MS ?? 0))
-  if (cluster.leftovers().length > 0)
-    await timed('an earlier rig goes first', async () => `${(await cluster.down()).length} things removed`)
+  await clearAway(cluster)
   try {
     await story(cluster)
     if (values.keep) {
@@ -120,7 +100,7 @@ async function main(): Promise<void> {
         console.log(`  hack/cluster ${words}`)
       return
     }
-    await takeDown(cluster)
+    await takeAllDown(cluster)
   } catch (error) {
     if (!values.keep) await cluster.down()
     throw error
