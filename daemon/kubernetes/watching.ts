@@ -1,0 +1,107 @@
+/**
+ * The daemon's side of Kubernetes: one connection, what is followed over it, and what status says of both. Nothing here
+ * keeps the node from starting or from serving pods: what the API server does not answer or does not allow is waited for,
+ * and told.
+ */
+import * as files from 'node:fs/promises'
+import { type AwaitPodModules, awaitPod } from '../../datastore/kubernetes/await-pod.ts'
+import { connectKubernetes, type KubernetesClient } from '../../datastore/kubernetes/client.ts'
+import { KubernetesFacts, type PodIdentity } from '../../datastore/kubernetes/facts.ts'
+import type { OwnPod } from '../../datastore/kubernetes/pod.ts'
+import { missingRights, rightsMessage } from '../../datastore/kubernetes/rights.ts'
+import type { Clock, Random } from '../../lib/clock.ts'
+import { messageOf } from '../../lib/errors.ts'
+import type { Log } from '../../lib/log.ts'
+import type { Status } from '../api/types.ts'
+import type { Config } from '../config.ts'
+
+/** Rights change when somebody mends a ClusterRole. */
+const REVIEW_AGAIN_MS = 30_000
+
+export interface KubernetesWatching {
+  readonly client: KubernetesClient
+  readonly facts: KubernetesFacts
+  /** For ADD. @throws kubernetes.pod-unknown (retryable) */
+  awaitPod(identity: PodIdentity): Promise<OwnPod | null>
+  status(): NonNullable<Status['kubernetes']>
+  stop(): Promise<void>
+}
+
+export interface WatchingModules {
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Log
+  readonly onAnswer: (verb: string, code: number) => void
+}
+
+/** null: not enabled. @throws config.invalid: the kubeconfig */
+export async function watchKubernetes(
+  { kubernetes, nodeName }: Pick<Config, 'kubernetes' | 'nodeName'>,
+  modules: WatchingModules,
+): Promise<KubernetesWatching | null> {
+  if (!kubernetes.enabled) return null
+  const log = modules.log.child({ part: 'kubernetes' })
+  const readFile = (path: string) => files.readFile(path)
+  const client = await connectKubernetes(kubernetes, {
+    ...modules,
+    log,
+    readFile,
+    environment: process.env,
+  })
+  const facts = new KubernetesFacts({ nodeName }, { ...modules, log, client })
+  const rights = reviewRights({ client, clock: modules.clock, log })
+  const waiting: AwaitPodModules = { facts, client, clock: modules.clock, log }
+  return {
+    client,
+    facts,
+    awaitPod: identity => awaitPod(identity, waiting),
+    status: () => statusOf(client, facts, rights.missing()),
+    async stop() {
+      rights.stop()
+      await facts.close()
+      client.close()
+    },
+  }
+}
+
+function statusOf(
+  client: KubernetesClient,
+  facts: KubernetesFacts,
+  missing: readonly string[],
+): NonNullable<Status['kubernetes']> {
+  const watched = facts.status()
+  const { server, requests } = client.status()
+  return {
+    server,
+    connected: watched.every(each => each.connected),
+    requests,
+    watched,
+    missingRights: missing,
+  }
+}
+
+/** Until none is missing: told once, and again when others are. */
+function reviewRights(modules: { client: KubernetesClient; clock: Clock; log: Log }) {
+  const { client, clock, log } = modules
+  const closing = new AbortController()
+  let missing: readonly string[] = []
+  let isReviewed = false
+  const review = async () => {
+    const now = await missingRights(client)
+    if (now.length > 0 && now.join() !== missing.join()) log.error({ missing: now }, rightsMessage(now))
+    if (now.length === 0 && missing.length > 0) log.info({}, 'no right at the API server is missing any more')
+    missing = now
+    isReviewed = now.length === 0
+  }
+  const run = async () => {
+    while (!closing.signal.aborted && !isReviewed) {
+      // Why the server does not answer is said by those who follow its objects.
+      await review().catch(error =>
+        log.debug({ error: messageOf(error) }, 'rights could not be looked at yet'),
+      )
+      if (!isReviewed) await clock.sleep(REVIEW_AGAIN_MS, closing.signal)
+    }
+  }
+  run()
+  return { missing: () => missing, stop: () => closing.abort() }
+}
