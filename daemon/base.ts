@@ -3,6 +3,7 @@ import type { Store } from '../datastore/store.ts'
 import type { Kernel } from '../kernel/kernel.ts'
 import type { Log } from '../lib/log.ts'
 import type { Config } from './config.ts'
+import type { KubernetesWatching } from './kubernetes/watching.ts'
 import type { LocalState } from './local-state.ts'
 
 export interface Base {
@@ -13,5 +14,7 @@ export interface Base {
   readonly boot: string
   readonly local: LocalState
   readonly store: Store
+  /** null: not enabled. */
+  readonly kubernetes: KubernetesWatching | null
   readonly startedAt: string
 }

@@ -43,6 +43,7 @@ import { ChainSurvey } from './cni/chain.ts'
 import { builtExecutables, ExecutableFiles } from './cni/executables.ts'
 import type { Config } from './config.ts'
 import { journaledHolders } from './journal/holders.ts'
+import { watchKubernetes } from './kubernetes/watching.ts'
 import { LocalState, lockNode } from './local-state.ts'
 import { LOOP, Loop } from './loop.ts'
 import { createMetrics } from './metrics.ts'
@@ -99,6 +100,13 @@ export async function startDaemon(config: Config, modules: DaemonModules): Promi
     readFile: path => files.readFile(path),
   })
   const { store, database } = datastore
+  const kubernetes = await watchKubernetes(config, {
+    clock: systemClock,
+    random: systemRandom,
+    log,
+    // Not before a server has answered.
+    onAnswer: (verb, code) => metrics.kubernetesRequest(verb, code),
+  })
   const base: Base = {
     config,
     log,
@@ -107,6 +115,7 @@ export async function startDaemon(config: Config, modules: DaemonModules): Promi
     boot,
     local,
     store,
+    kubernetes,
     startedAt: new Date(systemClock.realtimeMs()).toISOString(),
   }
   let node: RunningNode | null = null
@@ -144,6 +153,7 @@ export async function startDaemon(config: Config, modules: DaemonModules): Promi
       await api.close()
       await Promise.race([started, systemClock.sleep(0)])
       await node?.stop()
+      await kubernetes?.stop()
       await datastore.close()
       await local.close()
       await kernel.close()
@@ -342,6 +352,7 @@ async function startNode(
     attachments,
     registry,
     leases,
+    ...(base.kubernetes === null ? {} : { awaitPod: base.kubernetes.awaitPod }),
     ipam,
     kernel,
     clock: systemClock,
@@ -380,6 +391,7 @@ async function startNode(
       node: nodeStatus(base, identified.uid),
       clusterUid: identified.clusterUid,
       store: store.status(),
+      kubernetes: base.kubernetes?.status() ?? null,
       facts,
       cluster,
       vxlan: config.vxlan,

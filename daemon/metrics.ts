@@ -9,6 +9,8 @@ export interface Metrics {
   /** Ends one CNI call. */
   cniCall(command: string, code: number, seconds: number): void
   repair(kind: string): void
+  /** A request to the API server was answered; code 0: it was not. */
+  kubernetesRequest(verb: string, code: number): void
   /** The audit mended a disagreement. */
   mended(kind: string): void
   text(): Promise<string>
@@ -34,6 +36,12 @@ export function createMetrics(modules: MetricsModules): Metrics {
     name: 'twill_repairs_total',
     help: 'Objects of ours that somebody else removed or changed, put right',
     labelNames: ['kind'],
+    registers,
+  })
+  const requests = new Counter({
+    name: 'twill_kubernetes_requests_total',
+    help: 'Requests to the Kubernetes API server by verb and HTTP status (0: no answer); a watch counts once',
+    labelNames: ['verb', 'code'],
     registers,
   })
   const mended = new Counter({
@@ -64,6 +72,22 @@ export function createMetrics(modules: MetricsModules): Metrics {
   )
   gauge('twill_datastore_commits', 'Commits sent since start', (status, it) =>
     it.set(status.datastore.commits),
+  )
+  gauge(
+    'twill_kubernetes_objects',
+    'Objects of the Kubernetes API server that are followed',
+    (status, it) => {
+      for (const { what, objects } of status.kubernetes?.watched ?? []) it.set({ what }, objects)
+    },
+    ['what'],
+  )
+  gauge(
+    'twill_kubernetes_connected',
+    '1 while these objects are followed, 0 while they are not',
+    (status, it) => {
+      for (const { what, connected } of status.kubernetes?.watched ?? []) it.set({ what }, connected ? 1 : 0)
+    },
+    ['what'],
   )
   gauge(
     'twill_pods',
@@ -118,6 +142,7 @@ export function createMetrics(modules: MetricsModules): Metrics {
   gauge('twill_resident_bytes', 'Resident memory of the daemon', (_, it) => it.set(process.memoryUsage.rss()))
   return {
     cniCall: (command, code, seconds) => calls.observe({ command, code: String(code) }, seconds),
+    kubernetesRequest: (verb, code) => requests.inc({ verb, code: String(code) }),
     repair: kind => repairs.inc({ kind }),
     mended: kind => mended.inc({ kind }),
     text: () => registry.metrics(),

@@ -1,5 +1,6 @@
 /** What status, readiness and metrics say, put together from the parts. Pure. */
 
+import { rightsMessage } from '../datastore/kubernetes/rights.ts'
 import type { StoreStatus } from '../datastore/store.ts'
 import type { OwnPart } from '../ipam/ipam.ts'
 import { VXLAN_LINK } from '../kernel/ownership.ts'
@@ -15,6 +16,7 @@ export interface StatusParts {
   readonly node: Status['node']
   readonly clusterUid: string | null
   readonly store: StoreStatus
+  readonly kubernetes: Status['kubernetes']
   readonly facts: NodeFacts
   readonly cluster: Cluster
   readonly vxlan: { readonly vni: number; readonly port: number }
@@ -42,6 +44,7 @@ export function statusOf(parts: StatusParts): Status {
     ready: reasons.length === 0,
     reasons,
     datastore: { ...parts.store, clusterUid: parts.clusterUid },
+    kubernetes: parts.kubernetes,
     underlay: observation.underlay,
     overlay: {
       device: tunnel.length > 0 ? VXLAN_LINK[4] : null,
@@ -69,6 +72,7 @@ export function statusOf(parts: StatusParts): Status {
     foreignFilters: parts.foreignFilters,
     conditions: [
       ...parts.conditions,
+      ...kubernetesConditions(parts.kubernetes),
       ...parts.loop.problems.map(({ message }) => ({ type: 'Overlay', message })),
       ...parts.cluster.damaged().map(message => ({ type: 'DamagedRecord', message })),
     ],
@@ -100,6 +104,17 @@ export function restoredCondition(reason: string | null): Status['conditions'] {
   if (reason === null) return []
   const message = `the datastore went back to an older state (${reason}): no further addresses are claimed for the longest offlineAllowance and a minute`
   return [{ type: 'StoreRestored', message }]
+}
+
+/** What is wrong with the connection, or with the rights, is not said again for each kind that is followed. */
+export function kubernetesConditions(kubernetes: Status['kubernetes']): Status['conditions'] {
+  if (kubernetes === null) return []
+  const { server, reason, missingRights, watched } = kubernetes
+  const type = 'Kubernetes'
+  if (missingRights.length > 0) return [{ type, message: rightsMessage(missingRights) }]
+  if (reason !== null) return [{ type, message: `the API server at ${server}: ${reason}` }]
+  const problems = watched.flatMap(({ what, problem }) => (problem === null ? [] : [`${what}: ${problem}`]))
+  return problems.map(message => ({ type, message }))
 }
 
 function podStatus(attachment: Attachment): PodStatus {
@@ -134,6 +149,7 @@ export function startingStatus(base: Base, reason: string): Status {
     ready: false,
     reasons: [reason],
     datastore: { ...base.store.status(), clusterUid: base.local.node?.clusterUid ?? null },
+    kubernetes: base.kubernetes?.status() ?? null,
     underlay: [],
     overlay: { device: null, ...base.config.vxlan, tunnel: [], podMtu: 0 },
     nodes: [],
@@ -142,6 +158,6 @@ export function startingStatus(base: Base, reason: string): Status {
     leases: [],
     reconcile: { converged: false, failing: [], repairs: {} },
     foreignFilters: [],
-    conditions: [],
+    conditions: kubernetesConditions(base.kubernetes?.status() ?? null),
   }
 }

@@ -43,6 +43,7 @@ function daemonLines(status: Status, colours: Colours): Line[] {
     ['Daemon', `twilld ${node.version}, pid ${node.pid}, since ${node.startedAt}`],
     ['Ready', status.ready ? colours.green('yes') : `${colours.red('no')}: ${status.reasons.join('; ')}`],
     ['Its datastore', datastoreOfDaemon(status.datastore, colours)],
+    ...(status.kubernetes ? [kubernetesLine(status.kubernetes, colours)] : []),
     ...status.underlay.map(
       (each): Line => [
         `Underlay IPv${each.family}`,
@@ -68,6 +69,14 @@ function daemonLines(status: Status, colours: Colours): Line[] {
 function datastoreOfDaemon(datastore: Status['datastore'], colours: Colours): string {
   if (!datastore.connected) return `${colours.red('not connected')}: ${datastore.reason ?? 'no reason given'}`
   return `connected, cluster ${datastore.clusterUid ?? 'unknown'}, ${datastore.commits} commits`
+}
+
+/** "connected, 12 pods of this node, 4988 pods of other nodes, ..."; what is wrong stands in the conditions. */
+function kubernetesLine(kubernetes: NonNullable<Status['kubernetes']>, colours: Colours): Line {
+  const { connected, server, watched } = kubernetes
+  const state = connected ? 'connected' : colours.red('not connected')
+  const counts = watched.map(({ what, objects }) => `${objects} ${what}`)
+  return ['Kubernetes', `${state} to ${server}: ${listed(counts)}`]
 }
 
 function reconcile(state: Status['reconcile']): string {

@@ -31,6 +31,26 @@ export interface Status {
     readonly clusterUid: string | null
     readonly commits: number
   }
+  /** null: the pods are no Kubernetes cluster's. */
+  readonly kubernetes: {
+    readonly server: string
+    /** Everything is followed now. */
+    readonly connected: boolean
+    /** Why the last request was not answered; null: it was. */
+    readonly reason: string | null
+    /** Sent since start. */
+    readonly requests: number
+    readonly watched: readonly {
+      /** "pods of this node" */
+      readonly what: string
+      readonly objects: number
+      readonly connected: boolean
+      /** Why it is not followed, or what of it cannot be read. */
+      readonly problem: string | null
+    }[]
+    /** Each "list pods"; [] also while nobody has been asked yet. */
+    readonly missingRights: readonly string[]
+  } | null
   readonly underlay: readonly {
     readonly family: Family
     readonly device: string

@@ -3,7 +3,7 @@
 import { attachmentId } from '../../cni-bin/attachment-id.ts'
 import { CNI_CODE, CniError } from '../../cni-bin/cni-error.ts'
 import type { Verbs } from '../../cni-bin/dispatch.ts'
-import type { AddRequest, CheckRequest, DelRequest, GcRequest } from '../../cni-bin/request.ts'
+import type { AddRequest, CheckRequest, DelRequest, GcRequest, PodIdentity } from '../../cni-bin/request.ts'
 import type { CniResult } from '../../cni-bin/result.ts'
 import type { Kernel } from '../../kernel/kernel.ts'
 import { ROUTE_PROTOCOL } from '../../kernel/ownership.ts'
@@ -29,6 +29,11 @@ export interface VerbsModules extends LeaseVerbsModules {
   >
   readonly clock: Clock
   readonly log: Log
+  /**
+   * Waits for what the API server says of a pod; absent: no Kubernetes.
+   * @throws kubernetes.pod-unknown (retryable)
+   */
+  readonly awaitPod?: (pod: PodIdentity) => Promise<unknown>
   /** Could ADD be served, without waiting for anything? */
   readonly servable: () => Servable
 }
@@ -75,6 +80,7 @@ async function add(
   made: (takeBack: TakeBack) => void,
 ): Promise<CniResult> {
   const { attachments } = modules
+  if (request.pod !== null) await modules.awaitPod?.(request.pod)
   const attachment = await attachments.add(
     {
       ...keyOf(request),

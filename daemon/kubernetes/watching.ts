@@ -8,15 +8,11 @@ import { type AwaitPodModules, awaitPod } from '../../datastore/kubernetes/await
 import { connectKubernetes, type KubernetesClient } from '../../datastore/kubernetes/client.ts'
 import { KubernetesFacts, type PodIdentity } from '../../datastore/kubernetes/facts.ts'
 import type { OwnPod } from '../../datastore/kubernetes/pod.ts'
-import { missingRights, rightsMessage } from '../../datastore/kubernetes/rights.ts'
 import type { Clock, Random } from '../../lib/clock.ts'
-import { messageOf } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
 import type { Status } from '../api/types.ts'
 import type { Config } from '../config.ts'
-
-/** Rights change when somebody mends a ClusterRole. */
-const REVIEW_AGAIN_MS = 30_000
+import { RightsReview } from './rights-review.ts'
 
 export interface KubernetesWatching {
   readonly client: KubernetesClient
@@ -49,13 +45,13 @@ export async function watchKubernetes(
     environment: process.env,
   })
   const facts = new KubernetesFacts({ nodeName }, { ...modules, log, client })
-  const rights = reviewRights({ client, clock: modules.clock, log })
+  const rights = new RightsReview({ client, clock: modules.clock, log })
   const waiting: AwaitPodModules = { facts, client, clock: modules.clock, log }
   return {
     client,
     facts,
     awaitPod: identity => awaitPod(identity, waiting),
-    status: () => statusOf(client, facts, rights.missing()),
+    status: () => statusOf(client, facts, rights.missing),
     async stop() {
       rights.stop()
       await facts.close()
@@ -70,38 +66,13 @@ function statusOf(
   missing: readonly string[],
 ): NonNullable<Status['kubernetes']> {
   const watched = facts.status()
-  const { server, requests } = client.status()
+  const { server, reason, requests } = client.status()
   return {
     server,
     connected: watched.every(each => each.connected),
+    reason,
     requests,
     watched,
     missingRights: missing,
   }
-}
-
-/** Until none is missing: told once, and again when others are. */
-function reviewRights(modules: { client: KubernetesClient; clock: Clock; log: Log }) {
-  const { client, clock, log } = modules
-  const closing = new AbortController()
-  let missing: readonly string[] = []
-  let isReviewed = false
-  const review = async () => {
-    const now = await missingRights(client)
-    if (now.length > 0 && now.join() !== missing.join()) log.error({ missing: now }, rightsMessage(now))
-    if (now.length === 0 && missing.length > 0) log.info({}, 'no right at the API server is missing any more')
-    missing = now
-    isReviewed = now.length === 0
-  }
-  const run = async () => {
-    while (!closing.signal.aborted && !isReviewed) {
-      // Why the server does not answer is said by those who follow its objects.
-      await review().catch(error =>
-        log.debug({ error: messageOf(error) }, 'rights could not be looked at yet'),
-      )
-      if (!isReviewed) await clock.sleep(REVIEW_AGAIN_MS, closing.signal)
-    }
-  }
-  run()
-  return { missing: () => missing, stop: () => closing.abort() }
 }

@@ -19,6 +19,17 @@ const STATUS: Status = {
   ready: true,
   reasons: [],
   datastore: { connected: true, reason: null, clusterUid: 'cluster-1', commits: 12 },
+  kubernetes: {
+    server: 'https://10.96.0.1:443',
+    connected: true,
+    reason: null,
+    requests: 40,
+    watched: [
+      { what: 'pods of this node', objects: 12, connected: true, problem: null },
+      { what: 'pods of other nodes', objects: 4988, connected: true, problem: null },
+    ],
+    missingRights: [],
+  },
   underlay: [
     {
       family: 4,

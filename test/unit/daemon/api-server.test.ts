@@ -24,6 +24,7 @@ const status: Status = {
     commits: 0,
     lastRevision: 1,
   } as Status['datastore'],
+  kubernetes: null,
   underlay: [],
   overlay: { device: null, vni: 84, port: 4789, tunnel: [], podMtu: 1450 },
   nodes: [],
