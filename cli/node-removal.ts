@@ -1,18 +1,16 @@
 /**
- * Removal of a node by name (ADDRESSES.md rules 9, 11, 13): marks its liveness record, then puts a fence into each
- * of its parts, then deletes what others route by and what the operator said of it. Its parts become free once
- * the other daemons have seen the fence for the owner's allowance; pods that still run there keep running until
- * the node learns of it. A node that comes back lifts the fence and registers anew.
+ * Removal of a node by an operator (ipam/node-removal.ts). Its parts become free once the other daemons have seen the
+ * fence for the owner's allowance; pods that still run there keep running until the node learns of it. A node that
+ * comes back lifts the fence and registers anew.
  *
  * Refused while the heartbeat counter moves, judged by our own clock: a missed heartbeat alone removes nobody, and
  * a living one is never removed by mistake. A heartbeat between the last look and the mark makes the
  * compare-and-swap of that same record fail.
  */
-import { livenessKey, nodeKey, PREFIX } from '../datastore/keys.ts'
+import { livenessKey, nodeKey } from '../datastore/keys.ts'
 import type { LivenessRecord } from '../datastore/records/liveness.ts'
 import type { Store } from '../datastore/store.ts'
-import { type Changed, changeRecord, KEEP } from '../ipam/change-record.ts'
-import { fenceAll, forgetNode, withdrawName } from '../ipam/removal.ts'
+import { identitiesOf, type NodeIdentity, removeIdentities } from '../ipam/node-removal.ts'
 import type { Clock, Random } from '../lib/clock.ts'
 import { TwillError } from '../lib/errors.ts'
 import { parseLiveness, parseNode } from './nodes.ts'
@@ -42,16 +40,9 @@ export async function removeNode(name: string, by: string, modules: RemovalModul
   const identities = await identitiesOf(name, store)
   const { entry } = await store.get(nodeKey(name))
   await watchSilence(name, identities, modules)
-  let fencedParts = 0
-  for (const identity of identities) {
-    const marked = await mark(identity, by, modules)
-    const fenced = await fenceAll(marked, store)
-    if (fenced === 0) await forgetNode(marked.uid, store)
-    fencedParts += fenced
-  }
-  const uids = identities.map(({ value }) => value.uid)
-  if (entry !== null)
-    await withdrawName(name, new Set([parseNode(entry.value, entry.key).uid, ...uids]), store)
+  const registered = entry === null ? [] : [parseNode(entry.value, entry.key).uid]
+  const terms = { by, endsWith: 'return', mayMark: refuseMoved } as const
+  const fencedParts = await removeIdentities(name, identities, registered, terms, modules)
   const allowances = identities.map(({ value }) => value.allowanceMs)
   return {
     known: identities.length > 0 || entry !== null,
@@ -60,22 +51,9 @@ export async function removeNode(name: string, by: string, modules: RemovalModul
   }
 }
 
-interface Identity {
-  readonly value: LivenessRecord
-  readonly modRevision: number
-}
-
-/** A replaced machine leaves its earlier identity behind under the same name. */
-async function identitiesOf(name: string, store: Store): Promise<Identity[]> {
-  const { entries } = await store.list(PREFIX.liveness)
-  return entries
-    .map(({ key, value, modRevision }) => ({ value: parseLiveness(value, key), modRevision }))
-    .filter(({ value }) => value.name === name)
-}
-
 async function watchSilence(
   name: string,
-  identities: readonly Identity[],
+  identities: readonly NodeIdentity[],
   { store, clock, note }: RemovalModules,
 ): Promise<void> {
   const watched = identities.filter(({ value }) => value.removed === null)
@@ -101,25 +79,4 @@ function refuseMoved(before: LivenessRecord, now: LivenessRecord): void {
     `Node ${before.name}: alive: its heartbeat went from ${before.heartbeat} to ${now.heartbeat}: expected a node whose daemon is stopped`,
     { kind: 'Node', name: before.name, uid: before.uid },
   )
-}
-
-/** @throws resource.in-use: a heartbeat came after all */
-async function mark(
-  identity: Identity,
-  by: string,
-  { store, random }: RemovalModules,
-): Promise<LivenessRecord> {
-  const fence = random.uuid()
-  const key = livenessKey(identity.value.uid)
-  const changed: Changed<LivenessRecord> = await changeRecord<LivenessRecord>(store, {
-    key,
-    parse: parseLiveness,
-    known: identity,
-    step: current => {
-      if (current === null) return KEEP
-      refuseMoved(identity.value, current)
-      return current.removed === null ? { ...current, removed: { fence, by, endsWith: 'return' } } : KEEP
-    },
-  })
-  return changed.value ?? { ...identity.value, removed: { fence, by, endsWith: 'return' } }
 }

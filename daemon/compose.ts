@@ -16,7 +16,6 @@ import { Heartbeat } from '../ipam/heartbeat.ts'
 import { createIpam, type NodeIpam } from '../ipam/node-ipam.ts'
 import { ensureFirstPools } from '../ipam/pools.ts'
 import { pluginVersions } from '../kernel/cni-plugin.ts'
-import { isInhabited } from '../kernel/netns/inhabitants.ts'
 import { createKernel } from '../kernel/real.ts'
 import { systemClock } from '../lib/clock.ts'
 import { messageOf } from '../lib/errors.ts'
@@ -24,7 +23,7 @@ import type { Log } from '../lib/log.ts'
 import { systemRandom } from '../lib/random.ts'
 import { endpointElements } from '../routing/vxlan/elements.ts'
 import { ApiServer } from './api/server.ts'
-import type { AuditReport, Status } from './api/types.ts'
+import type { Status } from './api/types.ts'
 import { adoptable } from './attach/adopt.ts'
 import { Attachments } from './attach/attachments.ts'
 import { notReady } from './attach/cni-errors.ts'
@@ -32,17 +31,18 @@ import { createFront } from './attach/front.ts'
 import { Leases } from './attach/leases.ts'
 import { endWithoutName } from './attach/name-lost.ts'
 import { Registry } from './attach/registry.ts'
-import { servableBy } from './attach/servable.ts'
+import { servableBy, troubleOf } from './attach/servable.ts'
 import { Spool } from './attach/spool.ts'
 import { createVerbs } from './attach/verbs.ts'
-import { Auditor } from './audit/auditor.ts'
-import { collectFacts } from './audit/collect.ts'
+import type { Auditor } from './audit/auditor.ts'
+import { auditConditions, createAuditor } from './audit/create.ts'
 import type { Base } from './base.ts'
 import { Announcement } from './cni/announcement.ts'
 import { ChainSurvey } from './cni/chain.ts'
 import { builtExecutables, ExecutableFiles } from './cni/executables.ts'
 import type { Config } from './config.ts'
 import { journaledHolders } from './journal/holders.ts'
+import { Membership } from './kubernetes/membership.ts'
 import { watchKubernetes } from './kubernetes/watching.ts'
 import { LocalState, lockNode } from './local-state.ts'
 import { LOOP, Loop } from './loop.ts'
@@ -55,7 +55,6 @@ import { Registration } from './node/registration.ts'
 import { recallWhenAway, SNAPSHOT_FILE, SnapshotFile } from './node/snapshot-file.ts'
 import { TunnelAddresses, tunnelHolder } from './node/tunnel.ts'
 import { untilObserved, watchSelf } from './node/watch-self.ts'
-import { connectRuntime, runtimeSocket } from './runtime/cri.ts'
 import { signOfLife } from './signs.ts'
 import {
   nodeStatus,
@@ -178,6 +177,17 @@ async function startNode(
   const { config, log, kernel, boot, local, store, fail } = base
   const observation = await untilObserved(base, systemClock, waiting)
   const underlayDevice = observation.underlay[0]?.device ?? ''
+  const membership = Membership.of(config.nodeName, base.kubernetes, {
+    clock: systemClock,
+    random: systemRandom,
+    log,
+    store,
+    nodes: () => cluster.nodes(),
+    announced: () => announcement.missing === null,
+    trouble: () => troubleOf(servable()),
+    changed: () => registration.check(),
+  })
+  await membership?.untilThere(waiting)
   const hardware = hardwareOf(await readProductUuid(), await kernel.readLinks(), underlayDevice)
   const identified = await identify(base, hardware, waiting).catch(error =>
     endWithoutName(
@@ -250,6 +260,7 @@ async function startNode(
       name: config.nodeName,
       uid: identified.uid,
       labels: config.nodeLabels,
+      kubernetes: membership !== null,
       incarnation: boot,
       vxlan: config.vxlan,
       observation,
@@ -312,7 +323,7 @@ async function startNode(
     store,
     clock: systemClock,
     log,
-    wanted: () => (cluster.complete ? facts.record() : null),
+    wanted: () => (cluster.complete && membership?.node.isDeleted !== true ? facts.record() : null),
     published: () => cluster.nodes().find((node: NodeRecord) => node.name === config.nodeName),
     nameLost: fail,
   })
@@ -325,6 +336,7 @@ async function startNode(
       allowanceMs: config.offlineAllowance,
       onTaken: fail,
       onBehind: reason => ipam.suspectRestore(reason),
+      ...(membership === null ? {} : { isRecreated: () => membership.node.standsNow() }),
     },
     { store, clock: systemClock, log },
   )
@@ -348,6 +360,11 @@ async function startNode(
     { attachments, registry, leases, clock: systemClock, log },
   )
   await spool.start()
+  const servable = servableBy({
+    room: () => ipam.room(),
+    report: () => loop.report(),
+    clock: systemClock,
+  })
   const verbs = createVerbs({
     attachments,
     registry,
@@ -357,7 +374,7 @@ async function startNode(
     kernel,
     clock: systemClock,
     log,
-    servable: servableBy({ room: () => ipam.room(), report: () => loop.report(), clock: systemClock }),
+    servable,
   })
   const cni = await createFront({ path: join(config.runDir, 'cni.sock') }, { verbs, metrics, log })
   await cni.listen()
@@ -405,6 +422,7 @@ async function startNode(
       conditions: [
         ...auditConditions(audit.last()?.report),
         ...announcement.conditions(),
+        ...(membership?.node.conditions() ?? []),
         ...ipam.conditions().map(({ pool, reason }) => ({
           type: 'PoolRefused',
           message: reason.startsWith(`IPPool ${pool} `) ? reason : `${pool}: ${reason}`,
@@ -440,16 +458,21 @@ async function startNode(
           ? null
           : new ExecutableFiles({ source: builtExecutables(), folder: config.cni.binDir }),
       serves,
-      announced: () => log.info({}, 'ready'),
+      announced: () => {
+        log.info({}, 'ready')
+        membership?.node.check()
+      },
     },
   )
   announcement.start()
+  membership?.start()
   return {
     status,
     audit,
     async stop() {
       await audit.stop()
       await announcement.stop()
+      await membership?.stop()
       clearInterval(foreignTimer)
       alive.stop()
       spool.stop()
@@ -475,58 +498,6 @@ async function untilRulesStand(loop: Loop): Promise<void> {
     if (systemClock.boottimeMs() > end) throw notReady('the rules that confine pods do not stand yet')
     await systemClock.sleep(20)
   }
-}
-
-/** As many as a person reads; all of them by `twillctl ipam check`. */
-const AUDIT_CONDITIONS = 10
-
-const auditConditions = (report: AuditReport | undefined): Status['conditions'] =>
-  (report?.findings ?? [])
-    .slice(0, AUDIT_CONDITIONS)
-    .map(({ kind, object, message }) => ({ type: 'Audit', message: `${kind} ${object}: ${message}` }))
-
-interface AuditedParts {
-  readonly attachments: Attachments
-  readonly registry: Registry
-  readonly leases: Leases
-  readonly ipam: NodeIpam
-  readonly cluster: Cluster
-  readonly metrics: ReturnType<typeof createMetrics>
-}
-
-function createAuditor({ config, kernel, store, log }: Base, uid: string, parts: AuditedParts): Auditor {
-  const { attachments, registry, leases, ipam, cluster, metrics } = parts
-  const runtime = () => {
-    const socket = runtimeSocket(config.audit.runtime)
-    return socket === null ? null : { socket, connect: () => connectRuntime(socket, { clock: systemClock }) }
-  }
-  const pools = () => cluster.pools().map(({ spec }) => spec.cidr)
-  const { proc } = config.host
-  const facts = {
-    attachments,
-    registry,
-    leases,
-    ipam,
-    kernel,
-    isInhabited: proc === null ? null : (inode: string) => isInhabited(inode, proc),
-    store,
-    runtime,
-    pools,
-    clock: systemClock,
-    log,
-  }
-  return new Auditor(
-    { node: config.nodeName, everyMs: config.audit.interval, graceMs: config.audit.grace },
-    {
-      collect: () => collectFacts(uid, facts),
-      attachments,
-      leases,
-      ipam,
-      clock: systemClock,
-      log,
-      metrics,
-    },
-  )
 }
 
 // ---------------------------------------------------------------- addresses

@@ -44,7 +44,7 @@ const parseLiveness = recordParser(livenessRecord)
 const parseLedger = recordParser(ledgerRecord)
 
 /** How many daemons look after what a removed node left, of all that see it, in the time of one sweep. */
-const ACTORS = 4
+export const ACTORS = 4
 /** After so many sweeps in which nobody did it, no more are added. */
 const SWEEPS_MAX = 64
 /** Changed slots that are remembered one by one. */

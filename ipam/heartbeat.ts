@@ -11,6 +11,7 @@ import type { Clock, Timer } from '../lib/clock.ts'
 import { isTwillError, messageOf, TwillError } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
 import { changeRecord } from './change-record.ts'
+import { endRemoval } from './node-removal.ts'
 
 export interface HeartbeatOptions {
   readonly uid: string
@@ -20,6 +21,8 @@ export interface HeartbeatOptions {
   readonly allowanceMs: number
   /** Name or UID belong to another machine now (rule 15). Called once; the heart has stopped. */
   readonly onTaken: (reason: TwillError) => void
+  /** Is the Node object there whose deletion removed this node? Asked when its record says so; absent: there are none. */
+  readonly isRecreated?: () => Promise<boolean>
   /** The counter is lower than the store said it had written: it went back to an older state (rule 16). */
   readonly onBehind?: (reason: string) => void
 }
@@ -79,10 +82,17 @@ export class Heartbeat {
         step: current => this.#next(current, nameIsOurs),
       })
       this.#written = value?.heartbeat ?? 0
+      if (value?.removed?.endsWith === 'recreation') await this.#returnIfRecreated(value.removed.fence)
     } catch (error) {
       if (isTwillError(error, 'node.name-taken')) this.#taken(error)
       else this.#notWritten(error)
     }
+  }
+
+  async #returnIfRecreated(fence: string): Promise<void> {
+    if (!(await this.#options.isRecreated?.())) return
+    if (await endRemoval(this.#options.uid, fence, this.#modules.store))
+      this.#modules.log.warn({ fence }, 'this node was removed and has a Node object again: it is back')
   }
 
   /** While the store is away others say so; a record that cannot be read is for people. */

@@ -202,7 +202,9 @@ async function resume(
     livenessOf(uid, own?.value ?? null, options),
     own?.modRevision ?? 0,
   )
-  if (node === null || node.value.incarnation !== options.incarnation)
+  // Kubernetes has removed it: it gets its name back with its Node object.
+  const isDeleted = own?.value.removed?.endsWith === 'recreation'
+  if (!isDeleted && (node === null || node.value.incarnation !== options.incarnation))
     await writeName(uid, node, options, modules)
   return { uid, fresh: false, replaced: null }
 }

@@ -36,4 +36,8 @@ export function servableBy({ room, report, clock }: ServableModules): () => Serv
   }
 }
 
+/** Why the data path is broken; null: whatever else is wrong, it is not that. */
+export const troubleOf = (servable: Servable): string | null =>
+  !servable.ok && servable.code === CNI_CODE.limitedConnectivity ? servable.reason : null
+
 const no = (code: number, reason: string): Servable => ({ ok: false, code, reason })

@@ -20,6 +20,8 @@ export interface NodeFactsOptions {
   readonly uid: string
   /** Of the configuration. */
   readonly labels: Readonly<Record<string, string>>
+  /** It has a Node object. */
+  readonly kubernetes: boolean
   readonly incarnation: string
   readonly vxlan: { readonly vni: number; readonly port: number }
 }
@@ -106,6 +108,7 @@ export class NodeFacts implements NodeView {
       uid: this.#options.uid,
       incarnation: this.#options.incarnation,
       ...(Object.keys(labels).length === 0 ? {} : { labels: { ...labels } }),
+      ...(this.#options.kubernetes ? { kubernetes: true as const } : {}),
       underlay: Object.fromEntries(underlay.map(({ family, address }) => [family, address])),
       hostAddresses: [...hostAddresses],
       vteps: hasV4 ? [{ family: 4, mac: this.#mac, ...this.#options.vxlan }] : [],

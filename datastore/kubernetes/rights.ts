@@ -24,7 +24,13 @@ export const DAEMON_RIGHTS: readonly Right[] = [
     why: 'which pods there are, their labels and addresses; get: the pod of an ADD that the watch does not know yet',
   },
   { group: '', resource: 'namespaces', verbs: ['list', 'watch'], why: 'their labels and annotations' },
-  { group: '', resource: 'nodes', verbs: ['list', 'watch'], why: 'their labels, addresses and podCIDRs' },
+  {
+    group: '',
+    resource: 'nodes',
+    verbs: ['get', 'list', 'watch', 'patch'],
+    why: 'their labels, addresses and podCIDRs; get: whether one is really deleted; patch: the startup taint of its own',
+  },
+  { group: '', resource: 'nodes/status', verbs: ['patch'], why: 'NetworkUnavailable of its own' },
   {
     group: 'networking.k8s.io',
     resource: 'networkpolicies',

@@ -13,6 +13,8 @@ export const nodeRecord = z.object({
   incarnation: z.string().min(1),
   /** Of the daemon's configuration, for people to see; absent: none. */
   labels: z.record(z.string(), z.string()).optional(),
+  /** It has a Node object in Kubernetes, whose deletion removes it; absent: it has none. */
+  kubernetes: z.literal(true).optional(),
   /** Underlay addresses, without prefix. */
   underlay: z.object({ '4': z.string().optional(), '6': z.string().optional() }),
   /** Every other global address of the node: sources that pods see when the node itself speaks. */

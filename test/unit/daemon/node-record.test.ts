@@ -11,7 +11,7 @@ const tunnel: ReturnType<NodeFactsModules['tunnel']> = {
 }
 const modules = { tunnel: () => tunnel } as unknown as NodeFactsModules
 
-function published(labels: Record<string, string>) {
+function published(labels: Record<string, string>, kubernetes = false) {
   const observation = {
     underlay: [
       { family: 4 as const, address: '192.0.2.1', device: 'eth0', mtu: 1500, reason: 'default route' },
@@ -19,7 +19,7 @@ function published(labels: Record<string, string>) {
     hostAddresses: ['198.51.100.1'],
     arpIgnore: 0,
   }
-  const identity = { name: 'n1', uid: 'u1', labels, incarnation: 'b1' }
+  const identity = { name: 'n1', uid: 'u1', labels, kubernetes, incarnation: 'b1' }
   const facts = new NodeFacts(
     { ...identity, vxlan: { vni: 84, port: 4789 }, observation: observation as never },
     modules,
@@ -35,6 +35,13 @@ test('the labels of its configuration stand in its record, which every daemon ca
 
 test('without labels the record is what it was: it is not written again for nothing', () => {
   assert.not.ok('labels' in (published({}) as object))
+})
+
+test('with a Node object in Kubernetes it says so, and only then', () => {
+  const record = published({}, true)
+  assert.is(record?.kubernetes, true)
+  assert.equal(recordParser(nodeRecord)(JSON.stringify(record), 'nodes/n1'), record)
+  assert.not.ok('kubernetes' in (published({}) as object))
 })
 
 test.run()

@@ -58,7 +58,7 @@ class Machine {
     return result
   }
 
-  beat(name: string, identity: Identity): void {
+  beat(name: string, identity: Identity, isRecreated?: () => Promise<boolean>): void {
     const { clock } = this.#rig
     this.#heartbeat = new Heartbeat(
       {
@@ -68,6 +68,7 @@ class Machine {
         heartbeatMs: 10_000,
         allowanceMs: 3_600_000,
         onTaken: reason => this.taken.push(reason),
+        ...(isRecreated === undefined ? {} : { isRecreated }),
       },
       { store: this.store, clock, log: silentLog },
     )
@@ -86,11 +87,11 @@ const identityOf = (result: Identity | string): Identity => {
 const nodeUid = (rig: Rig) => rig.read<NodeRecord>('nodes/n')?.uid
 const liveness = (rig: Rig, uid: string) => rig.read<LivenessRecord>(`liveness/${uid}`)
 
-async function living() {
+async function living(isRecreated?: () => Promise<boolean>) {
   const rig = new Rig()
   const first = new Machine(rig, 'hw-1')
   const identity = identityOf(await first.establish('n', 0))
-  first.beat('n', identity)
+  first.beat('n', identity, isRecreated)
   await rig.clock.advance(1000)
   return { rig, first, identity }
 }
@@ -263,6 +264,42 @@ test('a node that was removed by name and lives takes the mark away', async () =
   })
   await rig.clock.advance(20_000)
   assert.is(liveness(rig, identity.uid)?.removed?.fence, 'f')
+})
+
+test('rule 13: a removal by the deletion of its Node object ends when there is one again, and not before', async () => {
+  let asked = 0
+  let answer: boolean | Error = false
+  const { rig, identity } = await living(async () => {
+    asked++
+    if (answer instanceof Error) throw answer
+    return answer
+  })
+  await rig.clock.advance(30_000)
+  assert.is(asked, 0, 'nobody is asked while nobody removed it')
+  const removed = { fence: 'f', by: 'k', endsWith: 'recreation' as const }
+  rig.put(`liveness/${identity.uid}`, { ...liveness(rig, identity.uid), removed })
+  await rig.clock.advance(30_000)
+  answer = new Error('the API server is away')
+  await rig.clock.advance(30_000)
+  assert.ok(asked > 3)
+  assert.equal(liveness(rig, identity.uid)?.removed, removed)
+  const { heartbeat } = liveness(rig, identity.uid) as LivenessRecord
+  answer = true
+  await rig.clock.advance(20_000)
+  assert.is(liveness(rig, identity.uid)?.removed, null)
+  assert.ok((liveness(rig, identity.uid)?.heartbeat ?? 0) > heartbeat)
+})
+
+test('rule 13: a daemon that starts on a removed node does not register it again', async () => {
+  const { rig, first, identity } = await living()
+  await first.stop()
+  const removed = { fence: 'f', by: 'k', endsWith: 'recreation' as const }
+  rig.put(`liveness/${identity.uid}`, { ...liveness(rig, identity.uid), removed })
+  rig.put('nodes/n', null)
+  const again = await first.establish('n')
+  assert.equal(again, { uid: identity.uid, fresh: false, replaced: null })
+  assert.is(rig.read('nodes/n'), null)
+  assert.equal(liveness(rig, identity.uid)?.removed, removed)
 })
 
 test.run()

@@ -1,0 +1,98 @@
+/**
+ * Deletion of a Node object is the removal of the node (ADDRESSES.md rule 13): every daemon sees the same, and a few of
+ * them, chosen by chance, compare Twill's nodes with Kubernetes' now and then and remove those that have no Node object
+ * any more. Only nodes that said they have one are judged.
+ *
+ * A watch that is cut, or that lacks our own node, judges nobody: it is another cluster's, or we were removed ourselves.
+ * What it lacks is asked for by name before anything is done: it may be behind.
+ */
+import type { KubernetesClient } from '../../datastore/kubernetes/client.ts'
+import type { Followed } from '../../datastore/kubernetes/facts.ts'
+import type { NodeRecord } from '../../datastore/records/node.ts'
+import type { Store } from '../../datastore/store.ts'
+import { ACTORS } from '../../ipam/fences.ts'
+import { identitiesOf, removeIdentities } from '../../ipam/node-removal.ts'
+import type { Clock, Random } from '../../lib/clock.ts'
+import { isTwillError, messageOf } from '../../lib/errors.ts'
+import type { Log } from '../../lib/log.ts'
+import { nodePath } from './own-node.ts'
+
+export interface DeletedNodesOptions {
+  readonly nodeName: string
+  /** Default 10 s; each look comes up to half of this later. */
+  readonly sweepEveryMs?: number
+}
+
+export interface DeletedNodesModules {
+  readonly client: KubernetesClient
+  readonly store: Store
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Log
+  /** By name. */
+  readonly kubernetesNodes: Pick<Followed<unknown>, 'entries' | 'isConnected'>
+  /** Twill's, as the watch has them. */
+  readonly nodes: () => readonly NodeRecord[]
+}
+
+const SWEEP_EVERY_MS = 10_000
+
+export class DeletedNodes {
+  readonly #options: Required<DeletedNodesOptions>
+  readonly #modules: DeletedNodesModules
+  readonly #stopping = new AbortController()
+  #running: Promise<void> = Promise.resolve()
+
+  constructor(options: DeletedNodesOptions, modules: DeletedNodesModules) {
+    this.#options = { sweepEveryMs: SWEEP_EVERY_MS, ...options }
+    this.#modules = modules
+  }
+
+  start(): void {
+    this.#running = this.#run()
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort()
+    await this.#running
+  }
+
+  async #run(): Promise<void> {
+    const { clock, random, log } = this.#modules
+    const { signal } = this.#stopping
+    while (!signal.aborted) {
+      await clock.sleep(this.#options.sweepEveryMs * (1 + random.fraction() / 2), signal)
+      if (signal.aborted) return
+      await this.#sweep().catch(error =>
+        log.debug({ error: messageOf(error) }, 'deleted Node objects were not looked for'),
+      )
+    }
+  }
+
+  async #sweep(): Promise<void> {
+    const judged = this.#modules.nodes().filter(({ kubernetes }) => kubernetes === true)
+    const others = judged.filter(({ name }) => name !== this.#options.nodeName)
+    if (others.length === 0 || this.#modules.random.fraction() >= ACTORS / judged.length) return
+    const { entries, isConnected } = this.#modules.kubernetesNodes
+    if (!isConnected || !entries.has(this.#options.nodeName)) return
+    for (const node of others) if (!entries.has(node.name)) await this.#remove(node)
+  }
+
+  async #remove({ name, uid }: NodeRecord): Promise<void> {
+    const { store, log } = this.#modules
+    if (await this.#stands(name)) return
+    const terms = { by: `deletion of Node ${name} in Kubernetes`, endsWith: 'recreation' } as const
+    const fenced = await removeIdentities(name, await identitiesOf(name, store), [uid], terms, this.#modules)
+    log.warn({ node: name, uid, fenced }, 'a node whose Node object was deleted is removed')
+  }
+
+  async #stands(name: string): Promise<boolean> {
+    try {
+      await this.#modules.client.request('GET', nodePath(name), { signal: this.#stopping.signal })
+      return true
+    } catch (error) {
+      if (isTwillError(error, 'kubernetes.not-found')) return false
+      throw error
+    }
+  }
+}
