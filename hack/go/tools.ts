@@ -120,7 +120,7 @@ async function build(name: GoTool, program: string, go: string): Promise<void> {
   const isTest = source.startsWith('test ')
   const stamps = (tool.stamps ?? []).map(stamp => `-X ${stamp.replace('VERSION', `v${goToolVersion(name)}`)}`)
   const fresh = `${path}.${createHash('sha256').update(String(process.pid)).digest('hex').slice(0, 8)}`
-  const command = isTest ? ['test', '-c'] : ['build']
+  const command = isTest ? ['test', '-c', '-vet=off'] : ['build']
   const linker = ['-s -w', ...stamps].join(' ')
   const output = ['-trimpath', '-ldflags', linker, '-o', fresh, source.replace(/^test /, '')]
   const lock = join(CACHE, 'build.lock')
