@@ -29,3 +29,15 @@ export const livenessKey = (uid: string) => `${PREFIX.liveness}${uid}`
 export const slotKey = (poolUid: string, slot: Cidr) => `${PREFIX.slots}${poolUid}/${slotName(slot)}`
 export const ledgerKey = (poolUid: string, slot: Cidr, owner: string) =>
   `${PREFIX.ledgers}${poolUid}/${slotName(slot)}/${owner}`
+
+/** Order of keys: that of their UTF-8 bytes. Code units order as bytes do, but for surrogates, which stand for what comes after all other characters. */
+export function compareAsBytes(a: string, b: string): number {
+  const length = Math.min(a.length, b.length)
+  for (let i = 0; i < length; i++) {
+    const [x, y] = [a.charCodeAt(i), b.charCodeAt(i)]
+    if (x !== y) return isSurrogate(x) === isSurrogate(y) ? x - y : isSurrogate(x) ? 1 : -1
+  }
+  return a.length - b.length
+}
+
+const isSurrogate = (unit: number): boolean => unit >= 0xd800 && unit <= 0xdfff

@@ -4,7 +4,7 @@
  * before its request was sent; a watch's messages may lag behind answers, but never behind their own like. Nobody
  * restores a store without its connections breaking: when a watch begins anew, one read tells.
  */
-import { CLUSTER_KEY } from './keys.ts'
+import { CLUSTER_KEY, PREFIX } from './keys.ts'
 import type { Commit, CommitOutcome, KeyValue, Store, StoreStatus, Watch, WatchMessage } from './store.ts'
 
 export interface RevisionsOptions {
@@ -13,6 +13,9 @@ export interface RevisionsOptions {
   /** The store was at revision `from` and is at `to`. From then on `to` counts. */
   readonly onWentBack: (from: number, to: number) => void
 }
+
+/** In a Kubernetes cluster what operators say has revisions of its own. */
+const isElsewhere = (key: string): boolean => key.startsWith(PREFIX.resources)
 
 export class RevisionedStore implements Store {
   readonly #store: Store
@@ -29,18 +32,19 @@ export class RevisionedStore implements Store {
   }
 
   get(key: string): Promise<{ entry: KeyValue | null; revision: number }> {
-    return this.#judged(() => this.#store.get(key))
+    return this.#judged(key, () => this.#store.get(key))
   }
 
   list(prefix: string): Promise<{ entries: KeyValue[]; revision: number }> {
-    return this.#judged(() => this.#store.list(prefix))
+    return this.#judged(prefix, () => this.#store.list(prefix))
   }
 
   commit(commit: Commit): Promise<CommitOutcome> {
-    return this.#judged(() => this.#store.commit(commit))
+    return this.#judged(commit.key, () => this.#store.commit(commit))
   }
 
   watch(prefix: string, listener: (message: WatchMessage) => void): Watch {
+    if (isElsewhere(prefix)) return this.#store.watch(prefix, listener)
     let last = { revision: 0, age: this.#age }
     return this.#store.watch(prefix, message => {
       if (message.type !== 'connection') {
@@ -76,7 +80,8 @@ export class RevisionedStore implements Store {
     return this.#store.close()
   }
 
-  async #judged<T extends { readonly revision: number }>(ask: () => Promise<T>): Promise<T> {
+  async #judged<T extends { readonly revision: number }>(key: string, ask: () => Promise<T>): Promise<T> {
+    if (isElsewhere(key)) return ask()
     const sent = { revision: this.#seen, age: this.#age }
     const answer = await ask()
     this.#judge(answer.revision, sent)

@@ -1,8 +1,13 @@
-/** Writes deploy/crds from the schemas, one file for each kind. `--check`: says which are out of date instead, and fails. */
+/** Writes deploy/crds from the schemas, one file for each kind of resource and of record. `--check`: says which are out of date instead, and fails. */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { stringify } from 'yaml'
-import { CUSTOM_KINDS, definitionOf, GROUP } from '../datastore/kubernetes/definitions/definitions.ts'
+import {
+  CUSTOM_KINDS,
+  type CustomResourceDefinition,
+  definitionOf,
+} from '../datastore/kubernetes/definitions/definitions.ts'
+import { recordDefinitions } from '../datastore/kubernetes/definitions/records.ts'
 
 const FOLDER = 'deploy/crds'
 const HEADER = '# Generated from the schemas in datastore/resources by "npm run crds".\n'
@@ -10,11 +15,17 @@ const HEADER = '# Generated from the schemas in datastore/resources by "npm run 
 /** File name → text. */
 export const definitionFiles = (): ReadonlyMap<string, string> =>
   new Map(
-    CUSTOM_KINDS.map(kind => [
-      `${GROUP}_${kind.plural}.yaml`,
-      HEADER + stringify(definitionOf(kind), { aliasDuplicateObjects: false, lineWidth: 120 }),
+    [...CUSTOM_KINDS.map(definitionOf), ...recordDefinitions()].map(definition => [
+      fileName(definition),
+      HEADER + stringify(definition, { aliasDuplicateObjects: false, lineWidth: 120 }),
     ]),
   )
+
+/** ippools.twill.network → twill.network_ippools.yaml */
+function fileName({ metadata }: CustomResourceDefinition): string {
+  const [plural, ...group] = metadata.name.split('.')
+  return `${group.join('.')}_${plural}.yaml`
+}
 
 /** Names of the files that say something else, or are not there. */
 export const outdatedFiles = (files: ReadonlyMap<string, string>, folder: string): string[] =>

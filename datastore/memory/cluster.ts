@@ -6,7 +6,7 @@
  * compaction only.
  */
 import { TwillError } from '../../lib/errors.ts'
-import { CLUSTER_KEY } from '../keys.ts'
+import { CLUSTER_KEY, compareAsBytes } from '../keys.ts'
 import type { Commit, CommitOutcome, KeyValue, StoreEvent } from '../store.ts'
 
 export interface MemorySnapshot {
@@ -161,18 +161,6 @@ export class MemoryCluster {
 function sortedAsBytes(keys: string[]): string[] {
   return keys.sort((a, b) => compareAsBytes(a, b))
 }
-
-/** Code units order as bytes do, but for surrogates, which stand for what comes after all other characters. */
-function compareAsBytes(a: string, b: string): number {
-  const length = Math.min(a.length, b.length)
-  for (let i = 0; i < length; i++) {
-    const [x, y] = [a.charCodeAt(i), b.charCodeAt(i)]
-    if (x !== y) return isSurrogate(x) === isSurrogate(y) ? x - y : isSurrogate(x) ? 1 : -1
-  }
-  return a.length - b.length
-}
-
-const isSurrogate = (unit: number): boolean => unit >= 0xd800 && unit <= 0xdfff
 
 function firstAtLeast(keys: readonly string[], wanted: string): number {
   let [low, high] = [0, keys.length]

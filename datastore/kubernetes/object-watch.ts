@@ -1,0 +1,149 @@
+/**
+ * One watch of one collection: list, then follow, for ever. The position is the resourceVersion of the last event or
+ * bookmark; a new watch starts right after it, and a list is asked for anew only where the server has forgotten that past.
+ *
+ * Whether this is still our cluster is looked at whenever a watch begins, before its events are believed.
+ */
+import type { Clock, Random } from '../../lib/clock.ts'
+import { isTwillError, messageOf } from '../../lib/errors.ts'
+import type { Log } from '../../lib/log.ts'
+import type { Health } from '../health.ts'
+import type { StoreEvent, Watch, WatchMessage } from '../store.ts'
+import { Backoff } from './backoff.ts'
+import type { KubernetesClient, ObjectEvent } from './client.ts'
+import { type Collection, revisionOf } from './collection.ts'
+import type { ObjectCalls, Recognition } from './object-calls.ts'
+import { readFailure } from './store-failure.ts'
+
+export interface ObjectWatchModules {
+  readonly client: KubernetesClient
+  readonly calls: ObjectCalls
+  readonly recognition: Recognition
+  readonly health: Health
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Log
+}
+
+/** The server ends a watch after between once and twice this time. */
+const WATCH_SECONDS = 300
+/** A watch that stood for so long is no failure when it ends. */
+const STOOD_MS = 5_000
+
+export class ObjectWatch implements Watch {
+  readonly #collection: Collection
+  readonly #prefix: string
+  readonly #modules: ObjectWatchModules
+  readonly #listener: (message: WatchMessage) => void
+  readonly #closing = new AbortController()
+  readonly #backoff: Backoff
+  readonly #done: Promise<void>
+  #position: number | null = null
+  #connected: boolean | null = null
+
+  constructor(
+    options: { readonly collection: Collection; readonly prefix: string },
+    modules: ObjectWatchModules,
+    listener: (message: WatchMessage) => void,
+  ) {
+    this.#collection = options.collection
+    this.#prefix = options.prefix
+    this.#modules = modules
+    this.#listener = listener
+    this.#backoff = new Backoff(modules)
+    this.#done = this.#run()
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort()
+    await this.#done
+  }
+
+  async #run(): Promise<void> {
+    // The caller has its Watch before the first message.
+    await Promise.resolve()
+    while (!this.#closing.signal.aborted) {
+      try {
+        if (this.#position === null) await this.#snapshot()
+        else await this.#modules.recognition.recognise([])
+        await this.#follow(this.#position as number)
+      } catch (error) {
+        await this.#pause(error)
+      }
+    }
+  }
+
+  async #snapshot(): Promise<void> {
+    const { entries, revision } = await this.#modules.calls.listOf(this.#collection, this.#prefix)
+    this.#position = revision
+    this.#tellConnection(true, null)
+    this.#deliver({ type: 'snapshot', entries, revision })
+  }
+
+  /** Returns when the server ends it, which it does now and then. */
+  async #follow(position: number): Promise<void> {
+    const { client, clock, random } = this.#modules
+    const begun = clock.boottimeMs()
+    const query = {
+      ...this.#collection.selectorFor(this.#prefix),
+      resourceVersion: position,
+      timeoutSeconds: Math.round(WATCH_SECONDS * (1 + random.fraction())),
+      allowWatchBookmarks: true,
+    }
+    const onOpen = () => this.#tellConnection(true, null)
+    await client.watch(
+      this.#collection.path,
+      query,
+      event => this.#receive(event),
+      this.#closing.signal,
+      onOpen,
+    )
+    if (clock.boottimeMs() - begun >= STOOD_MS) this.#backoff.reset()
+    else await clock.sleep(this.#backoff.next(null), this.#closing.signal)
+  }
+
+  #receive({ type, object }: ObjectEvent): void {
+    if (this.#closing.signal.aborted) return
+    this.#backoff.reset()
+    const event = type === 'BOOKMARK' ? null : this.#eventOf(type, object)
+    this.#position = revisionOf(object)
+    if (event !== null) this.#deliver({ type: 'events', events: [event], revision: event.modRevision })
+  }
+
+  #eventOf(type: ObjectEvent['type'], object: ObjectEvent['object']): StoreEvent | null {
+    const record = this.#collection.recordIn(object)
+    if (record === null || !record.key.startsWith(this.#prefix)) return null
+    const value = type === 'DELETED' ? null : record.value
+    return { key: record.key, value, modRevision: revisionOf(object) }
+  }
+
+  async #pause(error: unknown): Promise<void> {
+    if (this.#closing.signal.aborted) return
+    if (isTwillError(error, 'kubernetes.gone')) {
+      const { prefix } = this.#collection
+      this.#modules.log.info({ prefix, position: this.#position }, 'history forgotten: listing anew')
+      this.#position = null
+      return
+    }
+    const failure = readFailure(error)
+    this.#modules.health.lost(failure)
+    this.#tellConnection(false, failure.message)
+    await this.#modules.clock.sleep(this.#backoff.next(error), this.#closing.signal)
+  }
+
+  #tellConnection(connected: boolean, reason: string | null): void {
+    if (this.#connected === connected) return
+    this.#connected = connected
+    this.#deliver({ type: 'connection', connected, reason })
+  }
+
+  #deliver(message: WatchMessage): void {
+    if (this.#closing.signal.aborted) return
+    if (message.type !== 'connection') this.#modules.health.answered(message.revision)
+    try {
+      this.#listener(message)
+    } catch (error) {
+      this.#modules.log.error({ prefix: this.#prefix, err: messageOf(error) }, 'listener of a watch threw')
+    }
+  }
+}

@@ -1,0 +1,41 @@
+/**
+ * Errors of the API server → what a Store rejects with. Invariant: a commit counts as *not made* only if it certainly was
+ * not (`data.sent` of failure.ts, or an answer by which the server refuses before it does anything).
+ */
+import { isTwillError, TwillError } from '../../lib/errors.ts'
+
+/** Nothing but an operator changes these. */
+const DENIED = ['kubernetes.forbidden', 'kubernetes.unauthorized', 'kubernetes.invalid']
+
+/** The path itself is not served, which the server says in plain words. */
+export const isUnserved = (error: TwillError): boolean =>
+  error.code === 'kubernetes.not-found' && error.data.reason === undefined
+
+export const readFailure = (error: unknown): TwillError => {
+  if (!isTwillError(error) || !error.code.startsWith('kubernetes.')) return asUnavailable(error, true)
+  if (isUnserved(error)) return definitionsMissing(error)
+  return asUnavailable(error, !DENIED.includes(error.code))
+}
+
+export function commitFailure(error: unknown, key: string): TwillError {
+  const sent = isTwillError(error) && error.data.sent === true
+  if (!sent || !isTwillError(error, 'kubernetes.unavailable')) return readFailure(error)
+  const message = `commit of ${key} sent, outcome not known: ${error.message}`
+  return new TwillError('store.in-doubt', message, { key }, { retryable: true, cause: error })
+}
+
+function asUnavailable(error: unknown, retryable: boolean): TwillError {
+  if (isTwillError(error) && /^(store|document)\./.test(error.code)) return error
+  const message = error instanceof Error ? error.message : String(error)
+  return new TwillError('store.unavailable', message, { reason: message }, { retryable, cause: error })
+}
+
+export function definitionsMissing(error: TwillError): TwillError {
+  const message = `${error.message}: the API server has no such kind: kubectl apply -f deploy/crds`
+  return new TwillError(
+    'store.unavailable',
+    message,
+    { path: error.data.path },
+    { retryable: true, cause: error },
+  )
+}
