@@ -84,6 +84,11 @@ function grammar(choose: Choose, columns: number | null): Argv {
       nargs: 1,
       describe: 'URLs of etcd, separated by commas [TWILL_DATASTORE_ENDPOINTS]',
     })
+    .option('kubeconfig', {
+      type: 'string',
+      requiresArg: true,
+      describe: "how the cluster's API server is reached, if it is Kubernetes [TWILL_KUBERNETES_KUBECONFIG]",
+    })
     .option('socket', {
       type: 'string',
       requiresArg: true,
@@ -108,11 +113,13 @@ function grammar(choose: Choose, columns: number | null): Argv {
 interface Globals {
   config?: string | undefined
   'etcd-endpoints'?: string[] | undefined
+  kubeconfig?: string | undefined
   socket?: string | undefined
 }
 
 function flagsOf(args: Globals): ConnectionFlags {
-  return { config: args.config, etcdEndpoints: args['etcd-endpoints'], socket: args.socket }
+  const { config, kubeconfig, socket } = args
+  return { config, etcdEndpoints: args['etcd-endpoints'], kubeconfig, socket }
 }
 
 /** Neither `array` (it eats what follows) nor `requiresArg` (it takes the "-" of standard input for a flag). */

@@ -3,7 +3,7 @@
 import { readFile } from 'node:fs/promises'
 import { text } from 'node:stream/consumers'
 import { SocketStore } from '../datastore/embedded/socket-store.ts'
-import { openEtcd } from '../datastore/open.ts'
+import { openEtcd, openKubernetes } from '../datastore/open.ts'
 import { systemClock } from '../lib/clock.ts'
 import { silentLog } from '../lib/log.ts'
 import { systemRandom } from '../lib/random.ts'
@@ -13,14 +13,17 @@ import { run } from './run.ts'
 // A reader that has seen enough (`twillctl get nodes | head -1`) is no failure.
 process.stdout.on('error', error => process.exit((error as NodeJS.ErrnoException).code === 'EPIPE' ? 0 : 1))
 
+const modules = {
+  clock: systemClock,
+  random: systemRandom,
+  log: silentLog,
+  readFile: (path: string) => readFile(path),
+  environment: process.env,
+}
+
 process.exitCode = await run(process.argv.slice(2), {
-  openStore: settings =>
-    openEtcd(settings, {
-      clock: systemClock,
-      random: systemRandom,
-      log: silentLog,
-      readFile: path => readFile(path),
-    }),
+  openStore: settings => openEtcd(settings, modules),
+  openKubernetes: (settings, records) => openKubernetes(settings, records, modules),
   openEmbedded: options => new SocketStore(options, { clock: systemClock, log: silentLog }),
   readStatus: socket => readStatus(socket),
   readAudit: socket => readAudit(socket),

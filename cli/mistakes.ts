@@ -13,7 +13,7 @@ export interface Mistake {
 
 const VERBS = ['apply', 'get', 'delete', 'explain', 'status', 'ipam']
 /** Options of several commands. */
-const WITH_VALUE = ['-o', '--output', '--config', '--socket', '--etcd-endpoints']
+const WITH_VALUE = ['-o', '--output', '--config', '--socket', '--etcd-endpoints', '--kubeconfig']
 const IPAM_VERBS = ['show', 'check', 'repair']
 
 export function mistake(message: string, argv: readonly string[]): Mistake {

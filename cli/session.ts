@@ -61,7 +61,15 @@ export class Session {
   }
 
   async #open(): Promise<Store> {
+    const { kubernetes } = this.settings
+    const records = await this.#openRecords()
+    return kubernetes.enabled ? this.modules.openKubernetes(kubernetes, records) : (records as Store)
+  }
+
+  /** null: they are in Kubernetes. */
+  async #openRecords(): Promise<Store | null> {
     const { datastore, socket, configFile } = this.settings
+    if (datastore.type === 'kubernetes') return null
     if (datastore.type === 'etcd') return this.modules.openStore(datastore)
     return this.modules.openEmbedded({
       socketPath: socket,

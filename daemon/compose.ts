@@ -97,6 +97,7 @@ export async function startDaemon(config: Config, modules: DaemonModules): Promi
     log,
     files,
     readFile: path => files.readFile(path),
+    environment: process.env,
   })
   const { store, database } = datastore
   const kubernetes = await watchKubernetes(config, {

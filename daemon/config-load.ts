@@ -18,6 +18,7 @@ interface Setting {
 export const SETTINGS: readonly Setting[] = [
   { path: ['nodeName'], kind: 'text' },
   { path: ['nodeLabels'], kind: 'labels' },
+  { path: ['datastore', 'type'], kind: 'text' },
   { path: ['datastore', 'endpoints'], kind: 'list' },
   { path: ['datastore', 'prefix'], kind: 'text' },
   { path: ['datastore', 'username'], kind: 'text' },

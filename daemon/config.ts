@@ -5,7 +5,7 @@
 import { z } from 'zod'
 import { ipPoolSpec } from '../datastore/resources/ippool.ts'
 import { labelKey, labelValue, resourceName } from '../datastore/resources/metadata.ts'
-import { datastoreSettings, kubernetesSettings } from '../datastore/settings.ts'
+import { datastoreSettings, kubernetesSettings, problemOfSettings } from '../datastore/settings.ts'
 import { OWN_PATHS } from '../kernel/host-paths.ts'
 import { duration, FENCE_MARGIN } from '../lib/duration.ts'
 import { VXLAN_PORT } from '../routing/vxlan/vtep.ts'
@@ -28,7 +28,7 @@ const underlay = z
     'expected "interface" or "reach", not both',
   )
 
-export const configSchema = z.strictObject({
+const fields = z.strictObject({
   nodeName: resourceName,
   /** For nodeSelectors; what the operator's Node says of the same label counts more. */
   nodeLabels: z.record(labelKey, labelValue, 'expected labels such as zone=a,rack=r1').default({}),
@@ -99,6 +99,17 @@ export const configSchema = z.strictObject({
   metricsAddress: tcpAddress.nullable().default(null),
   /** HOST:PORT on which /v1/live and /v1/ready are answered, and nothing else; null: on the API socket only. */
   healthAddress: tcpAddress.nullable().default(null),
+})
+
+export const configSchema = fields.superRefine((config, context) => {
+  const message = problemOfSettings(config)
+  if (message !== null)
+    context.addIssue({
+      code: 'custom',
+      path: ['datastore', 'type'],
+      input: config.datastore.type,
+      message,
+    })
 })
 
 export type Config = z.infer<typeof configSchema>

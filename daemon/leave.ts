@@ -49,7 +49,11 @@ export async function leave(config: Config, { log }: { readonly log: Log }): Pro
     )
     const modules = { clock: systemClock, random: systemRandom, log, files }
     const readFile = (path: string) => files.readFile(path)
-    const datastore = await openDatastore(config.datastore, config, { ...modules, readFile })
+    const datastore = await openDatastore(config.datastore, config, {
+      ...modules,
+      readFile,
+      environment: process.env,
+    })
     try {
       return await leaveWith(config, machine, { local, store: datastore.store, log })
     } finally {

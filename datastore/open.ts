@@ -8,7 +8,10 @@ import type { Files } from './embedded/log.ts'
 import { EmbeddedStore } from './embedded/store.ts'
 import type { EtcdOptions } from './etcd/options.ts'
 import { EtcdStore } from './etcd/store.ts'
-import type { DatastoreSettings, EtcdSettings } from './settings.ts'
+import { connectKubernetes } from './kubernetes/client.ts'
+import { RoutedStore, resourceStore } from './kubernetes/routed.ts'
+import { kubernetesStore } from './kubernetes/store.ts'
+import type { DatastoreSettings, EtcdSettings, KubernetesSettings } from './settings.ts'
 import type { Store } from './store.ts'
 import { tlsMistake } from './tls.ts'
 
@@ -17,6 +20,11 @@ export interface OpenModules {
   readonly random: Random
   readonly log: Log
   readonly readFile: (path: string) => Promise<Buffer>
+}
+
+/** What a connection to an API server takes besides. */
+export interface KubernetesModules {
+  readonly environment: Readonly<Record<string, string | undefined>>
 }
 
 export interface OpenDatastore {
@@ -31,6 +39,36 @@ export interface OpenDatastore {
  * @throws config.invalid as openEtcd; store.damaged, store.unavailable: the embedded one cannot be read
  */
 export async function openDatastore(
+  settings: DatastoreSettings,
+  options: { readonly stateDir: string; readonly kubernetes: KubernetesSettings },
+  modules: OpenModules & KubernetesModules & { readonly files: Files },
+): Promise<OpenDatastore> {
+  if (!options.kubernetes.enabled) return openRecords(settings, options, modules)
+  const records = settings.type === 'kubernetes' ? null : await openRecords(settings, options, modules)
+  const store = await openKubernetes(options.kubernetes, records?.store ?? null, modules)
+  const database = records?.database ?? null
+  return { store, database, close: () => store.close().then(() => database?.close()) }
+}
+
+/**
+ * The datastore of a Kubernetes cluster: resources at the API server, Twill's own records in `records`, or there too.
+ * @throws config.invalid: the kubeconfig
+ */
+export async function openKubernetes(
+  settings: KubernetesSettings,
+  records: Store | null,
+  modules: OpenModules & KubernetesModules,
+): Promise<Store> {
+  const client = await connectKubernetes(settings, modules)
+  const parts = { ...modules, client }
+  return new RoutedStore({
+    records: records ?? kubernetesStore(parts),
+    resources: resourceStore(parts),
+    client,
+  })
+}
+
+async function openRecords(
   settings: DatastoreSettings,
   options: { readonly stateDir: string },
   modules: OpenModules & { readonly files: Files },

@@ -23,7 +23,14 @@ export const etcdDatastore = z.strictObject({
 /** In the daemon itself, below its state folder. */
 export const embeddedDatastore = z.strictObject({ type: z.literal('embedded') })
 
-export const datastoreSettings = z.discriminatedUnion('type', [etcdDatastore, embeddedDatastore])
+/** In custom resources, at the API server that the section `kubernetes` says. */
+export const kubernetesDatastore = z.strictObject({ type: z.literal('kubernetes') })
+
+export const datastoreSettings = z.discriminatedUnion('type', [
+  etcdDatastore,
+  embeddedDatastore,
+  kubernetesDatastore,
+])
 
 /** The cluster whose pods these are; without it the node knows only what runtimes say. */
 export const kubernetesSettings = z.strictObject({
@@ -35,6 +42,15 @@ export const kubernetesSettings = z.strictObject({
 export type KubernetesSettings = z.infer<typeof kubernetesSettings>
 export type EtcdSettings = z.infer<typeof etcdDatastore>
 export type DatastoreSettings = z.infer<typeof datastoreSettings>
+
+/** What only works with the other; null: nothing. */
+export const problemOfSettings = (settings: {
+  readonly datastore: DatastoreSettings
+  readonly kubernetes: KubernetesSettings
+}): string | null =>
+  settings.datastore.type === 'kubernetes' && !settings.kubernetes.enabled
+    ? 'expected etcd or embedded unless kubernetes.enabled is true'
+    : null
 
 /** Before validation: nothing said is the embedded one; anything said without a type is about etcd. */
 export function withDatastoreType(written: unknown): unknown {

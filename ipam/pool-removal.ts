@@ -13,7 +13,7 @@ import { TwillError } from '../lib/errors.ts'
 import { emptySpace, type PoolEntry, parseSpace, readSpace } from './address-space.ts'
 import { changeRecord, KEEP } from './change-record.ts'
 import { purgePool } from './pool-leftovers.ts'
-import { notFound, type PoolModules, parsePool, poolKey } from './pools.ts'
+import { isBeingDeleted, notFound, type PoolModules, parsePool, poolKey } from './pools.ts'
 import { parseSlot } from './slot-index.ts'
 
 const parseLedger = recordParser(ledgerRecord)
@@ -103,12 +103,14 @@ async function askNodes(uid: string, name: string, modules: Modules): Promise<vo
 /**
  * Takes back a deletion that waits: the pool hands out addresses again. False: it was open.
  * @throws resource.not-found: no such pool, or nothing is left of it but its entry; resource.in-use: its deletion has
- *   gone so far that it can only be finished; store.*
+ *   gone so far that it can only be finished, or is Kubernetes'; store.*
  */
 export async function keepPool(name: string, { store }: Pick<Modules, 'store'>): Promise<boolean> {
   const { entry } = await store.get(poolKey(name))
-  const uid = entry === null ? undefined : parsePool(entry.value, entry.key).metadata.uid
-  if (uid === undefined) throw notFound(name)
+  const pool = entry === null ? null : parsePool(entry.value, entry.key)
+  const uid = pool?.metadata.uid
+  if (pool === null || uid === undefined) throw notFound(name)
+  if (isBeingDeleted(pool)) throw toldToKubernetes(name)
   const wasClosed = await changeEntry(store, uid, each => {
     if (each.leaving) throw tooLate(name)
     return opened(each)
@@ -117,6 +119,13 @@ export async function keepPool(name: string, { store }: Pick<Modules, 'store'>):
   if (!isThere || !(await readSpace(store)).pools.some(pool => pool.uid === uid)) throw notFound(name)
   return wasClosed
 }
+
+const toldToKubernetes = (name: string) =>
+  new TwillError(
+    'resource.in-use',
+    `IPPool ${name}: Kubernetes was told to delete it, which nobody can take back: it goes when it is empty; apply it again then`,
+    { kind: 'IPPool', name },
+  )
 
 const tooLate = (name: string) =>
   new TwillError(

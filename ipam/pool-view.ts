@@ -35,7 +35,7 @@ import { AddressRanges } from './address-ranges.ts'
 import { asEntered, isEntryOf, isNamesakeOf } from './address-space.ts'
 import type { IpamJournal, IpamJournalState, JournaledPool, JournaledReservation } from './journal-records.ts'
 import { Namespaces } from './namespaces.ts'
-import { admitPool, parsePool } from './pools.ts'
+import { admitPool, isBeingDeleted, parsePool } from './pools.ts'
 import { PREFIX_RESERVATIONS, parseReservation, type Reservation, reservationOf } from './reservations.ts'
 
 export interface KnownPool {
@@ -293,7 +293,7 @@ export class PoolView {
       const here = selects(nodeSelector, this.#labels())
       const gateway = isForIpam(pool) ? parseIp(gatewayOf(pool)) : null
       const entry = space?.pools.find(each => isNamesakeOf(each, document))
-      const open = entry?.state === 'open' && isEntryOf(entry, document)
+      const open = entry?.state === 'open' && isEntryOf(entry, document) && !isBeingDeleted(document)
       const ending = entry?.state !== 'closed' ? null : entry.emptied ? 'emptied' : 'closed'
       const withheld = withheldOf(cidr, gateway, this.#reservations)
       const slotPrefix = slotPrefixOf(pool)

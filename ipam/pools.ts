@@ -165,8 +165,9 @@ export function updatedPool(current: IPPool, document: IPPool): IPPool {
         { field: `spec.${field}`, value: wanted, expected: was },
       )
   }
-  const { uid, creationTimestamp } = current.metadata
-  return { ...document, metadata: { ...document.metadata, uid, creationTimestamp } }
+  const { uid, creationTimestamp, deletionTimestamp } = current.metadata
+  const given = { uid, creationTimestamp, ...(deletionTimestamp && { deletionTimestamp }) }
+  return { ...document, metadata: { ...document.metadata, ...given } }
 }
 
 /**
@@ -226,6 +227,16 @@ function documentOf({ name, spec }: FirstPool): IPPool {
   )
 }
 
+/** Kubernetes was told to delete it, for ever. */
+export const isBeingDeleted = ({ metadata }: IPPool): boolean => metadata.deletionTimestamp !== undefined
+
+/** The entry that a creation left which stopped halfway, or a document that was taken away from over it. */
+const namesakeOf = (pool: IPPool, space: AddressSpaceRecord): PoolEntry | undefined =>
+  space.pools.find(
+    entry =>
+      entry.state === 'open' && isEntryOf(entry, { ...pool, metadata: { ...pool.metadata, uid: entry.uid } }),
+  )
+
 /**
  * Gives a pool resource that was written straight into the store its uid and its entry.
  * @throws ipam.pool-overlap, ipam.pool-changed: it must not be used; store.*
@@ -233,12 +244,15 @@ function documentOf({ name, spec }: FirstPool): IPPool {
 export async function admitPool(pool: IPPool, modules: Pick<PoolModules, 'store' | 'random'>): Promise<void> {
   const { store, random } = modules
   const key = poolKey(pool.metadata.name)
+  const space = await readSpace(store)
   const changed = await changeRecord<IPPool>(store, {
     key,
     parse: parsePool,
     step: current => {
-      if (current === null || current.metadata.uid !== undefined) return KEEP
-      return { ...current, metadata: { ...current.metadata, uid: random.uuid() } }
+      // A finalizer that keeps it cannot be given to what is being deleted.
+      if (current === null || current.metadata.uid !== undefined || isBeingDeleted(current)) return KEEP
+      const uid = namesakeOf(current, space)?.uid ?? random.uuid()
+      return { ...current, metadata: { ...current.metadata, uid } }
     },
   })
   const known = changed.value

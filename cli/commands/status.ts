@@ -27,7 +27,11 @@ export async function status(format: 'table' | 'json', session: Session): Promis
 }
 
 const endpointsOf = ({ datastore, socket }: Settings) =>
-  datastore.type === 'etcd' ? datastore.endpoints : [`embedded in the daemon at ${socket}`]
+  datastore.type === 'etcd'
+    ? datastore.endpoints
+    : datastore.type === 'kubernetes'
+      ? ['custom resources of the API server']
+      : [`embedded in the daemon at ${socket}`]
 
 const plain = (answer: Answer<Status | DatastoreSummary>) =>
   answer.ok ? { ...answer.value, error: null } : { error: answer.reason }

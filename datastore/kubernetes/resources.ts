@@ -120,7 +120,7 @@ export class CustomResources implements Collection {
     const current = await this.#current(key, expected)
     const isGoing = current.metadata.deletionTimestamp !== undefined
     const going = isGoing ? current : await this.#delete(current)
-    if (going !== null && going.metadata.finalizers?.includes(POOL_FINALIZER))
+    if (going?.metadata.finalizers?.includes(POOL_FINALIZER))
       await this.#step(() => this.#put(withoutFinalizer(going)), isGoing)
     return known + 1
   }

@@ -5,6 +5,7 @@
 import { PREFIX } from '../keys.ts'
 import { KINDS } from '../resources/kinds.ts'
 import type { Commit, CommitOutcome, KeyValue, Store, StoreStatus, Watch, WatchMessage } from '../store.ts'
+import type { KubernetesClient } from './client.ts'
 import { ObjectStore, type ObjectStoreModules } from './object-store.ts'
 import { collectionsOf } from './resources.ts'
 
@@ -12,7 +13,15 @@ export class RoutedStore implements Store {
   readonly #records: Store
   readonly #resources: Store
 
-  constructor(modules: { readonly records: Store; readonly resources: Store }) {
+  readonly #client: KubernetesClient
+
+  /** Closes all three. */
+  constructor(modules: {
+    readonly records: Store
+    readonly resources: Store
+    readonly client: KubernetesClient
+  }) {
+    this.#client = modules.client
     this.#records = modules.records
     this.#resources = modules.resources
   }
@@ -43,6 +52,7 @@ export class RoutedStore implements Store {
 
   async close(): Promise<void> {
     await Promise.all([this.#records.close(), this.#resources.close()])
+    this.#client.close()
   }
 
   #storeOf(key: string): Store {

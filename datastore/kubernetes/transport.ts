@@ -65,7 +65,13 @@ export class Transport {
       const onConnect = () => {
         connected = true
       }
-      const outgoing = send(`${this.#options.server}${path}`, { method, headers, agent, signal }, resolve)
+      // Node leaves it out with DELETE, and the server takes the body for the next request.
+      const length = body === null ? {} : { 'content-length': String(Buffer.byteLength(body)) }
+      const outgoing = send(
+        `${this.#options.server}${path}`,
+        { method, headers: { ...headers, ...length }, agent, signal },
+        resolve,
+      )
       outgoing.on('socket', (socket: Socket) => {
         socket.setKeepAlive(true, KEEPALIVE_MS)
         if (outgoing.reusedSocket) onConnect()

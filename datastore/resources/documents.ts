@@ -130,7 +130,13 @@ function readResource(source: Source, line: number, input: unknown): Parsed {
   if (!result.ok) return { problems: describeAll(source, result.problems) }
   const unknown = unknownAnnotations(result.value)
   if (unknown.length > 0) return { problems: describeAll(source, unknown) }
-  return { found: { resource: completed(result.value), where: whereIs(source, line), line } }
+  return { found: { resource: completed(withoutDeletion(result.value)), where: whereIs(source, line), line } }
+}
+
+/** It stands in what \`get\` printed, and who applies that does not delete. */
+function withoutDeletion(resource: Resource): Resource {
+  const { deletionTimestamp: _, ...metadata } = resource.metadata
+  return { ...resource, metadata } as Resource
 }
 
 function problemsOfHeader(input: unknown): Problem[] {

@@ -30,6 +30,10 @@ export const metadata = z
     name: resourceName.meta({ description: 'One of a kind: lower-case letters, digits, "-" and ".".' }),
     uid: z.string().optional().meta({ description: 'Given at creation; never written by the operator.' }),
     creationTimestamp: z.string().optional().meta({ description: 'Given at creation, RFC 3339.' }),
+    deletionTimestamp: z
+      .string()
+      .optional()
+      .meta({ description: 'Given by Kubernetes when it was told to delete it, RFC 3339.' }),
     labels: z.record(labelKey, labelValue).optional().meta({ description: 'For selectors.' }),
     annotations: z.record(z.string(), z.string()).optional().meta({ description: 'Anything else.' }),
   })

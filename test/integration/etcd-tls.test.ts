@@ -159,6 +159,7 @@ test('twillctl takes all of it from the file of the daemon, and names a mistake 
     return await run(['get', 'nodes', '--config', config], {
       ...modules,
       openStore: settings => openEtcd(settings, modules),
+      openKubernetes: () => assert.unreachable() as never,
       openEmbedded: () => assert.unreachable() as never,
       readStatus: () => assert.unreachable() as never,
       readAudit: () => assert.unreachable() as never,

@@ -14,7 +14,7 @@ datastore:
 runDir: /run/other
 somethingOfTheDaemon: 1
 `
-const NONE = { config: undefined, etcdEndpoints: undefined, socket: undefined }
+const NONE = { config: undefined, etcdEndpoints: undefined, kubeconfig: undefined, socket: undefined }
 
 function reader(files: Record<string, string>) {
   return async (path: string) => {
@@ -52,6 +52,7 @@ test('on a node: the configuration file says both', async () => {
 test('without a file: the daemon behind the usual socket has the datastore', async () => {
   assert.equal(await settings({}, {}, {}), {
     datastore: { type: 'embedded' },
+    kubernetes: { enabled: false, kubeconfig: null },
     socket: '/run/twill/api.sock',
     fenceMarginMs: 60_000,
     configFile: '/etc/twill/twilld.yaml',
@@ -88,6 +89,37 @@ test('another file by flag or variable; one that was named must be there', async
   assert.ok((await settings({}, { TWILL_CONFIG: '/a.yaml' }, files)).datastore)
   assert.match(await refusal({ config: '/none' }, {}, files), '/none: cannot be read: ENOENT')
   assert.match(await refusal({}, { TWILL_CONFIG: '/none' }, files), '/none: cannot be read: ENOENT')
+})
+
+test('Kubernetes: by the file, by variables, by a kubeconfig; the records in etcd or there too', async () => {
+  const there = { '/etc/twill/twilld.yaml': 'datastore: {type: kubernetes}\nkubernetes: {enabled: true}\n' }
+  const byFile = await settings({}, {}, there)
+  assert.equal(byFile.datastore, { type: 'kubernetes' })
+  assert.equal(byFile.kubernetes, { enabled: true, kubeconfig: null })
+  const variables = {
+    TWILL_DATASTORE_TYPE: 'kubernetes',
+    TWILL_KUBERNETES_ENABLED: 'true',
+    TWILL_KUBERNETES_KUBECONFIG: '/k/config',
+  }
+  const byVariables = await settings({}, variables, {})
+  assert.equal(byVariables.datastore, { type: 'kubernetes' })
+  assert.equal(byVariables.kubernetes, { enabled: true, kubeconfig: '/k/config' })
+  const flag = await settings({ kubeconfig: '/other' }, { TWILL_KUBERNETES_KUBECONFIG: '/k/config' })
+  assert.is(flag.datastore.type, 'etcd')
+  assert.equal(flag.kubernetes, { enabled: true, kubeconfig: '/other' })
+  assert.not((await settings({})).kubernetes.enabled)
+})
+
+test('records in Kubernetes without Kubernetes, and words that are none, are refused', async () => {
+  assert.is(
+    await refusal({}, { TWILL_DATASTORE_TYPE: 'kubernetes' }, {}),
+    'datastore.type: kubernetes: expected etcd or embedded unless kubernetes.enabled is true',
+  )
+  assert.match(
+    await refusal({}, { TWILL_KUBERNETES_ENABLED: 'yes' }, {}),
+    /enabled: "yes": expected true or false/,
+  )
+  assert.match(await refusal({}, { TWILL_DATASTORE_TYPE: 'mysql' }, {}), /type: "mysql": expected/)
 })
 
 test('a default file that is there but not readable is told', async () => {
