@@ -251,8 +251,11 @@ test('a copy of a document, and one that was deleted and applied again, are othe
 
 test('a document taken away by force comes back to its entry', async () => {
   const [entered] = (await readSpace(await open())).pools
-  await server.kubectl(['patch', 'ippool', 'b', '--type=merge', '-p', '{"metadata":{"finalizers":null}}'])
-  await server.kubectl(['delete', 'ippool', 'b'])
+  await server.kubectl(['delete', 'ippool', 'b', '--wait=false'])
+  await server.kubectl([
+    ...['patch', 'ippool', 'b', '--type=merge', '-p'],
+    '{"metadata":{"finalizers":null}}',
+  ])
   await kubectlApply(pool('b', '10.3.0.0/24'))
   const uid = await until('its uid', async () => {
     const { entry } = await (await open()).get('resources/ippools/b')
@@ -302,14 +305,15 @@ test('reservations, labels of Namespaces and Nodes: what kubectl says counts', a
   )
 })
 
-test('an annotation that is nonsense is told, and no pod of that namespace gets an address', async () => {
+test('an annotation that is nonsense is told; a namespace that never said anything else gets no addresses', async () => {
   const ipam = nodes[0]!
-  await server.kubectl(['annotate', 'namespace', 'shop', 'twill.network/ipv4-pool=$(reboot);'])
+  const annotations = { 'twill.network/ipv4-pool': '$(reboot);' }
+  await requests.send('POST', '/api/v1/namespaces', { metadata: { name: 'odd', annotations } })
   await until('a problem', async () =>
-    ipam.unreadable().some(line => /namespaces\/shop .*ipv4-pool/.test(line)),
+    ipam.resourceProblems().some(({ message }) => /namespaces\/odd .*ipv4-pool/.test(message)),
   )
-  const answer = await allocate(ipam, 'second', 'shop').catch(messageOf)
-  assert.match(answer, /namespace shop/i)
+  const answer = await allocate(ipam, 'second', 'odd').catch(messageOf)
+  assert.match(answer, /namespaces\/odd .*ipv4-pool/)
 })
 
 test('objects that the definition would not have let in are set aside, not believed', async () => {

@@ -54,7 +54,7 @@ for (const { singular } of KINDS)
       const { out } = await explain(`${singular}.${part}`)
       const rows = out.split('\n').filter(line => / <\S+>/.test(line) && !line.startsWith('FIELD:'))
       for (const row of rows) assert.match(row, /<\S+>( required)? +(?!-$)\S/, row)
-      if (part === 'metadata') assert.is(rows.length, 5)
+      if (part === 'metadata') assert.is(rows.length, 6)
     }
   })
 
