@@ -43,6 +43,7 @@ import { builtExecutables, ExecutableFiles } from './cni/executables.ts'
 import type { Config } from './config.ts'
 import { journaledHolders } from './journal/holders.ts'
 import { Membership } from './kubernetes/membership.ts'
+import { ResourceStatus } from './kubernetes/resource-status.ts'
 import { watchKubernetes } from './kubernetes/watching.ts'
 import { LocalState, lockNode } from './local-state.ts'
 import { LOOP, Loop } from './loop.ts'
@@ -81,6 +82,7 @@ const RETRY_MS = 1_000
 /** An ADD waits this long for the table before it answers "try again later". */
 const GATE_PATIENCE_MS = 5_000
 const REAP_DELAY_MS = 25
+const RESOURCE_STATUS_MS = 3_000
 
 export async function startDaemon(config: Config, modules: DaemonModules): Promise<Daemon> {
   const { log, fail } = modules
@@ -445,6 +447,7 @@ async function startNode(
     })
   const audit = createAuditor(base, identified.uid, { attachments, registry, leases, ipam, cluster, metrics })
   ipam.ready().then(() => audit.start())
+  const resourceStatus = tellResources(base, cluster)
   const serves = () =>
     reasonsAgainstServing({ loop: loop.report(), room: ipam.room(), cluster, store: store.status() })
       .length === 0
@@ -472,6 +475,7 @@ async function startNode(
     audit,
     async stop() {
       await audit.stop()
+      await resourceStatus?.stop()
       await announcement.stop()
       await membership?.stop()
       clearInterval(foreignTimer)
@@ -536,6 +540,18 @@ function heldByJournal(local: LocalState): Parameters<NodeIpam['restore']>[0] {
     addresses: [held],
   }))
   return [...journaledHolders(local.found), ...tunnels]
+}
+
+/** What this node makes of the custom resources of its cluster; null: it is none of Kubernetes. */
+function tellResources({ kubernetes, store, log }: Base, cluster: Cluster): ResourceStatus | null {
+  if (kubernetes === null) return null
+  const modules = { client: kubernetes.client, store, clock: systemClock, random: systemRandom, log }
+  const status = new ResourceStatus(
+    { everyMs: RESOURCE_STATUS_MS },
+    { ...modules, nodes: () => cluster.nodes() },
+  )
+  cluster.synced().then(() => status.start())
+  return status
 }
 
 /** From the configuration, only if the store has no pool at all. */

@@ -3,7 +3,7 @@
  * and again when others are. It keeps nothing from going on.
  */
 import type { KubernetesClient } from '../../datastore/kubernetes/client.ts'
-import { missingRights, rightsMessage } from '../../datastore/kubernetes/rights.ts'
+import { missingRights, type Right, rightsMessage } from '../../datastore/kubernetes/rights.ts'
 import type { Clock } from '../../lib/clock.ts'
 import { messageOf } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
@@ -15,6 +15,8 @@ const ASK_AGAIN_MS = 2_000
 
 export interface RightsReviewModules {
   readonly client: Pick<KubernetesClient, 'request'>
+  /** Default: those of every daemon. */
+  readonly rights?: readonly Right[]
   readonly clock: Clock
   readonly log: Log
 }
@@ -48,10 +50,10 @@ export class RightsReview {
 
   /** @returns how long until the next; null: none is missing */
   async #review(): Promise<number | null> {
-    const { client, log } = this.#modules
+    const { client, rights, log } = this.#modules
     const before = this.#missing
     try {
-      this.#missing = await missingRights(client)
+      this.#missing = await missingRights(client, rights)
     } catch (error) {
       // Why it does not answer is told by those who follow its objects.
       log.debug({ error: messageOf(error) }, 'rights could not be looked at yet')

@@ -8,6 +8,7 @@ import { type AwaitPodModules, awaitPod } from '../../datastore/kubernetes/await
 import { connectKubernetes, type KubernetesClient } from '../../datastore/kubernetes/client.ts'
 import { KubernetesFacts, type PodIdentity } from '../../datastore/kubernetes/facts.ts'
 import type { OwnPod } from '../../datastore/kubernetes/pod.ts'
+import { DAEMON_RIGHTS, RECORD_RIGHTS, type Right } from '../../datastore/kubernetes/rights.ts'
 import type { Clock, Random } from '../../lib/clock.ts'
 import type { Log } from '../../lib/log.ts'
 import type { Status } from '../api/types.ts'
@@ -32,7 +33,7 @@ export interface WatchingModules {
 
 /** null: not enabled. @throws config.invalid: the kubeconfig */
 export async function watchKubernetes(
-  { kubernetes, nodeName }: Pick<Config, 'kubernetes' | 'nodeName'>,
+  { kubernetes, datastore, nodeName }: Pick<Config, 'kubernetes' | 'datastore' | 'nodeName'>,
   modules: WatchingModules,
 ): Promise<KubernetesWatching | null> {
   if (!kubernetes.enabled) return null
@@ -45,7 +46,7 @@ export async function watchKubernetes(
     environment: process.env,
   })
   const facts = new KubernetesFacts({ nodeName }, { ...modules, log, client })
-  const rights = new RightsReview({ client, clock: modules.clock, log })
+  const rights = new RightsReview({ client, rights: rightsFor(datastore), clock: modules.clock, log })
   const waiting: AwaitPodModules = { facts, client, clock: modules.clock, log }
   return {
     client,
@@ -59,6 +60,9 @@ export async function watchKubernetes(
     },
   }
 }
+
+const rightsFor = ({ type }: Config['datastore']): readonly Right[] =>
+  type === 'kubernetes' ? [...DAEMON_RIGHTS, ...RECORD_RIGHTS] : DAEMON_RIGHTS
 
 function statusOf(
   client: KubernetesClient,

@@ -6,6 +6,7 @@
  */
 import { isTwillError } from '../../lib/errors.ts'
 import type { KubernetesClient } from './client.ts'
+import { RECORD_KINDS, RECORDS_GROUP } from './records.ts'
 
 export interface Right {
   /** '' is the core group. */
@@ -37,7 +38,39 @@ export const DAEMON_RIGHTS: readonly Right[] = [
     verbs: ['list', 'watch'],
     why: 'what they allow',
   },
+  {
+    group: 'twill.network',
+    resource: 'ippools',
+    verbs: ['get', 'list', 'watch', 'create', 'update', 'delete'],
+    why: 'pools; create: the first ones; update: their uid and finalizer; delete: those that are empty',
+  },
+  {
+    group: 'twill.network',
+    resource: 'ipreservations',
+    verbs: ['list', 'watch'],
+    why: 'addresses that no pool hands out',
+  },
+  {
+    group: 'twill.network',
+    resource: 'ippools/status',
+    verbs: ['patch'],
+    why: 'whether a pool is in use, and why not',
+  },
+  {
+    group: 'twill.network',
+    resource: 'ipreservations/status',
+    verbs: ['patch'],
+    why: 'whether it can be read',
+  },
 ]
+
+/** Besides, where Twill's records are custom resources (`datastore.type: kubernetes`). */
+export const RECORD_RIGHTS: readonly Right[] = RECORD_KINDS.map(({ plural }) => ({
+  group: RECORDS_GROUP,
+  resource: plural,
+  verbs: ['list', 'watch', 'create', 'update', 'delete'],
+  why: 'records of nodes, slots and addresses',
+}))
 
 /** The ClusterRole of deploy/manifests that has them all. */
 export const CLUSTER_ROLE = 'twill'

@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { run } from '../../cli/run.ts'
+import { ResourceStatus } from '../../daemon/kubernetes/resource-status.ts'
 import { connectKubernetes } from '../../datastore/kubernetes/client.ts'
 import { RoutedStore, resourceStore } from '../../datastore/kubernetes/routed.ts'
 import { MemoryCluster } from '../../datastore/memory/cluster.ts'
@@ -34,18 +35,35 @@ const cluster = new MemoryCluster()
 const opened: Store[] = []
 const nodes: NodeIpam[] = []
 
-async function open(): Promise<Store> {
-  const client = await connectKubernetes(
+const connect = () =>
+  connectKubernetes(
     { kubeconfig: server.kubeconfig },
     { ...modules, readFile: path => readFile(path), environment: {} },
   )
+
+async function open(): Promise<Store> {
+  const client = await connect()
   const records = new MemoryStore({}, { cluster, clock: systemClock })
   const store = new RoutedStore({ records, resources: resourceStore({ ...modules, client }), client })
   opened.push(store)
   return store
 }
 
+let telling: ResourceStatus | null = null
+
+/** As a daemon of a cluster of one node does. */
+async function tell(): Promise<ResourceStatus> {
+  const client = await connect()
+  const status = new ResourceStatus(
+    { everyMs: 200 },
+    { ...modules, client, store: await open(), nodes: () => [{ uid: `uid-${NODE}`, name: NODE }] },
+  )
+  status.start()
+  return status
+}
+
 test.after(async () => {
+  await telling?.stop()
   for (const node of nodes) await node.stop()
   for (const store of opened) await store.close()
   requests.close()
@@ -274,6 +292,61 @@ test('a pool that is in use and that kubectl deletes hands out nothing more, and
   nodes[0]!.release('pod-1')
   await until('its end', async () => (await twillctl('delete ippool b --drain')).code === 0)
   assert.is((await requests.send('GET', `${API}/ippools/b`)).code, 404)
+})
+
+test('conditions say what is made of each, and change when that does', async () => {
+  telling = await tell()
+  await kubectlApply(
+    pool('d', '10.3.0.0/24'),
+    pool('e', '10.3.0.0/25'),
+    document('IPReservation', 'r', { addresses: ['10.3.0.1', '10.3.0.2'] }),
+    document('IPReservation', 'downwards', { addresses: ['fd00::9-fd00::5'] }),
+  )
+  const told = (resource: string) => async () => {
+    const { body } = await requests.send('GET', `${API}/${resource}`)
+    const [condition] = body.status?.conditions ?? []
+    return condition?.status === 'Unknown' ? null : condition
+  }
+  const entered = await until('d', told('ippools/d'))
+  assert.equal(
+    [entered.type, entered.status, entered.reason, entered.observedGeneration],
+    ['Accepted', 'True', 'Entered', 1],
+  )
+  const overlapping = await until('e', told('ippools/e'))
+  assert.equal([overlapping.status, overlapping.reason], ['False', 'Overlap'])
+  assert.is(overlapping.message, 'IPPool e (10.3.0.0/25) collides with IPPool d (10.3.0.0/24)')
+  assert.is((await until('r', told('ipreservations/r'))).reason, 'InForce')
+  const invalid = await until('downwards', told('ipreservations/downwards'))
+  assert.equal([invalid.status, invalid.reason], ['False', 'Invalid'])
+  assert.match(invalid.message, /addresses\.0.*the lower first/)
+  assert.match(await server.kubectl(['get', 'pools']), /\ne +10\.3\.0\.0\/25 +False/)
+  await server.kubectl(['delete', 'ippool', 'e', '--timeout=60s'])
+  await server.kubectl(['wait', 'ippool/d', '--for=condition=Accepted', '--timeout=60s'])
+})
+
+test('kubectl deletes a pool: who is in the way is told, and when that has gone, so has it', async () => {
+  const ipam = nodes[0]!
+  await allocate(ipam, 'last')
+  await server.kubectl(['delete', 'ippool', 'd', '--wait=false'])
+  const conditions = await until('who is in the way', async () => {
+    const { body } = await requests.send('GET', `${API}/ippools/d`)
+    return body.status.conditions.length === 2 ? body.status.conditions : null
+  })
+  assert.equal(
+    conditions.map(({ type, status, reason }: Record<string, string>) => [type, status, reason]),
+    [
+      ['Accepted', 'False', 'Closing'],
+      ['Draining', 'True', 'InUse'],
+    ],
+  )
+  await until('a pod', async () => {
+    const { body } = await requests.send('GET', `${API}/ippools/d`)
+    return /container last/.test(body.status.conditions[1].message)
+  })
+  ipam.release('last')
+  await until('its end', async () => (await requests.send('GET', `${API}/ippools/d`)).code === 404)
+  assert.equal((await readSpace(await open())).pools, [])
+  await server.kubectl(['delete', 'ipreservation', 'r', 'downwards'])
 })
 
 test('reservations, labels of Namespaces and Nodes: what kubectl says counts', async () => {

@@ -27,6 +27,9 @@ export interface KubernetesUp extends KindWishes {
   onStep?: OnStep
 }
 
+/** Twill's kinds; its daemons wait until there are such. */
+const DEFINITIONS = join(import.meta.dirname, '../../../deploy/crds')
+
 const PROGRAMS = [
   ...['kube-apiserver', 'kube-controller-manager', 'kube-scheduler'],
   ...['kubelet', 'kube-proxy', 'kubectl'],
@@ -85,6 +88,7 @@ export class KubernetesCluster {
     ])
     const kubectl = this.#kubectl(tools)
     await applyDns(kubectl)
+    if (kind.cni !== 'bridge') await kubectl.must(['apply', '-f', DEFINITIONS])
     await this.#join(nodes, step)
     await step('names are answered', () => awaitDns(kubectl))
   }

@@ -1,6 +1,7 @@
 /** Who is in the way of a pool's end, for people: nodes by name, pods, containers. */
-import type { PoolUser } from '../ipam/pool-removal.ts'
+
 import { counted } from '../lib/plural.ts'
+import type { PoolUser } from './pool-removal.ts'
 
 /** Of each node. */
 const NAMED_MAX = 3

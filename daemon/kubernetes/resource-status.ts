@@ -1,0 +1,190 @@
+/**
+ * What daemons make of the custom resources, written into their status: whether a pool is in use and why not, and who is in
+ * the way of one that is being deleted. Kubernetes' deletion of a pool is brought to its end here: closed, drained, removed.
+ *
+ * Every daemon sees the same, so a few of them act at a time, chosen by chance; what changes nothing is not written.
+ */
+import type { KubernetesClient } from '../../datastore/kubernetes/client.ts'
+import { CUSTOM_KINDS } from '../../datastore/kubernetes/definitions/definitions.ts'
+import {
+  documentOf,
+  POOL_FINALIZER,
+  pathOf,
+  type ResourceObject,
+} from '../../datastore/kubernetes/resources.ts'
+import type { AddressSpaceRecord } from '../../datastore/records/address-space.ts'
+import type { NodeRecord } from '../../datastore/records/node.ts'
+import type { ResourceKind } from '../../datastore/resources/kinds.ts'
+import type { Store } from '../../datastore/store.ts'
+import { readSpace } from '../../ipam/address-space.ts'
+import { acceptanceOf } from '../../ipam/pool-acceptance.ts'
+import { deletePool, type PoolUser } from '../../ipam/pool-removal.ts'
+import { leftText } from '../../ipam/pool-users.ts'
+import { parsePool, poolKey } from '../../ipam/pools.ts'
+import { PREFIX_RESERVATIONS, parseReservation } from '../../ipam/reservations.ts'
+import type { Clock, Random, Timer } from '../../lib/clock.ts'
+import { isTwillError, messageOf } from '../../lib/errors.ts'
+import type { Log } from '../../lib/log.ts'
+import { type Condition, mergedConditions, type Wanted } from './conditions.ts'
+
+export interface ResourceStatusOptions {
+  /** Each look comes up to half of this later. */
+  readonly everyMs: number
+}
+
+export interface ResourceStatusModules {
+  readonly client: Pick<KubernetesClient, 'request'>
+  readonly store: Store
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Log
+  readonly nodes: () => readonly Pick<NodeRecord, 'uid' | 'name'>[]
+}
+
+/** How many daemons look, of all, in the time of one look. */
+const ACTORS = 2
+const OWN = ['Accepted', 'Draining']
+const PAGE_SIZE = 500
+
+interface Page {
+  readonly metadata: { readonly continue?: string }
+  readonly items: readonly StatusObject[]
+}
+
+interface StatusObject extends ResourceObject {
+  readonly metadata: ResourceObject['metadata'] & { readonly generation?: number }
+  readonly status?: { readonly conditions?: readonly Condition[] }
+}
+
+export class ResourceStatus {
+  readonly #options: ResourceStatusOptions
+  readonly #modules: ResourceStatusModules
+  #timer: Timer | null = null
+  #sweeping: Promise<void> = Promise.resolve()
+  #stopped = false
+
+  constructor(options: ResourceStatusOptions, modules: ResourceStatusModules) {
+    this.#options = options
+    this.#modules = modules
+  }
+
+  start(): void {
+    if (this.#stopped) return
+    const { clock, random, log } = this.#modules
+    this.#timer = clock.setTimer(this.#options.everyMs * (1 + random.fraction() / 2), () => {
+      this.#sweeping = this.#sweep()
+        .catch(error => log.debug({ err: messageOf(error) }, 'status of resources not written'))
+        .finally(() => this.start())
+    })
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true
+    this.#timer?.cancel()
+    await this.#sweeping
+  }
+
+  async #sweep(): Promise<void> {
+    const { random, nodes, store } = this.#modules
+    if (random.fraction() >= ACTORS / nodes().length) return
+    const space = await readSpace(store)
+    for (const kind of CUSTOM_KINDS)
+      for (const object of await this.#list(kind))
+        if (!this.#stopped) await this.#spare(object, () => this.#attend(kind, object, space))
+  }
+
+  /** What is wrong with one keeps nothing from the others. */
+  async #spare(object: StatusObject, attend: () => Promise<void>): Promise<void> {
+    try {
+      await attend()
+    } catch (error) {
+      // Somebody wrote it meanwhile, or took it away: the next look sees that.
+      if (isTwillError(error, 'kubernetes.conflict') || isTwillError(error, 'kubernetes.not-found')) return
+      this.#modules.log.warn({ name: object.metadata.name, err: messageOf(error) }, 'status not written')
+    }
+  }
+
+  async #attend(kind: ResourceKind, object: StatusObject, space: AddressSpaceRecord): Promise<void> {
+    const wanted =
+      kind.kind === 'IPPool' ? await this.#ofPool(kind, object, space) : ofReservation(kind, object)
+    if (wanted === null) return
+    const { name, generation = 0, resourceVersion } = object.metadata
+    const now = new Date(this.#modules.clock.realtimeMs()).toISOString()
+    const conditions = mergedConditions(object.status?.conditions ?? [], wanted, {
+      own: OWN,
+      generation,
+      now,
+    })
+    if (conditions === null) return
+    await this.#modules.client.request('PATCH', `${pathOf(kind)}/${name}/status`, {
+      body: { metadata: { resourceVersion }, status: { conditions } },
+      contentType: 'application/merge-patch+json',
+    })
+  }
+
+  /** null: it is gone. */
+  async #ofPool(
+    kind: ResourceKind,
+    object: StatusObject,
+    space: AddressSpaceRecord,
+  ): Promise<readonly Wanted[] | null> {
+    const { name, deletionTimestamp, finalizers = [] } = object.metadata
+    if (deletionTimestamp !== undefined && finalizers.includes(POOL_FINALIZER)) return this.#drain(name)
+    try {
+      const pool = parsePool(JSON.stringify(documentOf(kind, object)), poolKey(name))
+      return [{ type: 'Accepted', ...acceptanceOf(pool, space) }]
+    } catch (error) {
+      return [invalid(error)]
+    }
+  }
+
+  async #drain(name: string): Promise<readonly Wanted[] | null> {
+    const { store, clock, nodes } = this.#modules
+    const deletion = await deletePool(name, { drain: true, waitMs: 0 }, { store, clock })
+    if (deletion.removed) return null
+    const closing = 'Kubernetes was told to delete it: it hands out nothing more, and goes when it is empty'
+    return [
+      { type: 'Accepted', status: 'False', reason: 'Closing', message: closing },
+      draining(deletion.users, new Map(nodes().map(node => [node.uid, node.name]))),
+    ]
+  }
+
+  async #list(kind: ResourceKind): Promise<StatusObject[]> {
+    const objects: StatusObject[] = []
+    let token: string | undefined
+    do {
+      const query = { limit: PAGE_SIZE, continue: token }
+      const page: Page = await this.#modules.client.request('GET', pathOf(kind), { query })
+      objects.push(...page.items)
+      token = page.metadata.continue
+    } while (token)
+    return objects
+  }
+}
+
+const draining = (users: readonly PoolUser[], names: ReadonlyMap<string, string>): Wanted => ({
+  type: 'Draining',
+  status: 'True',
+  reason: 'InUse',
+  message: users.length === 0 ? 'its last parts are coming back' : leftText(users, names),
+})
+
+function ofReservation(kind: ResourceKind, object: StatusObject): readonly Wanted[] {
+  try {
+    const { addresses } = parseReservation(
+      JSON.stringify(documentOf(kind, object)),
+      PREFIX_RESERVATIONS + object.metadata.name,
+    )
+    const message = `kept back: ${addresses.length === 1 ? 'one entry' : `${addresses.length} entries`}`
+    return [{ type: 'Accepted', status: 'True', reason: 'InForce', message }]
+  } catch (error) {
+    return [invalid(error)]
+  }
+}
+
+const invalid = (error: unknown): Wanted => ({
+  type: 'Accepted',
+  status: 'False',
+  reason: 'Invalid',
+  message: messageOf(error),
+})

@@ -1,0 +1,36 @@
+/** What is said of a pool, from its document and the address space. */
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import type { IPPool } from '../../../datastore/resources/ippool.ts'
+import { emptySpace, entryOf, type PoolEntry } from '../../../ipam/address-space.ts'
+import { acceptanceOf } from '../../../ipam/pool-acceptance.ts'
+
+const pool = (name: string, cidr: string, uid?: string): IPPool => ({
+  apiVersion: 'twill.network/v1alpha1',
+  kind: 'IPPool',
+  metadata: { name, ...(uid === undefined ? {} : { uid }) },
+  spec: { cidr, natOutgoing: true, disabled: false, allowedUses: ['pod', 'tunnel'] },
+})
+const space = (...pools: PoolEntry[]) => ({ ...emptySpace, pools })
+const a = pool('a', '10.0.0.0/16', 'uid-a')
+const said = (each: IPPool, ...pools: PoolEntry[]) => {
+  const { status, reason } = acceptanceOf(each, space(...pools))
+  return `${status} ${reason}`
+}
+
+test('entered; not come to yet; being removed', () => {
+  assert.is(said(a, entryOf(a, 'uid-a')), 'True Entered')
+  assert.is(said(pool('a', '10.0.0.0/16')), 'Unknown Pending')
+  assert.is(said(a), 'Unknown Pending')
+  assert.is(said(a, { ...entryOf(a, 'uid-a'), state: 'closed' }), 'False Closing')
+})
+
+test('an overlap names both; a copy under another name, and a changed range, are told as what they are', () => {
+  const { status, message } = acceptanceOf(pool('b', '10.0.128.0/17', 'uid-b'), space(entryOf(a, 'uid-a')))
+  assert.is(status, 'False')
+  assert.is(message, 'IPPool b (10.0.128.0/17) collides with IPPool a (10.0.0.0/16)')
+  assert.is(said(pool('copy', '10.9.0.0/16', 'uid-a'), entryOf(a, 'uid-a')), 'False Overlap')
+  assert.is(said(pool('a', '10.0.0.0/17', 'uid-a'), entryOf(a, 'uid-a')), 'False Changed')
+})
+
+test.run()
