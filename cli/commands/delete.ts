@@ -114,7 +114,8 @@ async function deleteNode({ kind, name }: Named, session: Session): Promise<stri
   const { env, clock, random } = session.modules
   const by = `twillctl (${env.SUDO_USER ?? env.USER ?? 'unknown user'})`
   const removal = await removeNode(name, by, { store, clock, random, note: line => session.note(line) })
-  const hadResource = await deleteResource(kind, name, session)
+  // Of Kubernetes' own objects kubectl disposes.
+  const hadResource = !session.settings.kubernetes.enabled && (await deleteResource(kind, name, session))
   if (!removal.known && !hadResource) throw notFound(kind, name)
   if (removal.fencedParts === 0) return `Node ${name} deleted`
   const minutes = minutesUntilFree(removal.allowanceMs, session.settings.fenceMarginMs)
