@@ -188,7 +188,10 @@ async function startNode(
     nodes: () => cluster.nodes(),
     announced: () => announcement.missing === null,
     trouble: () => troubleOf(servable()),
-    changed: () => registration.check(),
+    changed: () => {
+      registration.check()
+      ipam.podCidrsChanged()
+    },
   })
   await membership?.untilThere(waiting)
   const hardware = hardwareOf(await readProductUuid(), await kernel.readLinks(), underlayDevice)
@@ -216,6 +219,7 @@ async function startNode(
       nodeUid: identified.uid,
       nodeName: config.nodeName,
       nodeLabels: config.nodeLabels,
+      podCidrs: () => membership?.podCidrs() ?? 'none',
       boot,
       offlineAllowanceMs: config.offlineAllowance,
       marginMs: config.fenceMargin,

@@ -80,14 +80,26 @@ export function poolsOf(
   family: Family,
   view: PoolsInView,
 ): readonly (readonly KnownPool[])[] {
-  const found = chosen(query, family, view)
-  if (found.length === 0) throw noPool(query, view, family)
+  const all = chosen(query, family, view)
+  if (all.length === 0) throw noPool(query, view, family)
+  const found = all.filter(pool => !isWaiting(pool))
+  if (found.length === 0) throw waiting(all)
   if (choiceFor(query, family, view.pools).names.length > 0) return found.map(pool => [pool])
   // A namespace has pools of its own in order that its pods take from them, and nodes need no such pool.
   const [own, common] = [true, false].map(isOwn =>
     found.filter(({ namespaceSelector }) => (namespaceSelector !== null) === isOwn),
   ) as [KnownPool[], KnownPool[]]
   return (query.use === 'tunnel' ? [common, own] : [own, common]).filter(({ length }) => length > 0)
+}
+
+/** Kubernetes has not given this node anything of it yet. */
+const isWaiting = ({ nodeRanges }: KnownPool): boolean =>
+  nodeRanges?.waits === true && nodeRanges.cidrs.length === 0
+
+function waiting(pools: readonly KnownPool[]): TwillError {
+  const reasons = pools.map(({ name, nodeRanges }) => `IPPool ${name} ${nodeRanges?.problem}`)
+  const names = pools.map(({ name }) => name)
+  return new TwillError('ipam.not-confirmed', reasons.join('; '), { pools: names }, { retryable: true })
 }
 
 /** The pool from which an address asked for by name comes. @throws ipam.address-refused {reason: 'outside' | 'pool'} */
@@ -191,10 +203,12 @@ export function whyNot(
   pool: KnownPool,
   { use, namespace }: Pick<PoolQuery, 'use' | 'namespace'>,
 ): string | null {
-  const { open, disabled, here, uses, namespaceSelector } = pool
+  const { open, disabled, here, nodeRanges, uses, namespaceSelector } = pool
   if (!open) return 'is being removed or not entered yet'
   if (disabled) return 'is disabled'
   if (!here) return 'is not for this node: nodeSelector'
+  // One that only waits is there: else pods would come up without its family.
+  if (nodeRanges !== null && nodeRanges.cidrs.length === 0 && !nodeRanges.waits) return nodeRanges.problem
   if (!uses.includes(use)) return `is not for ${use}: allowedUses ${uses.join(', ')}`
   // The tunnel's are the nodes' own.
   if (use === 'tunnel' || namespace === 'any' || namespaceSelector === null) return null

@@ -67,6 +67,11 @@ export const ipamJournalRecord = z.discriminatedUnion('t', [
         here: z.boolean().default(true),
         namespaceSelector: labelSelector.nullable().default(null),
         uses: z.array(z.enum(USES)).default(['pod', 'tunnel']),
+        /** Of a pool of which each node takes only its podCIDRs. */
+        nodeRanges: z
+          .object({ cidrs: z.array(z.string()), problem: z.string().nullable(), waits: z.boolean() })
+          .nullable()
+          .default(null),
         /** Of a pool for ipam. */
         gateway: z.string().nullable().default(null),
       }),

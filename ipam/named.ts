@@ -9,6 +9,7 @@ import type { Allocator } from './allocator.ts'
 import type { HeldAddress, Holder } from './ipam.ts'
 import { slotId } from './journal-records.ts'
 import type { OwnedPart } from './own-slots.ts'
+import { textOf } from './pod-cidrs.ts'
 import type { KnownPool } from './pool-view.ts'
 import type { Requests } from './requests.ts'
 import { type Reservation, reservedBy } from './reservations.ts'
@@ -56,6 +57,7 @@ async function acquire(
   { upkeep, requests }: Pick<NamedModules, 'upkeep' | 'requests'>,
 ): Promise<void> {
   if ((await upkeep.claims.address(pool, ip)) !== null) return
+  if (pool.nodeRanges !== null) throw refused(ip, 'taken', 'another node owns it, which gives nothing of it')
   try {
     await requests.requestAddress(pool, ip)
   } catch (error) {
@@ -87,6 +89,16 @@ export function refused(ip: Ip, reason: string, why: string): TwillError {
 function refusedAsWithheld(ip: Ip, pool: KnownPool, reservations: readonly Reservation[]): TwillError {
   const name = reservedBy(formatIp(ip), reservations)
   if (name !== null) return refused(ip, 'withheld', `IPReservation ${name} reserves it`)
+  const { nodeRanges } = pool
+  if (nodeRanges !== null && nodeRanges.cidrs.length === 0)
+    return new TwillError(
+      'ipam.not-confirmed',
+      `${formatIp(ip)}: IPPool ${pool.name} ${nodeRanges.problem}`,
+      { pools: [pool.name] },
+      { retryable: true },
+    )
+  if (nodeRanges !== null && !nodeRanges.cidrs.some(cidr => contains(cidr, ip)))
+    return refused(ip, 'withheld', `it is not in ${textOf(nodeRanges)}, the podCIDRs of this node`)
   const isGateway = pool.gateway?.value === ip.value
   const what = isGateway ? 'the gateway' : 'the network or broadcast address'
   return refused(ip, 'withheld', `it is ${what} of IPPool ${pool.name}`)

@@ -50,6 +50,7 @@ import { refused, takeNamed } from './named.ts'
 import { NO_LIMIT, type NodeLimit } from './node-limit.ts'
 import { type OwnedPart, type OwnSlot, partOf, slotFromJournal } from './own-slots.ts'
 import { Ownership } from './ownership.ts'
+import { type PodCidrs, sharedPodCidrs } from './pod-cidrs.ts'
 import { PoolLeftovers } from './pool-leftovers.ts'
 import { isOnDemand, type KnownPool, NOTHING_WITHHELD, type PoolCondition, PoolView } from './pool-view.ts'
 import { Requests } from './requests.ts'
@@ -70,6 +71,8 @@ export interface IpamOptions {
   readonly nodeName: string
   /** Of its configuration, for nodeSelectors. Default none. */
   readonly nodeLabels?: Labels
+  /** Of its Node object, for pools of podCIDRs. Default: it has none. After a change `podCidrsChanged` is called. */
+  readonly podCidrs?: () => PodCidrs
   /** boot_id and cookie of the daemon's network namespace. */
   readonly boot: string
   /** How long addresses go out without the store having confirmed that the parts are ours. Default 1 h. */
@@ -148,6 +151,7 @@ export class NodeIpam implements Ipam {
     const offlineAllowanceMs = options.offlineAllowanceMs ?? HOUR_MS
     this.#options = {
       nodeLabels: {},
+      podCidrs: () => 'none',
       marginMs: 60_000,
       coolDownMs: 60_000,
       lingerMs: 200,
@@ -228,6 +232,7 @@ export class NodeIpam implements Ipam {
       {
         nodeName: this.#options.nodeName,
         nodeLabels: this.#options.nodeLabels,
+        podCidrs: this.#options.podCidrs,
         journaled,
         onChange: () => {
           this.#running?.upkeep.wake()
@@ -490,7 +495,19 @@ export class NodeIpam implements Ipam {
 
   /** Pools that are written down and cannot be used, with why. */
   conditions(): readonly PoolCondition[] {
-    return this.#running?.pools.conditions() ?? []
+    if (this.#running === null) return []
+    const { pools, slots } = this.#running
+    const nodes = [...this.watched.nodes.entries.values()].map(({ value }) => value)
+    const own = this.#options.nodeUid
+    return [
+      ...pools.conditions(),
+      ...pools.pools.flatMap(pool => sharedPodCidrs(pool, own, { slots, nodes })),
+    ]
+  }
+
+  /** What `podCidrs` says is another. */
+  podCidrsChanged(): void {
+    this.#running?.pools.recheck()
   }
 
   /** Records that cannot be read and that this node needs, each a sentence. */

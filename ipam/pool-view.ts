@@ -35,6 +35,7 @@ import { AddressRanges } from './address-ranges.ts'
 import { asEntered, isEntryOf, isNamesakeOf } from './address-space.ts'
 import type { IpamJournal, IpamJournalState, JournaledPool, JournaledReservation } from './journal-records.ts'
 import { Namespaces } from './namespaces.ts'
+import { type NodeRanges, nodeRangesOf, type PodCidrs, rangesOutside } from './pod-cidrs.ts'
 import { admitPool, isBeingDeleted, parsePool } from './pools.ts'
 import { PREFIX_RESERVATIONS, parseReservation, type Reservation, reservationOf } from './reservations.ts'
 
@@ -51,6 +52,8 @@ export interface KnownPool {
   readonly uses: readonly Use[]
   /** Of a pool for ipam: what its attachments are told. */
   readonly gateway: Ip | null
+  /** Of a pool of which each node takes only its podCIDRs; null: of any slot. */
+  readonly nodeRanges: NodeRanges | null
   /** Never handed out. */
   readonly withheld: AddressRanges
   /** In the address space and not closed. */
@@ -79,6 +82,8 @@ const PREFIX_POOLS = `${PREFIX.resources}ippools/`
 
 export class PoolView {
   readonly namespaces: Namespaces
+  /** What `podCidrs` says may be another. */
+  readonly recheck: () => void
   readonly #modules: PoolViewModules
   readonly #resources: Mirror<IPPool>
   readonly #space: Mirror<AddressSpaceRecord>
@@ -86,6 +91,7 @@ export class PoolView {
   readonly #node: Mirror<Node>
   readonly #nodeName: string
   readonly #nodeLabels: Labels
+  readonly #podCidrs: () => PodCidrs
   readonly #refused = new Map<string, string>()
   #journaled: string
   /** What journaled pools ask of namespaces. */
@@ -98,6 +104,8 @@ export class PoolView {
     options: {
       readonly nodeName: string
       readonly nodeLabels: Labels
+      /** Of its Node object. */
+      readonly podCidrs: () => PodCidrs
       readonly journaled: Pick<IpamJournalState, 'pools' | 'reservations' | 'namespaces'>
       readonly onChange: () => void
       /** `address-space` is this now; null: there is none. */
@@ -108,6 +116,7 @@ export class PoolView {
     this.#modules = modules
     this.#nodeName = options.nodeName
     this.#nodeLabels = options.nodeLabels
+    this.#podCidrs = options.podCidrs
     const { pools, reservations } = options.journaled
     this.#journaled = JSON.stringify({ pools, reservations })
     this.#journaledSelectors = selectorsOf(pools)
@@ -117,6 +126,7 @@ export class PoolView {
       this.#rebuild()
       options.onChange()
     }
+    this.recheck = changed
     this.#resources = new Mirror({ prefix: PREFIX_POOLS, parse: parsePool, onChange: changed }, modules)
     this.#space = new Mirror(
       {
@@ -218,7 +228,10 @@ export class PoolView {
       pool: key === ADDRESS_SPACE_KEY ? 'all' : key.slice(PREFIX_POOLS.length),
       reason,
     }))
-    return [...unreadable, ...[...this.#refused].map(([pool, reason]) => ({ pool, reason }))]
+    const ranges = this.#pools.flatMap(({ name, here, nodeRanges }) =>
+      here && nodeRanges?.problem ? [{ pool: name, reason: `IPPool ${name} ${nodeRanges.problem}` }] : [],
+    )
+    return [...unreadable, ...[...this.#refused].map(([pool, reason]) => ({ pool, reason })), ...ranges]
   }
 
   /** Enters what is not in the address space yet. @throws store.* */
@@ -273,6 +286,12 @@ export class PoolView {
       .sort((a, b) => (a.name < b.name ? -1 : 1))
   }
 
+  #nodeRanges({ spec }: IPPool, pool: Pick<KnownPool, 'uid' | 'cidr' | 'slotPrefix'>): NodeRanges | null {
+    if (spec.nodeSlots !== 'PodCIDRs') return null
+    const before = this.#pools.find(({ uid }) => uid === pool.uid)?.nodeRanges ?? null
+    return nodeRangesOf(pool, this.#podCidrs(), this.#nodeName, before)
+  }
+
   #labels(): Labels {
     const resource = this.#node.entries.get(resourceKey('nodes', this.#nodeName))?.value ?? null
     return nodeLabels(this.#nodeName, this.#nodeLabels, resource)
@@ -295,9 +314,10 @@ export class PoolView {
       const entry = space?.pools.find(each => isNamesakeOf(each, document))
       const open = entry?.state === 'open' && isEntryOf(entry, document) && !isBeingDeleted(document)
       const ending = entry?.state !== 'closed' ? null : entry.emptied ? 'emptied' : 'closed'
-      const withheld = withheldOf(cidr, gateway, this.#reservations)
       const slotPrefix = slotPrefixOf(pool)
-      const where = { uid, name, cidr, slotPrefix, gateway, withheld }
+      const nodeRanges = this.#nodeRanges(pool, { uid, cidr, slotPrefix })
+      const withheld = withheldOf(cidr, gateway, nodeRanges, this.#reservations)
+      const where = { uid, name, cidr, slotPrefix, gateway, nodeRanges, withheld }
       return [{ ...where, disabled, here, namespaceSelector, uses, open, ending }]
     } catch (error) {
       this.#modules.log.error({ pool: name, err: messageOf(error) }, 'pool is not used')
@@ -309,11 +329,17 @@ export class PoolView {
 const selectorsOf = (pools: readonly Pick<JournaledPool, 'namespaceSelector'>[]): LabelSelector[] =>
   pools.flatMap(({ namespaceSelector }) => namespaceSelector ?? [])
 
-function withheldOf(cidr: Cidr, gateway: Ip | null, reservations: readonly Reservation[]): AddressRanges {
+function withheldOf(
+  cidr: Cidr,
+  gateway: Ip | null,
+  nodeRanges: NodeRanges | null,
+  reservations: readonly Reservation[],
+): AddressRanges {
   const inPool = ({ family, first, last }: IpRange) =>
     family === cidr.family && first <= lastOf(cidr).value && last >= cidr.base
   const reserved = reservations.flatMap(({ ranges }) => ranges.filter(inPool))
-  const all = [...reserved, ...subnetRanges(cidr, gateway)]
+  const others = nodeRanges === null ? [] : rangesOutside(cidr, nodeRanges.cidrs)
+  const all = [...reserved, ...subnetRanges(cidr, gateway), ...others]
   return all.length === 0 ? NOTHING_WITHHELD : new AddressRanges(all)
 }
 
@@ -332,11 +358,15 @@ export const NOTHING_WITHHELD = new AddressRanges([])
 function journaledPool(pool: KnownPool): JournaledPool {
   const { withheld: _, ...kept } = pool
   const gateway = pool.gateway === null ? null : formatIp(pool.gateway)
-  return { ...kept, cidr: formatCidr(pool.cidr), uses: [...pool.uses], gateway }
+  const nodeRanges =
+    pool.nodeRanges === null ? null : { ...pool.nodeRanges, cidrs: pool.nodeRanges.cidrs.map(formatCidr) }
+  return { ...kept, cidr: formatCidr(pool.cidr), uses: [...pool.uses], gateway, nodeRanges }
 }
 
 function known(pool: JournaledPool, reservations: readonly Reservation[]): KnownPool {
   const cidr = parseCidr(pool.cidr)
   const gateway = pool.gateway === null ? null : parseIp(pool.gateway)
-  return { ...pool, cidr, gateway, withheld: withheldOf(cidr, gateway, reservations) }
+  const nodeRanges =
+    pool.nodeRanges === null ? null : { ...pool.nodeRanges, cidrs: pool.nodeRanges.cidrs.map(parseCidr) }
+  return { ...pool, cidr, gateway, nodeRanges, withheld: withheldOf(cidr, gateway, nodeRanges, reservations) }
 }

@@ -131,7 +131,7 @@ export class Taking {
     const { allocator, asking, upkeep } = this.#modules
     let failure: { readonly error: unknown } | null = null
     for (const pool of pools) {
-      if (upkeep.mayAdd(pool.cidr.family) === 0) continue
+      if (pool.nodeRanges !== null || upkeep.mayAdd(pool.cidr.family) === 0) continue
       try {
         const leftMs = endMs - this.#modules.clock.boottimeMs()
         const patienceMs = cooling ? leftMs : Math.min(leftMs, FRESH_PATIENCE_MS)
@@ -205,7 +205,7 @@ export class Taking {
   mayBeGiven(pool: KnownPool): boolean {
     const { slots, asking, upkeep } = this.#modules
     if (!this.#modules.store.status().connected || asking.isHopeless(pool.uid)) return false
-    if (upkeep.mayAdd(pool.cidr.family) === 0) return false
+    if (pool.nodeRanges !== null || upkeep.mayAdd(pool.cidr.family) === 0) return false
     if (!chooseSlots(pool, this.#options.nodeUid, slots).next().done) return false
     for (const key of slots.keysOf(pool.uid)) {
       const parts = slots.get(key)?.value.parts ?? []

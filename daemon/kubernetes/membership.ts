@@ -1,6 +1,7 @@
 /** This node as one of a Kubernetes cluster: its Node object, and what is done about those that are deleted. */
 import type { NodeRecord } from '../../datastore/records/node.ts'
 import type { Store } from '../../datastore/store.ts'
+import type { PodCidrs } from '../../ipam/pod-cidrs.ts'
 import type { Clock, Random } from '../../lib/clock.ts'
 import { messageOf } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
@@ -67,6 +68,11 @@ export class Membership {
     } finally {
       patience.cancel()
     }
+  }
+
+  /** Of our Node object. */
+  podCidrs(): PodCidrs {
+    return this.node.node?.podCidrs ?? 'unknown'
   }
 
   start(): void {

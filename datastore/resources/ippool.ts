@@ -88,6 +88,10 @@ export const ipPoolSpec = z
       description:
         'Namespaces whose pods take from this pool, by the labels of their Namespace, and kubernetes.io/metadata.name, which is its name. Pods of no namespace do not. Absent: all pods.',
     }),
+    nodeSlots: z.enum(['Any', 'PodCIDRs']).optional().meta({
+      description:
+        'Which slots a node may own: Any (the default), or only those in the podCIDRs of its Node in Kubernetes (PodCIDRs).',
+    }),
     allowedUses: z.array(z.enum(USES)).default(DEFAULT_USES).meta({
       description:
         'What addresses are for: pod, tunnel (the nodes on the overlay), or ipam alone: attachments of other plugins through twill-ipam, without routes of ours. From or to ipam it is immutable.',

@@ -19,6 +19,7 @@ function known(name: string, cidr: string, changes: Partial<KnownPool> = {}): Kn
     namespaceSelector: null,
     uses: ['pod', 'tunnel'],
     gateway: null,
+    nodeRanges: null,
     withheld: NOTHING_WITHHELD,
     open: true,
     ending: null,

@@ -105,6 +105,7 @@ const POOL: KnownPool = {
   namespaceSelector: null,
   uses: ['pod'],
   gateway: null,
+  nodeRanges: null,
   withheld: new AddressRanges([]),
   open: true,
   ending: null,

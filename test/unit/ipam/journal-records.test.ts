@@ -27,6 +27,7 @@ const history: IpamJournalRecord[] = [
         here: false,
         namespaceSelector: { matchLabels: { team: 'a' } },
         uses: ['pod'],
+        nodeRanges: null,
         gateway: null,
       },
     ],
@@ -68,7 +69,10 @@ test('pools journaled by a version that knew no uses are for pods and tunnels', 
   const before = { uid: 'p', name: 'd', cidr: '10.0.0.0/16', slotPrefix: 26, disabled: false, open: true }
   const record = ipamJournalRecord.parse({ t: 'pools', pools: [before] })
   assert.equal(replay([record]).pools, [
-    { ...before, ending: null, here: true, namespaceSelector: null, uses: ['pod', 'tunnel'], gateway: null },
+    {
+      ...{ ...before, ending: null, here: true, namespaceSelector: null, uses: ['pod', 'tunnel'] },
+      ...{ nodeRanges: null, gateway: null },
+    },
   ])
 })
 

@@ -98,7 +98,7 @@ const rows: [name: string, text: string, lines: string[]][] = [
     'an unknown field with a mapping below it',
     spec('colour:\n    a: 1'),
     [
-      `${at(7)}spec.colour: {"a":1}: unknown field, expected one of cidr, blockSize, mode, encapsulation, routes, natOutgoing, natOutgoingExclusions, disabled, nodeSelector, namespaceSelector, allowedUses, gateway`,
+      `${at(7)}spec.colour: {"a":1}: unknown field, expected one of cidr, blockSize, mode, encapsulation, routes, natOutgoing, natOutgoingExclusions, disabled, nodeSelector, namespaceSelector, nodeSlots, allowedUses, gateway`,
     ],
   ],
   ['__proto__ as a field', spec('__proto__: {x: 1}'), [`${at(7)}spec.__proto__`]],
