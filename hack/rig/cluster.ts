@@ -29,7 +29,7 @@ export interface Surroundings {
   dropsPods: boolean
   /** node2 has a firewall, as Docker and distributions leave them. */
   firewall: boolean
-  /** Ours are in /opt/cni/bin, beside the reference plugins. */
+  /** Ours are in /opt/cni/bin, beside the reference plugins; otherwise somebody installs them. */
   executables: boolean
 }
 
@@ -276,14 +276,19 @@ async function readyOrDown(machine: Machine): Promise<boolean> {
   return false
 }
 
-/** The reference plugins and our executables, where runtimes look for them. */
+/**
+ * The reference plugins and our executables, where runtimes look for them. Without ours, plugins are files as a package
+ * installs them: whoever sees the folder from a container follows no link out of it.
+ */
 async function installPlugins(machine: Machine, executables: boolean): Promise<void> {
-  const reference = existsSync('/usr/lib/cni')
-    ? readdirSync('/usr/lib/cni').map(name => `/usr/lib/cni/${name}`)
-    : []
+  const installed = existsSync(REFERENCE) ? readdirSync(REFERENCE) : []
+  const plugins = installed.map(name => join(REFERENCE, name))
   const built = join(ROOT, 'dist/bin')
-  const names = executables ? ['twill', 'twill-ipam', 'twill-offline'] : []
-  const ours = names.map(name => join(built, name)).filter(path => existsSync(path))
-  const links = [...reference, ...ours].map(path => `ln -sfn '${path}' /opt/cni/bin/`)
-  await machine.script(links.join('\n'))
+  const ours = ['twill', 'twill-ipam', 'twill-offline'].map(name => join(built, name)).filter(existsSync)
+  const lines = executables
+    ? [...plugins, ...ours].map(path => `ln -sfn '${path}' /opt/cni/bin/`)
+    : plugins.map(path => `cp -u '${path}' /opt/cni/bin/`)
+  await machine.script(lines.join('\n'))
 }
+
+const REFERENCE = '/usr/lib/cni'

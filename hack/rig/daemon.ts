@@ -25,17 +25,18 @@ const CONFIG = '/etc/twill/twilld.yaml'
 const CONFLIST = '/etc/cni/net.d/10-twill.conflist'
 const API_SOCKET = '/run/twill/api.sock'
 
+/** What is the same on every node. */
+export const clusterConfig = () => ({
+  datastore: { type: 'etcd', endpoints: [ETCD_URL] },
+  firstPools: [
+    { name: 'pods-v4', spec: { cidr: PODS.v4 } },
+    { name: 'pods-v6', spec: { cidr: PODS.v6 } },
+  ],
+})
+
 /** @param changes keys of daemon/config.ts that replace the rig's own */
 export function writeDaemonConfig(machine: Machine, changes: Record<string, unknown> = {}): void {
-  const config = {
-    nodeName: machine.name,
-    datastore: { type: 'etcd', endpoints: [ETCD_URL] },
-    firstPools: [
-      { name: 'pods-v4', spec: { cidr: PODS.v4 } },
-      { name: 'pods-v6', spec: { cidr: PODS.v6 } },
-    ],
-    ...changes,
-  }
+  const config = { nodeName: machine.name, ...clusterConfig(), ...changes }
   mkdirSync(machine.path('/etc/twill'), { recursive: true })
   writeFileSync(machine.path(CONFIG), stringify(config), { mode: 0o600 })
 }

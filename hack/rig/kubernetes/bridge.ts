@@ -14,6 +14,7 @@ export const BRIDGE: PodNetwork = {
   store: 'none',
   podRanges: CLUSTER_CIDR,
   taints: [],
+  images: () => [],
   async install(nodes) {
     const cidrs = new Map(await Promise.all(nodes.map(async node => [node, await node.podCIDRs()] as const)))
     const running = nodes.filter(node => node.machine.running)

@@ -12,13 +12,14 @@ import { layApiPath } from './api-path.ts'
 import { BRIDGE } from './bridge.ts'
 import { ControlPlane } from './control-plane.ts'
 import { Credentials } from './credentials.ts'
+import { twillByDaemonSet } from './daemonset.ts'
 import { applyDns, awaitDns } from './dns.ts'
 import { imagesArchive } from './images.ts'
 import { type KindWishes, type KubernetesKind, settleKind } from './kind.ts'
 import { Kubectl } from './kubectl.ts'
 import type { PodNetwork } from './network.ts'
 import { KubernetesNode, type Tools } from './node.ts'
-import { twillNetwork } from './twill.ts'
+import { twillByProcess } from './twill.ts'
 
 export interface KubernetesUp extends KindWishes {
   /** Default 2. */
@@ -77,7 +78,7 @@ export class KubernetesCluster {
     const kind = settleKind(wishes, this.exists ? this.kind : undefined)
     mkdirSync(this.#folder, { recursive: true, mode: 0o700 })
     writeFileSync(this.#kindFile, JSON.stringify(kind))
-    const [tools, images] = [await toolsOf(kind), await imagesArchive()]
+    const [tools, images] = [await toolsOf(kind), await this.#images(kind)]
     this.#credentials.prepare()
     const { surroundings, store } = this.#network(kind)
     await this.rig.up({ nodes: count, daemons: false, store, surroundings, ...(onStep && { onStep }) })
@@ -117,8 +118,9 @@ export class KubernetesCluster {
     return new KubernetesNode({ machine: this.rig.node(name), network, ...modules })
   }
 
-  #network({ cni }: KubernetesKind): PodNetwork {
-    return cni === 'bridge' ? BRIDGE : twillNetwork(this.#credentials)
+  #network({ cni, install }: KubernetesKind): PodNetwork {
+    if (cni === 'bridge') return BRIDGE
+    return install === 'daemonset' ? twillByDaemonSet(this.#folder) : twillByProcess(this.#credentials)
   }
 
   get nodes(): string[] {
@@ -132,10 +134,15 @@ export class KubernetesCluster {
   /** Of all nodes that run: those that were there before may have to know the new ones. */
   async #connect(): Promise<void> {
     const { kind } = this
-    const nodes = this.#nodes(kind, await toolsOf(kind))
+    const tools = await toolsOf(kind)
+    const nodes = this.#nodes(kind, tools)
     const [first] = nodes
     if (first?.machine.running) await layApiPath(this.rig.underlay, first.machine)
-    await this.#network(kind).install(nodes)
+    await this.#network(kind).install(nodes, this.#kubectl(tools))
+  }
+
+  async #images(kind: KubernetesKind): Promise<string[]> {
+    return [await imagesArchive(), ...this.#network(kind).images()]
   }
 
   /** As if its power failed: every process and interface gone; /var/lib, /etc and /opt are kept. */
@@ -149,7 +156,7 @@ export class KubernetesCluster {
     const { kind } = this
     const node = this.#node(name, kind, await toolsOf(kind))
     await step(`${name}: boots`, () => this.rig.startNode(name, { daemon: false }))
-    const images = await imagesArchive()
+    const images = await this.#images(kind)
     await step(`${name}: containerd`, () => node.startRuntime(images))
     await this.#join([node], step)
   }

@@ -12,7 +12,7 @@ const API_SERVER = 'kube-apiserver'
 const CONTROLLER_MANAGER = 'kube-controller-manager'
 const SCHEDULER = 'kube-scheduler'
 
-const READY_MS = 90_000
+const READY_MS = 300_000
 
 export class ControlPlane {
   readonly #underlay: Machine

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import type { Kubectl } from './kubectl.ts'
 
 const MANIFEST = join(import.meta.dirname, 'coredns.yaml')
-const TIMEOUT_MS = 120_000
+const TIMEOUT_MS = 300_000
 
 /** Its pod starts as soon as a node is Ready. */
 export async function applyDns(kubectl: Kubectl): Promise<void> {

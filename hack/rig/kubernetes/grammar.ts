@@ -5,7 +5,7 @@ import { KINDS, type KindWishes } from './kind.ts'
 
 export const USAGE = `usage: hack/kubernetes COMMAND       (TWILL_CLUSTER names the rig, default "twill")
   up [--nodes N]                          a control plane, N nodes (default 2); returns when all are Ready
-     [--cni ${KINDS.cni.join('|')}] [--proxy ${KINDS.proxy.join('|')}] [--containerd ${KINDS.containerd.join('|')}]
+     [--cni ${KINDS.cni.join('|')}] [--install ${KINDS.install.join('|')}] [--proxy ${KINDS.proxy.join('|')}] [--containerd ${KINDS.containerd.join('|')}]
   down                                    remove everything, say what
   status                                  nodes and pods
   kubectl ARGUMENTS...                    as the administrator, with the files of this machine
@@ -28,7 +28,7 @@ export interface Invocation {
 }
 
 const text = { type: 'string' as const }
-const OPTIONS = { nodes: text, cni: text, proxy: text, containerd: text }
+const OPTIONS = { nodes: text, cni: text, install: text, proxy: text, containerd: text }
 
 /** @throws UsageError */
 export function parse(argv: readonly string[]): Invocation {
@@ -41,6 +41,7 @@ export function parse(argv: readonly string[]): Invocation {
   if (verb === 'exec' && command.length === 0) throw new UsageError('exec NODE -- COMMAND...')
   const wishes = {
     cni: oneOf('--cni', values.cni, KINDS.cni),
+    install: oneOf('--install', values.install, KINDS.install),
     proxy: oneOf('--proxy', values.proxy, KINDS.proxy),
     containerd: oneOf('--containerd', values.containerd, KINDS.containerd),
   }

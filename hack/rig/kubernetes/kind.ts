@@ -5,6 +5,8 @@ import type { ProxyMode } from './proxy.ts'
 export interface KubernetesKind {
   /** bridge: the reference plugins, with which Twill is compared. */
   cni: 'twill' | 'bridge'
+  /** Of Twill: a process of each node, or as deployed anywhere, by the image and deploy/manifests. */
+  install: 'process' | 'daemonset'
   proxy: ProxyMode
   containerd: ContainerdVersion
 }
@@ -12,11 +14,17 @@ export interface KubernetesKind {
 /** The values that each may have, the default first. */
 export const KINDS = {
   cni: ['twill', 'bridge'],
+  install: ['process', 'daemonset'],
   proxy: ['nftables', 'iptables'],
   containerd: ['1.6', '2.4'],
 } as const satisfies { [Key in keyof KubernetesKind]: readonly KubernetesKind[Key][] }
 
-const DEFAULT: KubernetesKind = { cni: KINDS.cni[0], proxy: KINDS.proxy[0], containerd: KINDS.containerd[0] }
+const DEFAULT: KubernetesKind = {
+  cni: KINDS.cni[0],
+  install: KINDS.install[0],
+  proxy: KINDS.proxy[0],
+  containerd: KINDS.containerd[0],
+}
 
 export type KindWishes = { [Key in keyof KubernetesKind]?: KubernetesKind[Key] | undefined }
 

@@ -1,5 +1,5 @@
 /** A node of Kubernetes on a machine of the rig: containerd with the images, kubelet, kube-proxy. */
-import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { appendFileSync, cpSync, existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { nodeLayout } from '../layout.ts'
 import type { Machine } from '../machine.ts'
 import { until } from '../processes.ts'
@@ -41,10 +41,10 @@ interface NodeObject {
   status: { conditions?: NodeCondition[] }
 }
 
-/** Names the archive whose images are in containerd's store, which is kept when the node stops. */
+/** Names the archives whose images are in containerd's store, which is kept when the node stops. */
 const IMPORTED = '/var/lib/containerd/rig-imported'
 
-const READY_MS = 120_000
+const READY_MS = 300_000
 
 export class KubernetesNode {
   readonly machine: Machine
@@ -73,8 +73,8 @@ export class KubernetesNode {
     return nodeLayout(this.name)
   }
 
-  /** @param images an archive, as the machine sees it */
-  async startRuntime(images: string): Promise<void> {
+  /** @param images archives, as the machine sees them; each holds what its name says */
+  async startRuntime(images: readonly string[]): Promise<void> {
     const { machine } = this
     const options = {
       version: this.#kind.containerd,
@@ -83,10 +83,12 @@ export class KubernetesNode {
     }
     const containerd = new Containerd(machine, options)
     await containerd.up()
-    const imported = machine.path(IMPORTED)
-    if (existsSync(imported) && readFileSync(imported, 'utf8') === images) return
-    await containerd.importImages(images)
-    writeFileSync(imported, images)
+    const record = machine.path(IMPORTED)
+    const imported = existsSync(record) ? readFileSync(record, 'utf8').split('\n') : []
+    for (const archive of images.filter(each => !imported.includes(each))) {
+      await containerd.importImages(archive)
+      appendFileSync(record, `${archive}\n`)
+    }
   }
 
   /** Starts kubelet and kube-proxy. Returns when the API server knows the node, and which addresses its pods may have. */
@@ -105,8 +107,8 @@ export class KubernetesNode {
     const now = new Date()
     if (await startKubelet(machine, { bin, node, taints })) this.#started = now
     await startProxy(machine, { bin, mode: this.#kind.proxy, podRanges })
-    await this.#kubectl.wait(['--for=create', `node/${name}`], READY_MS, this.#culprits)
-    await this.#kubectl.wait(['--for=jsonpath={.spec.podCIDRs}', `node/${name}`], READY_MS, this.#culprits)
+    await this.#kubectl.wait(['--for=create', `node/${name}`], READY_MS, this.culprits)
+    await this.#kubectl.wait(['--for=jsonpath={.spec.podCIDRs}', `node/${name}`], READY_MS, this.culprits)
   }
 
   /** @returns one of each family */
@@ -121,13 +123,13 @@ export class KubernetesNode {
     let last = ''
     await until(
       async () => {
-        demandRunning(this.#culprits)
+        demandRunning(this.culprits)
         const ready = await this.#readyCondition()
         last = `${ready?.reason}: ${ready?.message}`
         return ready?.status === 'True' && Date.parse(ready.lastHeartbeatTime) >= since
       },
       READY_MS,
-      () => `${this.name} is not Ready: ${last}\n${describeLogs(this.#culprits)}`,
+      () => `${this.name} is not Ready: ${last}\n${describeLogs(this.culprits)}`,
       200,
     )
   }
@@ -137,7 +139,7 @@ export class KubernetesNode {
     return node.status.conditions?.find(({ type }) => type === 'Ready')
   }
 
-  get #culprits(): Culprit[] {
+  get culprits(): Culprit[] {
     return ['containerd', 'kubelet', 'kube-proxy'].map(service => ({ machine: this.machine, service }))
   }
 }
