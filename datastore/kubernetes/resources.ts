@@ -24,6 +24,8 @@ const ENTERED = 'twill.network/entered-as'
 /** Random: makes a write of one that would change nothing. */
 const COMMIT = 'twill.network/commit'
 const HIDDEN = [ENTERED, COMMIT]
+/** Else the server drops in silence what an older definition does not know. */
+const STRICT = { fieldValidation: 'Strict' }
 const DOMAIN = 'twill.network/'
 
 interface ResourceMeta extends ObjectMeta {
@@ -93,9 +95,8 @@ export class CustomResources implements Collection {
       metadata: { name: this.nameOf(key), labels, annotations, finalizers },
       spec,
     }
-    const query = { fieldValidation: 'Strict' }
     const created = await this.#client
-      .request<ResourceObject>('POST', this.path, { body, query })
+      .request<ResourceObject>('POST', this.path, { body, query: STRICT })
       .catch(refusedByRules)
     if (!this.#isPool || uid === undefined) return revisionOf(created)
     return this.#step(async () => {
@@ -146,7 +147,8 @@ export class CustomResources implements Collection {
   }
 
   #put(object: ResourceObject): Promise<ResourceObject> {
-    return this.#client.request('PUT', `${this.path}/${object.metadata.name}`, { body: object })
+    const path = `${this.path}/${object.metadata.name}`
+    return this.#client.request('PUT', path, { body: object, query: STRICT })
   }
 
   #changed(current: ResourceObject, { metadata, spec }: Document): ResourceObject {
@@ -294,7 +296,9 @@ function afterwards(error: unknown, created: ResourceObject): ResourceObject {
 /** What the definition refuses is the operator's mistake. */
 function refusedByRules(error: unknown): never {
   if (!isTwillError(error, 'kubernetes.invalid')) throw error
-  throw new TwillError('document.invalid', error.message, error.data, { cause: error })
+  const isOlder = /unknown field/.test(error.message)
+  const hint = isOlder ? ': the definitions are older than this: kubectl apply -f deploy/crds' : ''
+  throw new TwillError('document.invalid', error.message + hint, error.data, { cause: error })
 }
 
 /** A read before the write: no answer to it leaves nothing in doubt. */

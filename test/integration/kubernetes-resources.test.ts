@@ -416,6 +416,22 @@ test('objects that the definition would not have let in are set aside, not belie
   await applyDefinitions(server, requests)
 })
 
+test('a field that an older definition does not know is refused, not dropped', async () => {
+  const path = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions/ippools.twill.network'
+  const { body: older } = await requests.send('GET', path)
+  delete older.spec.versions[0].schema.openAPIV3Schema.properties.spec.properties.disabled
+  assert.is((await requests.send('PUT', path, older)).code, 200)
+  await until('the older one in force', async () => {
+    const asked = `${API}/ippools?dryRun=All&fieldValidation=Strict`
+    return (await requests.send('POST', asked, pool('f', '10.8.0.0/24', { disabled: true }))).code === 400
+  })
+  const { code, err } = await twillctl('apply -f -', JSON.stringify(pool('f', '10.8.0.0/24')))
+  assert.is(code, 1)
+  assert.match(err, /unknown field "spec\.disabled".*kubectl apply -f deploy\/crds/)
+  assert.is((await requests.send('GET', `${API}/ippools/f`)).code, 404)
+  await applyDefinitions(server, requests)
+})
+
 test('changes from many sides at once are all made', async () => {
   const stores = await Promise.all([open(), open(), open()])
   const key = 'resources/ipreservations/first'
