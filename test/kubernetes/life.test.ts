@@ -1,0 +1,135 @@
+/**
+ * What happens to a node, with a containerd that asks for STATUS: its daemon restarts and is killed under load, its
+ * data path breaks, its power fails.
+ */
+import * as assert from 'uvu/assert'
+import { until } from '../../hack/rig/processes.ts'
+import { KubernetesLab, type LabPod } from '../fixtures/kubernetes/lab.ts'
+import { askHttp } from '../fixtures/kubernetes/netexec.ts'
+import { daemonSet, deployment } from '../fixtures/kubernetes/objects.ts'
+import { readStatus } from '../fixtures/node-state.ts'
+import { startTraffic } from '../fixtures/traffic.ts'
+
+const lab = new KubernetesLab('life')
+const test = lab.suite('life', { nodes: 2, containerd: '2.4' })
+
+const [NODE, OTHER] = ['node1', 'node2'] as const
+const WAVES = ['wave-0', 'wave-1']
+
+let web: LabPod[]
+const webOf = (node: string): LabPod => web.find(pod => pod.node === node) as LabPod
+
+/** Pods are asked from the other node. */
+async function untilAllAnswer(pods: readonly LabPod[]): Promise<void> {
+  for (const { name, node, addresses } of pods)
+    for (const address of addresses) {
+      const asker = webOf(node === NODE ? OTHER : NODE)
+      let answer: string | null = null
+      await until(
+        async () => {
+          answer = await askHttp(lab, asker.name, address, { path: 'hostname', patienceS: 5 })
+          return answer === name
+        },
+        60_000,
+        () => `${asker.name} to ${name} ${address}: ${answer}`,
+      )
+    }
+}
+
+interface Condition {
+  type: string
+  status: string
+  message: string
+  lastTransitionTime: string
+}
+
+async function conditionOf(node: string, wanted: string): Promise<Condition | undefined> {
+  const { status } = await lab.json<{ status: { conditions: Condition[] } }>('get', 'node', node)
+  return status.conditions.find(({ type }) => type === wanted)
+}
+
+async function untilCondition(node: string, type: string, value: string): Promise<Condition> {
+  let found: Condition | undefined
+  await until(
+    async () => {
+      found = await conditionOf(node, type)
+      return found?.status === value
+    },
+    150_000,
+    () => `${node}: expected ${type} ${value}: ${JSON.stringify(found)}`,
+    500,
+  )
+  return found as Condition
+}
+
+test('the network of a node that Twill serves is available', async () => {
+  await lab.apply(daemonSet('web'))
+  web = await lab.ready('app=web', 2)
+  for (const node of lab.nodes) await untilCondition(node, 'NetworkUnavailable', 'False')
+})
+
+test('a chain that speaks CNI 1.1.0 is offered to the runtime as such', async () => {
+  for (const node of lab.nodes) {
+    await lab.node(node).script('rm -f /opt/cni/bin/portmap /opt/cni/bin/bandwidth')
+    await until(
+      async () =>
+        (await lab.exec(node, ['cat', '/etc/cni/net.d/10-twill.conflist'])).stdout.includes('"1.1.0"'),
+      150_000,
+      () => `${node}: the network configuration does not offer CNI 1.1.0`,
+      500,
+    )
+  }
+})
+
+test('daemons are killed and restarted: no packet is lost, pods start, no node turns NotReady', async () => {
+  const ready = () => Promise.all(lab.nodes.map(node => conditionOf(node, 'Ready')))
+  const since = (await ready()).map(each => each?.lastTransitionTime)
+  const traffic = await startTraffic(lab, webOf(NODE).name, webOf(OTHER).name)
+  const { rig } = lab.cluster
+  for (const [round, wave] of WAVES.entries()) {
+    await lab.apply(deployment(wave, 4))
+    await Promise.all(lab.nodes.map(node => (round === 0 ? rig.killDaemon(node) : rig.stopDaemon(node))))
+    await Promise.all(lab.nodes.map(node => rig.startDaemon(node, { timeoutMs: 120_000 })))
+    await untilAllAnswer(await lab.ready(`app=${wave}`, 4))
+  }
+  await traffic.stop()
+  const after = await ready()
+  assert.equal(
+    after.map(each => [each?.status, each?.lastTransitionTime]),
+    since.map(time => ['True', time]),
+  )
+  await lab.kubectl('delete', 'deployment', ...WAVES)
+})
+
+test('a broken data path turns the node NotReady, which says why, and it recovers by itself', async () => {
+  // Another device has its VNI and port: it cannot be made anew.
+  await lab.node(OTHER).script('ip link set twill-vx4 down; ip link set twill-vx4 name foreign0')
+  const { message } = await untilCondition(OTHER, 'Ready', 'False')
+  assert.match(message, /twill-vx4/)
+  await lab.node(OTHER).must(['ip', 'link', 'del', 'foreign0'])
+  await untilCondition(OTHER, 'Ready', 'True')
+  await untilAllAnswer(web)
+})
+
+test('a node whose power failed comes back as the same node, and its pods talk again', async () => {
+  const uid = async () => (await readStatus(lab.cluster.rig, OTHER)).node.uid
+  const before = await uid()
+  await lab.cluster.stopNode(OTHER)
+  await lab.cluster.startNode(OTHER)
+  assert.is(await uid(), before)
+  await until(
+    async () => {
+      web = await lab.ready('app=web', 2).catch(() => [])
+      const pod = web.find(({ node }) => node === OTHER)
+      return (
+        pod !== undefined && (await askHttp(lab, NODE, pod.addresses[0] as string, { patienceS: 5 })) !== null
+      )
+    },
+    150_000,
+    () => `the pod of ${OTHER} is not reached`,
+    500,
+  )
+  await untilAllAnswer(web)
+})
+
+test.run()
