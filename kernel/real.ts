@@ -4,6 +4,7 @@
  * Invariant: nothing here blocks the calling thread; every call is a job for one of two threads (worker/jobs.ts).
  */
 
+import { existsSync } from 'node:fs'
 import { TwillError } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
 import { type HostPaths, OWN_PATHS } from './host-paths.ts'
@@ -27,8 +28,12 @@ export interface RealKernelModules {
 /** An attach that meets a link awaiting deletion has it deleted, this often at most. */
 const REAP_ATTEMPTS = 3
 
-/** @throws TwillError kernel.failed when a thread cannot start (no netlink, no permission) */
+/** @throws TwillError kernel.failed when a thread cannot start (no netlink, no permission); config.invalid */
 export async function createKernel(options: RealKernelOptions, modules: RealKernelModules): Promise<Kernel> {
+  const { sysctls } = options.host ?? OWN_PATHS
+  // Else every switch would pass for one that this kernel does not have.
+  if (!existsSync(`${sysctls}/net`))
+    throw new TwillError('config.invalid', `host.sysctls: there is no ${sysctls}/net`, { sysctls })
   const kernel = new ThreadedKernel(options, modules)
   try {
     await kernel.start()

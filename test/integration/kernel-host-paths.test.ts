@@ -73,6 +73,11 @@ test("switches of the node and of pods are set by way of the node's own /proc/sy
   })
 })
 
+test('switches that are nowhere are a mistake, not switches that this kernel does not have', async () => {
+  const making = createKernel({ host: { sysctls: '/run/netns/host', proc: null } }, { log: silentLog })
+  assert.match(await errorOf(making), /host\.sysctls: there is no \/run\/netns\/host\/net/)
+})
+
 test("a namespace given by a process is that of the node's process, and none where those are not seen", async () => {
   const child = spawn('unshare', ['--net', 'sleep', '600'], { stdio: 'ignore' })
   try {
