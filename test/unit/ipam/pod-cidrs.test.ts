@@ -107,6 +107,10 @@ test('while the API server is away what was this node’s stays so, over a resta
   a.setUnavailable(true)
   a.start()
   await settle()
+  assert.match(
+    (await refusal(a, ['10.0.0.99'])).message,
+    /it is not in 10\.0\.0\.16\/28, the podCIDRs of this node/,
+  )
   assert.match((await addressOf(a, 'p3')) ?? '', /^10\.0\.0\.(1[6-9]|2[0-9]|3[01])$/)
 })
 
