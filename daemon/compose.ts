@@ -56,7 +56,7 @@ import { Registration } from './node/registration.ts'
 import { recallWhenAway, SNAPSHOT_FILE, SnapshotFile } from './node/snapshot-file.ts'
 import { TunnelAddresses, tunnelHolder } from './node/tunnel.ts'
 import { untilObserved, watchSelf } from './node/watch-self.ts'
-import { signOfLife } from './signs.ts'
+import { graceOf, signOfLife } from './signs.ts'
 import {
   nodeStatus,
   reasonsAgainstServing,
@@ -367,10 +367,12 @@ async function startNode(
     { attachments, registry, leases, clock: systemClock, log },
   )
   await spool.start()
+  const aliveFile = join(config.runDir, 'alive')
   const servable = servableBy({
     room: () => ipam.room(),
     report: () => loop.report(),
     clock: systemClock,
+    graceUntilMs: await graceOf(aliveFile, systemClock),
   })
   const verbs = createVerbs({
     attachments,
@@ -385,7 +387,7 @@ async function startNode(
   })
   const cni = await createFront({ path: join(config.runDir, 'cni.sock') }, { verbs, metrics, log })
   await cni.listen()
-  const alive = await signOfLife(join(config.runDir, 'alive'), systemClock)
+  const alive = await signOfLife(aliveFile, systemClock)
   identified.confirmed.then(() => heartbeat.start(), fail)
   loop.start()
   recallWhenAway(identified.byStore ? STORE_PATIENCE_MS : 0, { cluster, snapshot, clock: systemClock, log })

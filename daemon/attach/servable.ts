@@ -15,6 +15,8 @@ export interface ServableModules {
   readonly room: () => { ok: true } | { ok: false; reason: string }
   readonly report: () => Pick<LoopReport, 'rulesStanding' | 'failing'>
   readonly clock: Clock
+  /** BOOTTIME until which a daemon that has just been restarted is taken at the word of the one before it. */
+  readonly graceUntilMs: number
 }
 
 const BROKEN_AFTER_MS = 10_000
@@ -22,10 +24,12 @@ const BROKEN_AFTER_MS = 10_000
 /** Without these no pod reaches another node, or none may be let out. */
 const DATA_PATH = ['netfilter', ...Object.values(VXLAN_LINK).map(name => `link ${name}`)]
 
-export function servableBy({ room, report, clock }: ServableModules): () => Servable {
+export function servableBy({ room, report, clock, graceUntilMs }: ServableModules): () => Servable {
   let failingSinceMs: number | null = null
   return () => {
     const { rulesStanding, failing } = report()
+    // An ADD waits for the rules; a runtime that is told so here takes the node out of service meanwhile.
+    if (!rulesStanding && clock.boottimeMs() < graceUntilMs) return { ok: true }
     if (!rulesStanding) return no(CNI_CODE.pluginNotAvailable, 'the first reconcile is not through yet')
     const broken = DATA_PATH.find(object => failing.has(object))
     failingSinceMs = broken === undefined ? null : (failingSinceMs ?? clock.boottimeMs())

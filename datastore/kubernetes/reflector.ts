@@ -60,7 +60,7 @@ interface Page {
   readonly items: readonly KubernetesObject[] | null
 }
 
-const PAGE_SIZE = 500
+const PAGE_SIZE = 250
 /** The server ends a watch after so long: between this and twice as much, so that watches do not end together. */
 const WATCH_SECONDS = 300
 /** A watch that stood so long was no failure, even if it brought nothing. */

@@ -85,7 +85,7 @@ test('nothing is applied when any document of any file is wrong, and every mista
   assert.is(out, '')
   assert.equal(err.trimEnd().split('\n'), [
     'error: bad.yaml: document 1, line 6: spec.cidr: "10.244.0.1/16": expected no bits set beyond the length: 10.244.0.0/16',
-    'error: worse.yaml: document 1, line 7: metadata.zone: "a": unknown field, expected one of name, uid, creationTimestamp, labels, annotations',
+    'error: worse.yaml: document 1, line 7: metadata.zone: "a": unknown field, expected one of name, uid, creationTimestamp, deletionTimestamp, labels, annotations',
     'error: worse.yaml: document 2, line 9: apiVersion: missing: expected twill.network/v1alpha1',
     'error: worse.yaml: document 2, line 9: kind: "Pod": expected one of IPPool, IPReservation, Namespace, Node',
   ])

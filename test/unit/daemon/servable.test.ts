@@ -1,15 +1,20 @@
+import { mkdtemp, rm, utimes, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { servableBy } from '../../../daemon/attach/servable.ts'
+import { graceOf } from '../../../daemon/signs.ts'
 import { systemClock } from '../../../lib/clock.ts'
 
-function bed() {
+function bed(graceUntilMs = 0) {
   let nowMs = 0
   const state = { rulesStanding: true, failing: new Map<string, string>(), room: true }
   const servable = servableBy({
     room: () => (state.room ? { ok: true } : { ok: false, reason: 'no room' }),
     report: () => state,
     clock: { ...systemClock, boottimeMs: () => nowMs },
+    graceUntilMs,
   })
   return { state, servable, pass: (ms: number) => (nowMs += ms) }
 }
@@ -24,6 +29,30 @@ test('0 while addresses are there; 50 without, and before the rules stand (CNI-1
   state.room = true
   state.rulesStanding = false
   assert.is(codeOf(servable()), 50)
+})
+
+test('a restart says nothing else than before until the rules stand, for as long as the last daemon has credit (CNI-170)', () => {
+  const { state, servable, pass } = bed(30_000)
+  state.rulesStanding = false
+  pass(29_999)
+  assert.is(codeOf(servable()), 0)
+  pass(1)
+  assert.is(codeOf(servable()), 50)
+})
+
+test('the credit of the last daemon is what is left of 30 s since its last sign; none without a sign', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'twill-alive-'))
+  const path = join(folder, 'alive')
+  const clock = { ...systemClock, boottimeMs: () => 1_000_000 }
+  assert.ok((await graceOf(path, clock)) < 1_000_000)
+  await writeFile(path, '')
+  const now = clock.realtimeMs() / 1000
+  await utimes(path, now - 10, now - 10)
+  const left = (await graceOf(path, clock)) - 1_000_000
+  assert.ok(left > 15_000 && left <= 20_001, `${left} ms`)
+  await utimes(path, now + 3_600, now + 3_600)
+  assert.ok((await graceOf(path, clock)) <= 1_030_000, 'a clock that was set back gives no more')
+  await rm(folder, { recursive: true })
 })
 
 test('51 when the data path stays broken, not at the first failure; 0 again when it is mended (CNI-101)', () => {

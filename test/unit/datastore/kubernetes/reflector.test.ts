@@ -96,7 +96,7 @@ test('the token of a page expires in the middle of a list: it starts over, and n
   assert.equal(told(), [])
   assert.match(reflector.problem() ?? '', /410 too old resource version/)
   await clock.advance(1_000)
-  assert.is(lastAsked(), 'GET /api/v1/pods limit=500')
+  assert.is(lastAsked(), 'GET /api/v1/pods limit=250')
   client.answer(page(20, [painted('b', 15, 'blue')]))
   await settle()
   assert.equal(told(), ['ns/b: null -> blue'])
