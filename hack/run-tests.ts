@@ -13,8 +13,6 @@ import { performance } from 'node:perf_hooks'
 import { type FileResult, runFile } from './testing/run-file.ts'
 import { findSuites, type Suite } from './testing/suites.ts'
 
-const DEFAULT_TIMEOUT_MS = 480_000
-
 interface Totals {
   passed: number
   failed: number
@@ -46,10 +44,11 @@ function report(result: FileResult): void {
   }
 }
 
-async function runSuite(suite: Suite, timeoutMs: number, totals: Totals): Promise<void> {
+async function runSuite(suite: Suite, totals: Totals): Promise<void> {
   const started = performance.now()
   console.log(`${suite.name}: ${suite.files.length} files`)
   const queue = [...suite.files]
+  const timeoutMs = Number(process.env.TWILL_TEST_TIMEOUT_MS ?? suite.timeoutMs)
   const worker = async () => {
     for (let file = queue.shift(); file !== undefined; file = queue.shift()) {
       const result = await runFile(file, timeoutMs)
@@ -72,13 +71,12 @@ function close(totals: Totals): void {
 }
 
 const totals: Totals = { passed: 0, failed: 0, skipped: [], broken: [] }
-const timeoutMs = Number(process.env.TWILL_TEST_TIMEOUT_MS ?? DEFAULT_TIMEOUT_MS)
 for (const suite of findSuites(process.argv.slice(2))) {
   if (suite.files.length === 0) {
     console.log(`${suite.name}: no test file`)
     totals.failed += 1
   }
-  await runSuite(suite, timeoutMs, totals)
+  await runSuite(suite, totals)
 }
 if (totals.passed + totals.failed + totals.skipped.length === 0) totals.failed += 1
 close(totals)

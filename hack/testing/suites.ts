@@ -8,7 +8,14 @@ import { join, relative } from 'node:path'
 export interface Suite {
   name: string
   files: string[]
+  /** Of each file: one that takes longer is ended. */
+  timeoutMs: number
 }
+
+const TIMEOUT_MS = 480_000
+
+/** A file of these may run a whole suite of Kubernetes' own: minutes on a quiet machine, several times that on a busy one. */
+const KUBERNETES_TIMEOUT_MS = 1_500_000
 
 /** Cheapest first: a broken unit should be known before the machine builds a cluster. */
 const ORDER = ['unit', 'golden', 'contract', 'integration', 'e2e']
@@ -23,11 +30,15 @@ function testFilesBelow(folder: string): string[] {
     .sort()
 }
 
+function filesOf(argument: string, name: string): string[] {
+  if (statSync(argument).isDirectory()) return testFilesBelow(name)
+  return isTest(argument) ? [name] : []
+}
+
 function suiteOf(argument: string): Suite {
   const name = relative('.', argument) || '.'
-  if (!existsSync(argument)) return { name, files: [] }
-  if (statSync(argument).isDirectory()) return { name, files: testFilesBelow(name) }
-  return { name, files: isTest(argument) ? [name] : [] }
+  const timeoutMs = /(^|\/)kubernetes(\/|$)/.test(name) ? KUBERNETES_TIMEOUT_MS : TIMEOUT_MS
+  return { name, files: existsSync(argument) ? filesOf(argument, name) : [], timeoutMs }
 }
 
 export function findSuites(given: string[]): Suite[] {

@@ -8,7 +8,7 @@ const { results, logs } = await runUpstream({
   name: `conformance-${process.pid}`,
   up: { cni: 'twill', proxy: 'nftables', containerd: '1.6' },
   focus: CONFORMANCE,
-  timeoutMs: 400_000,
+  timeoutMs: 1_200_000,
 })
 const conformance = suite('conformance, nftables, containerd 1.6')
 

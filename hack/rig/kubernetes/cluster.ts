@@ -15,10 +15,11 @@ import { Credentials } from './credentials.ts'
 import { twillByDaemonSet } from './daemonset.ts'
 import { applyDns, awaitDns } from './dns.ts'
 import { imagesArchive } from './images.ts'
+import { raiseInotifyLimit } from './inotify.ts'
 import { type KindWishes, type KubernetesKind, settleKind } from './kind.ts'
 import { Kubectl } from './kubectl.ts'
 import type { PodNetwork } from './network.ts'
-import { KubernetesNode, type Tools } from './node.ts'
+import { CHAINED, KubernetesNode, type Tools } from './node.ts'
 import { twillByProcess } from './twill.ts'
 
 export interface KubernetesUp extends KindWishes {
@@ -78,6 +79,8 @@ export class KubernetesCluster {
     const kind = settleKind(wishes, this.exists ? this.kind : undefined)
     mkdirSync(this.#folder, { recursive: true, mode: 0o700 })
     writeFileSync(this.#kindFile, JSON.stringify(kind))
+    const raised = raiseInotifyLimit()
+    if (raised !== undefined) onStep?.(raised, 0)
     const [tools, images] = [await toolsOf(kind), await this.#images(kind)]
     this.#credentials.prepare()
     const { surroundings, store } = this.#network(kind)
@@ -198,8 +201,8 @@ export class KubernetesCluster {
 }
 
 async function toolsOf({ containerd }: KubernetesKind): Promise<Tools> {
-  return {
-    kubernetes: await goTool('kubernetes', PROGRAMS),
-    containerd: containerd === '1.6' ? undefined : await goTool('containerd'),
-  }
+  const kubernetes = await goTool('kubernetes', PROGRAMS)
+  if (containerd === '1.6') return { kubernetes }
+  const plugins = await goTool('cni-plugins', CHAINED)
+  return { kubernetes, newer: { containerd: await goTool('containerd'), plugins } }
 }

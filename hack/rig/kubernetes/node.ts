@@ -1,5 +1,6 @@
 /** A node of Kubernetes on a machine of the rig: containerd with the images, kubelet, kube-proxy. */
 import { appendFileSync, cpSync, existsSync, mkdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { nodeLayout } from '../layout.ts'
 import type { Machine } from '../machine.ts'
 import { until } from '../processes.ts'
@@ -15,9 +16,15 @@ import { startProxy } from './proxy.ts'
 
 export interface Tools {
   kubernetes: string
-  /** Absent where Debian's containerd is used. */
-  containerd: string | undefined
+  /** Absent where Debian's are used. */
+  newer?: {
+    containerd: string
+    /** Of CNI: those that are chained. A runtime asks for STATUS only where all of a chain speak CNI 1.1.0; Debian's do not. */
+    plugins: string
+  }
 }
+
+export const CHAINED = ['portmap', 'bandwidth']
 
 export interface NodeModules {
   machine: Machine
@@ -78,9 +85,10 @@ export class KubernetesNode {
     const { machine } = this
     const options = {
       version: this.#kind.containerd,
-      bin: this.#tools.containerd,
+      bin: this.#tools.newer?.containerd,
       sandboxImage: IMAGES.pause,
     }
+    await this.#replacePlugins()
     const containerd = new Containerd(machine, options)
     await containerd.up()
     const record = machine.path(IMPORTED)
@@ -89,6 +97,14 @@ export class KubernetesNode {
       await containerd.importImages(archive)
       appendFileSync(record, `${archive}\n`)
     }
+  }
+
+  /** After each boot: the machine's own come first. */
+  async #replacePlugins(): Promise<void> {
+    const folder = this.#tools.newer?.plugins
+    if (folder === undefined) return
+    const files = CHAINED.map(name => join(folder, name))
+    await this.machine.must(['cp', '--remove-destination', ...files, '/opt/cni/bin/'])
   }
 
   /** Starts kubelet and kube-proxy. Returns when the API server knows the node, and which addresses its pods may have. */

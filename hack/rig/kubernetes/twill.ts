@@ -7,7 +7,8 @@ import { ETC } from './layout.ts'
 import type { PodNetwork } from './network.ts'
 import type { KubernetesNode } from './node.ts'
 
-const KUBECONFIG = `${ETC}/twilld.conf`
+/** The daemon's, on each node. */
+export const KUBECONFIG = `${ETC}/twilld.conf`
 
 export function twillByProcess(credentials: Credentials): PodNetwork {
   return {
