@@ -1,9 +1,8 @@
 /** Where it is measured: a rig, with two nodes or one, namespaces for pods on the first, and the daemon's own figures. */
-import { readFileSync, readlinkSync } from 'node:fs'
 import type { Status } from '../daemon/api/types.ts'
 import { Cluster } from '../hack/rig/cluster.ts'
 import type { Machine } from '../hack/rig/machine.ts'
-import { markedProcesses } from '../hack/rig/processes.ts'
+import { DaemonProcess } from './daemon-process.ts'
 import { compile, Spawner } from './spawner.ts'
 
 export const NODE = 'node1'
@@ -43,29 +42,20 @@ export class Stage {
     return Number(line?.[1] ?? 0)
   }
 
-  /** Of the first node's daemon, as the host sees it. */
-  #daemonPid(): number {
-    const home = networkOf(this.machine.pid)
-    const pid = markedProcesses(this.cluster.name).find(
-      candidate => networkOf(candidate) === home && /\/node$/.test(programOf(candidate)),
-    )
-    if (pid === undefined) throw new Error('twilld does not run')
-    return pid
+  get #daemon(): DaemonProcess {
+    return new DaemonProcess(this.cluster, NODE)
   }
 
   /** MiB resident (VmRSS). */
   residentMiB(): number {
-    const kib = /^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${this.#daemonPid()}/status`, 'utf8'))
-    return Number(kib?.[1]) / 1024
+    return this.#daemon.residentMiB()
   }
 
   /** Per cent of one core over this time. */
   async processorShare(forMs: number): Promise<number> {
-    const pid = this.#daemonPid()
-    const before = ticksOf(pid)
+    const before = this.#daemon.processorMs()
     await pause(forMs)
-    // USER_HZ is 100: a tick is 10 ms.
-    return ((ticksOf(pid) - before) * 10 * 100) / forMs
+    return ((this.#daemon.processorMs() - before) * 100) / forMs
   }
 
   /** Resolves when every deleted pod's address is free and its link gone. */
@@ -79,12 +69,3 @@ export class Stage {
 }
 
 export const pause = (ms: number): Promise<void> => new Promise(resolve => setTimeout(resolve, ms))
-
-const networkOf = (pid: number): string => readlinkSync(`/proc/${pid}/ns/net`)
-const programOf = (pid: number): string => readFileSync(`/proc/${pid}/cmdline`, 'latin1').split('\0')[0] ?? ''
-
-/** utime and stime: the 14th and 15th field of proc(5) stat. */
-function ticksOf(pid: number): number {
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? []
-  return Number(fields[11]) + Number(fields[12])
-}
