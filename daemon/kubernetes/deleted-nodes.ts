@@ -83,7 +83,7 @@ export class DeletedNodes {
     if (await this.#stands(name)) return
     const terms = { by: `deletion of Node ${name} in Kubernetes`, endsWith: 'recreation' } as const
     const fenced = await removeIdentities(name, await identitiesOf(name, store), [uid], terms, this.#modules)
-    log.warn({ node: name, uid, fenced }, 'a node whose Node object was deleted is removed')
+    log.warn({ removed: name, uid, fenced }, 'a node whose Node object was deleted is removed')
   }
 
   async #stands(name: string): Promise<boolean> {

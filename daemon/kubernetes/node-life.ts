@@ -164,8 +164,8 @@ export class NodeLife {
     if (deleted === this.#deleted) return
     this.#deleted = deleted
     const { log, changed } = this.#modules
-    if (deleted) log.error({ node: this.#options.name }, 'the Node object is gone: this node was removed')
-    else log.warn({ node: this.#options.name }, 'the Node object is back')
+    if (deleted) log.error({}, 'the Node object is gone: this node was removed')
+    else log.warn({}, 'the Node object is back')
     changed()
   }
 

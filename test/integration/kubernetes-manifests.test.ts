@@ -5,7 +5,13 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { parse } from 'yaml'
 import { connectKubernetes, type KubernetesClient } from '../../datastore/kubernetes/client.ts'
-import { CLUSTER_ROLE, DAEMON_RIGHTS, missingRights, type Right } from '../../datastore/kubernetes/rights.ts'
+import {
+  CLUSTER_ROLE,
+  DAEMON_RIGHTS,
+  missingRights,
+  RECORD_RIGHTS,
+  type Right,
+} from '../../datastore/kubernetes/rights.ts'
 import { TWILL_IMAGE } from '../../hack/image/twill.ts'
 import { roleText } from '../../hack/rbac.ts'
 import { ROOT } from '../../hack/rig/layout.ts'
@@ -71,6 +77,18 @@ test('the daemon has each right of the table, and no other', async () => {
   assert.is((await missingRights(daemon, OTHERS)).length, OTHERS.length)
   const granted = JSON.parse(await api.kubectl(['get', 'clusterrole', CLUSTER_ROLE, '-o', 'json']))
   const [wanted] = roleText(CLUSTER_ROLE, DAEMON_RIGHTS).split('---')
+  assert.equal(granted.rules, parse(wanted as string).rules)
+})
+
+test('with records as custom resources the same role has the rights for them, and no other', async () => {
+  const all = [...DAEMON_RIGHTS, ...RECORD_RIGHTS]
+  const records = RECORD_RIGHTS.reduce((sum, { verbs }) => sum + verbs.length, 0)
+  assert.is((await missingRights(daemon, all)).length, records)
+  const overlay = join(ROOT, 'deploy/manifests/kubernetes')
+  assert.not.match(await api.kubectl(['apply', '--validate=strict', '-k', overlay]), /warning/i)
+  assert.equal(await missingRights(daemon, all), [])
+  const granted = JSON.parse(await api.kubectl(['get', 'clusterrole', CLUSTER_ROLE, '-o', 'json']))
+  const [wanted] = roleText(CLUSTER_ROLE, all).split('---')
   assert.equal(granted.rules, parse(wanted as string).rules)
 })
 

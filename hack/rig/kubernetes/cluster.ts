@@ -121,9 +121,11 @@ export class KubernetesCluster {
     return new KubernetesNode({ machine: this.rig.node(name), network, ...modules })
   }
 
-  #network({ cni, install }: KubernetesKind): PodNetwork {
+  #network({ cni, install, store }: KubernetesKind): PodNetwork {
     if (cni === 'bridge') return BRIDGE
-    return install === 'daemonset' ? twillByDaemonSet(this.#folder) : twillByProcess(this.#credentials)
+    return install === 'daemonset'
+      ? twillByDaemonSet(this.#folder, store)
+      : twillByProcess(this.#credentials, store)
   }
 
   get nodes(): string[] {

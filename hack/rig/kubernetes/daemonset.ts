@@ -2,46 +2,55 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import { stringify } from 'yaml'
-import { clusterConfig, whyNotReady } from '../daemon.ts'
+import { STARTUP_TAINT } from '../../../daemon/kubernetes/own-node.ts'
+import { whyNotReady } from '../daemon.ts'
 import { PODS, ROOT } from '../layout.ts'
 import { until } from '../processes.ts'
+import { twillConfig } from './config.ts'
+import type { KubernetesKind } from './kind.ts'
 import { demandRunning, type Kubectl } from './kubectl.ts'
 import type { PodNetwork } from './network.ts'
 import type { KubernetesNode } from './node.ts'
 import { twillArchive } from './twill-image.ts'
 
-const NAMESPACE = 'twill-system'
+export const NAMESPACE = 'twill-system'
+/** A label of the daemons' pods. */
+export const DAEMON_POD = 'app.kubernetes.io/name=twilld'
 const SERVING_MS = 300_000
 
 /** @param folder of the rig, where the kustomization is written */
-export function twillByDaemonSet(folder: string): PodNetwork {
+export function twillByDaemonSet(folder: string, store: KubernetesKind['store']): PodNetwork {
   return {
     surroundings: { dropsPods: true, firewall: false, executables: false },
-    store: 'etcd',
+    store: store === 'etcd' ? 'etcd' : 'none',
     podRanges: `${PODS.v4},${PODS.v6}`,
-    taints: [],
+    taints: [{ key: STARTUP_TAINT, effect: 'NoExecute' }],
     images: () => [twillArchive()],
     async install(nodes, kubectl) {
-      await kubectl.must(['apply', '-k', writeKustomization(folder)])
+      await kubectl.must(['apply', '-k', writeKustomization(folder, store)])
       const running = nodes.filter(node => node.machine.running)
       await Promise.all(running.map(node => awaitServing(node, kubectl)))
     },
   }
 }
 
-/** The manifests with the rig's configuration: an etcd without certificates. */
-function writeKustomization(folder: string): string {
+/**
+ * The manifests with the rig's configuration. deploy/manifests/etcd wants certificates that the rig's etcd has not: its
+ * base is used.
+ */
+function writeKustomization(folder: string, store: KubernetesKind['store']): string {
   const own = join(folder, 'manifests')
   mkdirSync(own, { recursive: true })
-  const config = { ...clusterConfig(), kubernetes: { enabled: true } }
-  writeFileSync(join(own, 'twilld.yaml'), stringify(config))
+  writeFileSync(join(own, 'twilld.yaml'), stringify(twillConfig(store, null)))
+  const manifests = { etcd: 'base', kubernetes: 'kubernetes' }[store]
+  const behavior = { etcd: 'create', kubernetes: 'replace' }[store]
   const kustomization = {
     apiVersion: 'kustomize.config.k8s.io/v1beta1',
     kind: 'Kustomization',
     namespace: NAMESPACE,
     // Absolute ones are not taken.
-    resources: [relative(own, join(ROOT, 'deploy/manifests/base'))],
-    configMapGenerator: [{ name: 'twilld', files: ['twilld.yaml'] }],
+    resources: [relative(own, join(ROOT, 'deploy/manifests', manifests))],
+    configMapGenerator: [{ name: 'twilld', namespace: NAMESPACE, behavior, files: ['twilld.yaml'] }],
   }
   writeFileSync(join(own, 'kustomization.yaml'), stringify(kustomization))
   return own

@@ -5,7 +5,8 @@ import { KINDS, type KindWishes } from './kind.ts'
 
 export const USAGE = `usage: hack/kubernetes COMMAND       (TWILL_CLUSTER names the rig, default "twill")
   up [--nodes N]                          a control plane, N nodes (default 2); returns when all are Ready
-     [--cni ${KINDS.cni.join('|')}] [--install ${KINDS.install.join('|')}] [--proxy ${KINDS.proxy.join('|')}] [--containerd ${KINDS.containerd.join('|')}]
+     [--cni ${KINDS.cni.join('|')}] [--install ${KINDS.install.join('|')}] [--store ${KINDS.store.join('|')}]
+     [--proxy ${KINDS.proxy.join('|')}] [--containerd ${KINDS.containerd.join('|')}]
   down                                    remove everything, say what
   status                                  nodes and pods
   kubectl ARGUMENTS...                    as the administrator, with the files of this machine
@@ -28,7 +29,7 @@ export interface Invocation {
 }
 
 const text = { type: 'string' as const }
-const OPTIONS = { nodes: text, cni: text, install: text, proxy: text, containerd: text }
+const OPTIONS = { nodes: text, cni: text, install: text, store: text, proxy: text, containerd: text }
 
 /** @throws UsageError */
 export function parse(argv: readonly string[]): Invocation {
@@ -42,6 +43,7 @@ export function parse(argv: readonly string[]): Invocation {
   const wishes = {
     cni: oneOf('--cni', values.cni, KINDS.cni),
     install: oneOf('--install', values.install, KINDS.install),
+    store: oneOf('--store', values.store, KINDS.store),
     proxy: oneOf('--proxy', values.proxy, KINDS.proxy),
     containerd: oneOf('--containerd', values.containerd, KINDS.containerd),
   }

@@ -7,6 +7,8 @@ export interface KubernetesKind {
   cni: 'twill' | 'bridge'
   /** Of Twill: a process of each node, or as deployed anywhere, by the image and deploy/manifests. */
   install: 'process' | 'daemonset'
+  /** Of Twill's records: an etcd on the underlay, or custom resources. */
+  store: 'etcd' | 'kubernetes'
   proxy: ProxyMode
   containerd: ContainerdVersion
 }
@@ -15,6 +17,7 @@ export interface KubernetesKind {
 export const KINDS = {
   cni: ['twill', 'bridge'],
   install: ['process', 'daemonset'],
+  store: ['etcd', 'kubernetes'],
   proxy: ['nftables', 'iptables'],
   containerd: ['1.6', '2.4'],
 } as const satisfies { [Key in keyof KubernetesKind]: readonly KubernetesKind[Key][] }
@@ -22,6 +25,7 @@ export const KINDS = {
 const DEFAULT: KubernetesKind = {
   cni: KINDS.cni[0],
   install: KINDS.install[0],
+  store: KINDS.store[0],
   proxy: KINDS.proxy[0],
   containerd: KINDS.containerd[0],
 }

@@ -2,7 +2,9 @@
 import { cpSync } from 'node:fs'
 import { startDaemon, writeDaemonConfig } from '../daemon.ts'
 import { PODS } from '../layout.ts'
+import { twillConfig } from './config.ts'
 import type { Credentials } from './credentials.ts'
+import type { KubernetesKind } from './kind.ts'
 import { ETC } from './layout.ts'
 import type { PodNetwork } from './network.ts'
 import type { KubernetesNode } from './node.ts'
@@ -10,21 +12,27 @@ import type { KubernetesNode } from './node.ts'
 /** The daemon's, on each node. */
 export const KUBECONFIG = `${ETC}/twilld.conf`
 
-export function twillByProcess(credentials: Credentials): PodNetwork {
+export function twillByProcess(credentials: Credentials, store: KubernetesKind['store']): PodNetwork {
   return {
     surroundings: { dropsPods: true, firewall: false, executables: true },
-    store: 'etcd',
+    store: store === 'etcd' ? 'etcd' : 'none',
     podRanges: `${PODS.v4},${PODS.v6}`,
     taints: [],
     images: () => [],
     async install(nodes) {
-      await Promise.all(nodes.filter(node => node.machine.running).map(node => startTwill(node, credentials)))
+      const config = twillConfig(store, KUBECONFIG)
+      const running = nodes.filter(node => node.machine.running)
+      await Promise.all(running.map(node => startTwill(node, credentials, config)))
     },
   }
 }
 
-async function startTwill({ machine }: KubernetesNode, credentials: Credentials): Promise<void> {
+async function startTwill(
+  { machine }: KubernetesNode,
+  credentials: Credentials,
+  config: Record<string, unknown>,
+): Promise<void> {
   cpSync(credentials.kubeconfig('twilld', 'twilld', ['system:masters']), machine.path(KUBECONFIG))
-  writeDaemonConfig(machine, { kubernetes: { enabled: true, kubeconfig: KUBECONFIG } })
+  writeDaemonConfig(machine, config)
   await startDaemon(machine)
 }
