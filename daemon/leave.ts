@@ -1,18 +1,24 @@
 /**
  * `twilld --leave`: takes this node out of its cluster, with the daemon stopped. Touches the datastore and the journal, and
  * nothing in the kernel: pods that still run here keep running, their addresses are free after the allowance.
+ *
+ * `twilld --uninstall` (uninstall/) leaves likewise, when nobody here has an address of ours any more.
  */
 import * as files from 'node:fs/promises'
 import { join } from 'node:path'
 import { bindCluster } from '../datastore/cluster.ts'
 import { openDatastore } from '../datastore/open.ts'
 import type { Store } from '../datastore/store.ts'
+import type { Holder } from '../ipam/ipam.ts'
 import { type Leave, leaveCluster } from '../ipam/leave.ts'
 import { createIpam, type NodeIpam } from '../ipam/node-ipam.ts'
+import { minutesUntilFree } from '../ipam/removal.ts'
+import type { Kernel } from '../kernel/kernel.ts'
 import { createKernel } from '../kernel/real.ts'
-import { systemClock } from '../lib/clock.ts'
+import { type Clock, systemClock } from '../lib/clock.ts'
 import { messageOf, TwillError } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
+import { counted } from '../lib/plural.ts'
 import { systemRandom } from '../lib/random.ts'
 import type { Config } from './config.ts'
 import { livingHolders } from './journal/holders.ts'
@@ -25,9 +31,18 @@ import { workerUrl } from './worker-url.ts'
 /** Several times what a store that answers needs. */
 const PATIENCE_MS = 30_000
 
-interface Machine {
+export interface Machine {
   readonly boot: string
   readonly hardware: string
+}
+
+export interface LeavingModules {
+  readonly local: LocalState
+  readonly store: Store
+  readonly clock: Clock
+  readonly log: Log
+  /** Who has been taken off the network, whatever records say: his addresses are free. Default: nobody. */
+  readonly isOver?: (holder: Holder) => boolean
 }
 
 /**
@@ -42,22 +57,11 @@ export async function leave(config: Config, { log }: { readonly log: Log }): Pro
     )
   const lock = await lockNode(config.runDir, config.stateDir)
   try {
-    const machine = await observeMachine(config, log)
-    const local = await LocalState.open(
-      { stateDir: config.stateDir, boot: machine.boot, coolDownMs: config.coolDown },
-      { clock: systemClock, log },
-    )
-    const modules = { clock: systemClock, random: systemRandom, log, files }
-    const readFile = (path: string) => files.readFile(path)
-    const datastore = await openDatastore(config.datastore, config, {
-      ...modules,
-      readFile,
-      environment: process.env,
-    })
+    const machine = await withKernel(config, log, kernel => observeMachine(config, { kernel, log }))
+    const local = await openLocal(config, machine, log)
     try {
-      return await leaveWith(config, machine, { local, store: datastore.store, log })
+      return await leaveByConfig(config, machine, { local, log })
     } finally {
-      await datastore.close()
       await local.close()
     }
   } finally {
@@ -65,40 +69,89 @@ export async function leave(config: Config, { log }: { readonly log: Log }): Pro
   }
 }
 
-async function observeMachine(config: Config, log: Log): Promise<Machine> {
+/** What an operator is told of it. */
+export function leaveText({ nodeName, fenceMargin }: Config, { freed, fenced, allowanceMs }: Leave): string {
+  const minutes = minutesUntilFree(allowanceMs, fenceMargin)
+  const kept = `${counted(fenced, 'part')} in which pods live ${fenced === 1 ? 'is' : 'are'} fenced`
+  const rest = fenced === 0 ? '' : `; ${kept}, free after ${minutes} min`
+  const given = `${counted(freed, 'part')} ${freed === 1 ? 'is' : 'are'} free`
+  return `Node ${nodeName} has left: ${given}${rest}`
+}
+
+export async function withKernel<T>(
+  config: Config,
+  log: Log,
+  use: (kernel: Kernel) => Promise<T>,
+): Promise<T> {
   const kernel = await createKernel(
     { workerUrl: workerUrl(), host: config.host },
     { log, onDead: () => undefined },
   )
   try {
-    const boot = await readBoot(await kernel.ownNetnsCookie())
-    const self = await observeSelf(config.underlay, { kernel, log }).catch(error => {
-      log.warn({ error: messageOf(error) }, 'the underlay is not known')
-      return null
-    })
-    const device = self?.underlay[0]?.device ?? ''
-    return { boot, hardware: hardwareOf(await readProductUuid(), await kernel.readLinks(), device) }
+    return await use(kernel)
   } finally {
     await kernel.close()
   }
 }
 
-async function leaveWith(
+export async function observeMachine(
+  { underlay }: Config,
+  { kernel, log }: { readonly kernel: Kernel; readonly log: Log },
+): Promise<Machine> {
+  const boot = await readBoot(await kernel.ownNetnsCookie())
+  const self = await observeSelf(underlay, { kernel, log }).catch(error => {
+    log.warn({ error: messageOf(error) }, 'the underlay is not known')
+    return null
+  })
+  const device = self?.underlay[0]?.device ?? ''
+  return { boot, hardware: hardwareOf(await readProductUuid(), await kernel.readLinks(), device) }
+}
+
+/** @throws journal.damaged, journal.write-failed */
+export function openLocal({ stateDir, coolDown }: Config, { boot }: Machine, log: Log): Promise<LocalState> {
+  return LocalState.open({ stateDir, boot, coolDownMs: coolDown }, { clock: systemClock, log })
+}
+
+/** With the datastore of the configuration. @throws as leave */
+export async function leaveByConfig(
+  config: Config,
+  machine: Machine,
+  modules: Omit<LeavingModules, 'store' | 'clock'>,
+): Promise<Leave> {
+  const datastore = await openDatastore(config.datastore, config, {
+    clock: systemClock,
+    random: systemRandom,
+    log: modules.log,
+    files,
+    readFile: path => files.readFile(path),
+    environment: process.env,
+  })
+  try {
+    return await leaveWith(config, machine, { ...modules, store: datastore.store, clock: systemClock })
+  } finally {
+    await datastore.close()
+  }
+}
+
+/** @throws as leave */
+export async function leaveWith(
   config: Config,
   { boot, hardware }: Machine,
-  modules: { readonly local: LocalState; readonly store: Store; readonly log: Log },
+  modules: LeavingModules,
 ): Promise<Leave> {
-  const { local, store } = modules
+  const { local, store, clock } = modules
   const { node } = local
   if (node === null)
     throw new TwillError('resource.not-found', `${config.stateDir} knows of no cluster: nothing to leave`)
   await bindCluster(node.clusterUid, { store, random: systemRandom })
-  await local.append({ t: 'tunnel', addresses: [], since: systemClock.realtimeMs() })
+  await local.append({ t: 'tunnel', addresses: [], since: clock.realtimeMs() })
   const ipam = startIpam(config, boot, node.uid, modules)
+  const { uid, name } = node
   try {
-    const left = await inTime(
-      leaveCluster({ uid: node.uid, name: node.name, hardware }, { store, random: systemRandom, ipam }),
+    const leaving = releaseThoseOver(ipam, modules).then(() =>
+      leaveCluster({ uid, name, hardware }, { store, random: systemRandom, ipam }),
     )
+    const left = await inTime(leaving, clock)
     await files.unlink(join(config.stateDir, SNAPSHOT_FILE)).catch(() => undefined)
     return left
   } finally {
@@ -106,11 +159,18 @@ async function leaveWith(
   }
 }
 
+/** As their DEL would have: the addresses cool down, wherever they go. */
+async function releaseThoseOver(ipam: NodeIpam, { isOver }: LeavingModules): Promise<void> {
+  if (isOver === undefined) return
+  await ipam.ready()
+  for (const { holder } of ipam.holders()) if (isOver(holder)) ipam.release(holder.id)
+}
+
 function startIpam(
   config: Config,
   boot: string,
   nodeUid: string,
-  { local, store, log }: { readonly local: LocalState; readonly store: Store; readonly log: Log },
+  { local, store, clock, log }: LeavingModules,
 ): NodeIpam {
   const ipam = createIpam(
     {
@@ -127,7 +187,7 @@ function startIpam(
     },
     {
       store,
-      clock: systemClock,
+      clock,
       random: systemRandom,
       log,
       journal: { append: record => local.append({ t: 'ipam', record }) },
@@ -139,9 +199,9 @@ function startIpam(
   return ipam
 }
 
-async function inTime<T>(work: Promise<T>): Promise<T> {
+async function inTime<T>(work: Promise<T>, clock: Clock): Promise<T> {
   const giveUp = new AbortController()
-  const late = systemClock.sleep(PATIENCE_MS, giveUp.signal).then(() => {
+  const late = clock.sleep(PATIENCE_MS, giveUp.signal).then(() => {
     throw new TwillError(
       'store.unavailable',
       'the datastore does not answer: the node has not left, or not wholly. Run this again',

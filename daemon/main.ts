@@ -2,25 +2,30 @@
  * twilld: reads its configuration, builds the daemon (compose.ts), and runs it until a signal. SIGTERM and SIGINT
  * leave the data path untouched: nothing in the kernel changes.
  *
- * `--leave` takes the node out of its cluster instead (leave.ts).
+ * `--leave` takes the node out of its cluster instead (leave.ts), `--uninstall` Twill off the node (uninstall/).
  *
- * Exit status: 0 after a signal, or when it has left; 1 when it cannot start or must not go on; 2 for a wrong configuration.
+ * Exit status: 0 after a signal, or when it has left or is gone; 1 when it cannot start or must not go on; 2 for a wrong configuration.
  */
 import { hostname } from 'node:os'
 import pino from 'pino'
 import yargs from 'yargs'
-import { minutesUntilFree } from '../ipam/removal.ts'
 import { isTwillError, messageOf, TwillError } from '../lib/errors.ts'
-import { counted } from '../lib/plural.ts'
 import { VERSION } from '../lib/version.ts'
 import { startDaemon } from './compose.ts'
 import type { Config } from './config.ts'
 import { DEFAULT_CONFIG_FILE, readConfigFile } from './config-file.ts'
 import { flagOf, loadConfig, SETTINGS, variableOf } from './config-load.ts'
-import { leave } from './leave.ts'
+import { leave, leaveText } from './leave.ts'
+import { uninstall } from './uninstall/uninstall.ts'
 
-/** `leave` apart, all are settings. */
-type Flags = Record<string, string | undefined> & { readonly leave?: unknown }
+interface Errands {
+  readonly leave?: boolean
+  readonly uninstall?: boolean
+  readonly force?: boolean
+}
+
+/** Errands apart, all are settings. */
+type Flags = Record<string, string | undefined> & { readonly [E in keyof Errands]: unknown }
 
 function parseFlags(argv: readonly string[]): Flags {
   let parser = yargs([...argv])
@@ -33,6 +38,15 @@ function parseFlags(argv: readonly string[]): Flags {
     .option('leave', {
       type: 'boolean',
       describe: 'take this node out of its cluster, with the daemon stopped, and end',
+    })
+    .option('uninstall', {
+      type: 'boolean',
+      describe: 'take Twill off this node, with the daemon stopped, and end',
+      conflicts: 'leave',
+    })
+    .option('force', {
+      type: 'boolean',
+      describe: 'uninstall also when pods live here, and cut them off',
     })
     .strict()
     .version(`twilld ${VERSION}`)
@@ -47,26 +61,33 @@ function parseFlags(argv: readonly string[]): Flags {
   return parser.parseSync() as unknown as Flags
 }
 
-function configure(): { readonly config: Config; readonly leaves: boolean } {
-  const { leave: leaves, ...flags } = parseFlags(process.argv.slice(2))
+function configure(): { readonly config: Config; readonly errands: Errands } {
+  const { leave: leaves, uninstall: uninstalls, force, ...flags } = parseFlags(process.argv.slice(2))
+  if (force === true && uninstalls !== true)
+    throw new TwillError('config.invalid', '--force: expected with --uninstall only')
   const config = loadConfig({
     file: readConfigFile(flags.config, process.env),
     environment: process.env,
     flags,
     hostname: hostname(),
   })
-  return { config, leaves: leaves === true }
+  return {
+    config,
+    errands: { leave: leaves === true, uninstall: uninstalls === true, force: force === true },
+  }
 }
 
-/** What an operator reads goes to standard output, the log beside it. */
-async function leaveAndTell(config: Config): Promise<void> {
+/**
+ * What an operator reads goes to standard output, the log beside it.
+ * @returns whether there was one
+ */
+async function runErrand(config: Config, errands: Errands): Promise<boolean> {
+  if (!errands.leave && !errands.uninstall) return false
   const log = pino({ level: config.logLevel }, pino.destination(2))
-  const { freed, fenced, allowanceMs } = await leave(config, { log })
-  const minutes = minutesUntilFree(allowanceMs, config.fenceMargin)
-  const kept = `${counted(fenced, 'part')} in which pods live ${fenced === 1 ? 'is' : 'are'} fenced`
-  const rest = fenced === 0 ? '' : `; ${kept}, free after ${minutes} min`
-  const given = `${counted(freed, 'part')} ${freed === 1 ? 'is' : 'are'} free`
-  process.stdout.write(`Node ${config.nodeName} has left: ${given}${rest}\n`)
+  const tell = (line: string) => process.stdout.write(`${line}\n`)
+  if (errands.leave) tell(leaveText(config, await leave(config, { log })))
+  else await uninstall(config, { force: errands.force === true }, { log, tell })
+  return true
 }
 
 async function main(): Promise<void> {
@@ -77,11 +98,8 @@ async function main(): Promise<void> {
     process.stderr.write(`twilld: ${messageOf(error)}\n`)
     process.exit(2)
   }
-  const { config, leaves } = configured
-  if (leaves) {
-    await leaveAndTell(config)
-    process.exit(0)
-  }
+  const { config, errands } = configured
+  if (await runErrand(config, errands)) process.exit(0)
   const log = pino({ level: config.logLevel, base: { node: config.nodeName } })
   const fail = (error: unknown) => {
     log.fatal(

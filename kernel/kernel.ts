@@ -302,6 +302,8 @@ export interface Kernel {
   changeElements(change: { add: readonly SetElement[]; remove: readonly SetElement[] }): Promise<void>
   /** True when the table in the kernel is what `replaceRuleset`/`changeElements` of this process last left there. */
   rulesetIntact(): Promise<boolean>
+  /** Takes table inet NFT_TABLE away, whoever made it. Answers whether there was one. */
+  removeRuleset(): Promise<boolean>
   /** Makes our accept chains in others' tables be exactly these; [] removes them. Says which were changed. */
   ensureAcceptChains(chains: readonly AcceptChain[]): Promise<{ changed: string[] }>
   /** Base chains of others, on forward and input, that drop by policy or rule and that we do not reach: for status. */

@@ -132,6 +132,9 @@ class ThreadedKernel implements Kernel {
   rulesetIntact() {
     return this.#pods.run('rulesetIntact')
   }
+  removeRuleset() {
+    return this.#pods.run('removeRuleset')
+  }
   ensureAcceptChains(...args: Parameters<Kernel['ensureAcceptChains']>) {
     return this.#node.run('ensureAcceptChains', ...args)
   }

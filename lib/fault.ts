@@ -51,6 +51,14 @@ export const FAULT_POINTS = {
   request: ['request.recorded', 'request.entered', 'request.answered'],
   /** An executable is copied under a temporary name; it has its own. */
   install: ['install.written', 'install.renamed'],
+  uninstall: [
+    'uninstall.conflist-removed',
+    'uninstall.executables-removed',
+    'uninstall.links-removed',
+    'uninstall.kernel-cleared',
+    'uninstall.left',
+    'uninstall.state-removed',
+  ],
   /** A piece is struck from memory and journal; its commit was answered. */
   gift: ['gift.recorded', 'gift.committed'],
 } as const

@@ -156,12 +156,19 @@ export class FakeKernel implements Kernel {
     return steps.map(step => {
       try {
         this.#mayFail(step.type)
-        this.node.apply(step)
+        this.#applyToNode(step)
         return { step, error: null }
       } catch (error) {
         return { step, error: error as Error }
       }
     })
+  }
+
+  /** One end of a pair takes the other with it. */
+  #applyToNode(step: KernelStep): void {
+    const deleted = step.type === 'link.delete' ? this.node.links.get(step.device) : undefined
+    if (deleted?.kind === 'veth') this.#removePair(deleted)
+    else this.node.apply(step)
   }
 
   // ------------------------------------------------------------------ pods
@@ -305,6 +312,13 @@ export class FakeKernel implements Kernel {
   async rulesetIntact() {
     this.#mayFail('rulesetIntact')
     return this.#intact
+  }
+
+  async removeRuleset() {
+    this.#mayFail('removeRuleset')
+    const stood = this.#ruleset !== null
+    this.deleteRuleset()
+    return stood
   }
 
   async ensureAcceptChains(chains: readonly AcceptChain[]) {

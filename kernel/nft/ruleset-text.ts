@@ -12,8 +12,13 @@ export interface ElementsChange {
  * rules yet, and the old ones after the change, without rules any more.
  */
 export function replacementText(table: string, ruleset: Ruleset): string {
-  return text([`add table inet ${table}`, `delete table inet ${table}`], table, ruleset)
+  return text(removal(table), table, ruleset)
 }
+
+/** Of the table, whether it is there or not. */
+export const removalText = (table: string): string => [...removal(table), ''].join('\n')
+
+const removal = (table: string): string[] => [`add table inet ${table}`, `delete table inet ${table}`]
 
 /** New rules and elements in the chains and sets that stand there: each packet meets at each hook the old or the new. */
 export function refillText(table: string, ruleset: Ruleset): string {

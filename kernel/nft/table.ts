@@ -33,6 +33,7 @@ import {
   elementsChangeBetween,
   namesIn,
   refillText,
+  removalText,
   replacementText,
 } from './ruleset-text.ts'
 import { encodeKey, type KeyLayout } from './set-key.ts'
@@ -265,6 +266,17 @@ export class NftTable {
       if (generation === this.#readGeneration()) this.#generation = generation
     }
     return false
+  }
+
+  /** Takes the table away. @returns whether there was one. @throws TwillError kernel.failed */
+  remove(): boolean {
+    const stood = readTable(this.#socket, this.#table) !== null
+    if (stood) this.#interpreter.run(removalText(this.#table))
+    this.#chains = null
+    this.#elements.clear()
+    this.#layouts = null
+    this.#forget()
+    return stood
   }
 
   #readGeneration(): number {

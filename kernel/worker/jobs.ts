@@ -35,6 +35,7 @@ export interface PodsJobs {
   replaceRuleset: Sync<Kernel['replaceRuleset']>
   changeElements: Sync<Kernel['changeElements']>
   rulesetIntact(): boolean
+  removeRuleset(): boolean
   /** Addresses of this thread's sockets, by which its changes are told from others'. */
   ports(): number[]
 }

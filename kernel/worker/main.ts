@@ -56,6 +56,7 @@ function openPods(libc: Libc, host: HostPaths): Pods {
     replaceRuleset: ruleset => table.replace(ruleset),
     changeElements: change => table.change(change),
     rulesetIntact: () => table.intact(),
+    removeRuleset: () => table.remove(),
     ports: () => [socket.portId, netfilter.portId],
   }
   return { endpoints, jobs }

@@ -247,6 +247,30 @@ export function podContract(test: Test, world: () => World): void {
     await assertNoPods(kernel)
   })
 
+  test('a host end that is deleted takes the pod end with it, and the route to the pod', async () => {
+    const { kernel, addNamespace, removeNamespace } = world()
+    const netns = addNamespace('cut')
+    const spec = podSpec(32, netns)
+    await kernel.attachPod(spec, [])
+    await applied(kernel, [{ type: 'link.delete', device: spec.hostInterface }])
+    assert.is((await kernel.inspectPod(netns, 'eth0')).pod, null)
+    removeNamespace('cut')
+    await assertNoPods(kernel)
+  })
+
+  test('the table is taken away, once, and may be made again', async () => {
+    const { kernel, policies } = world()
+    const some = element(podSpec(31, { path: '', dev: null, ino: null }))
+    await kernel.replaceRuleset(RULESET)
+    assert.is(await kernel.removeRuleset(), true)
+    await rejects(kernel.changeElements({ add: [some], remove: [] }), 'kernel.failed')
+    assert.is(await kernel.rulesetIntact(), false)
+    assert.is(await kernel.removeRuleset(), false)
+    await kernel.replaceRuleset(RULESET)
+    assert.is(await kernel.rulesetIntact(), true)
+    assert.equal(policies(), [])
+  })
+
   test('an attached pod that cannot be attached again keeps its policy', async () => {
     const { kernel, addNamespace, removeNamespace, policies } = world()
     await kernel.replaceRuleset(RULESET)
