@@ -187,7 +187,7 @@ async function startNode(
     store,
     nodes: () => cluster.nodes(),
     announced: () => announcement.missing === null,
-    trouble: () => troubleOf(servable()),
+    trouble: () => trouble(),
     changed: () => {
       registration.check()
       ipam.podCidrsChanged()
@@ -367,6 +367,7 @@ async function startNode(
     { attachments, registry, leases, clock: systemClock, log },
   )
   await spool.start()
+  const trouble = () => troubleOf(loop.report(), systemClock.boottimeMs())
   const aliveFile = join(config.runDir, 'alive')
   const servable = servableBy({
     room: () => ipam.room(),
@@ -426,6 +427,7 @@ async function startNode(
       ownParts: ipam.ownParts(),
       room: ipam.room(),
       loop: loop.report(),
+      trouble: trouble(),
       repairs,
       foreignFilters,
       conditions: [
@@ -455,8 +457,13 @@ async function startNode(
   ipam.ready().then(() => audit.start())
   const resourceStatus = tellResources(base, cluster)
   const serves = () =>
-    reasonsAgainstServing({ loop: loop.report(), room: ipam.room(), cluster, store: store.status() })
-      .length === 0
+    reasonsAgainstServing({
+      loop: loop.report(),
+      trouble: trouble(),
+      room: ipam.room(),
+      cluster,
+      store: store.status(),
+    }).length === 0
   const announcement: Announcement = new Announcement(
     { ...config.cni, everyMs: config.resyncInterval },
     {

@@ -63,13 +63,19 @@ export interface LoopModules {
   readonly learnPodMac: (attachmentId: string, mac: string) => Promise<void>
 }
 
+export interface Failure {
+  readonly message: string
+  /** BOOTTIME of the first try that failed. */
+  readonly sinceMs: number
+}
+
 /** For status and readiness. */
 export interface LoopReport {
   /** A pass over everything, with the cluster's facts known, has ended with nothing failed or waiting. */
   readonly converged: boolean
   /** Our table stands: pods may be attached. */
   readonly rulesStanding: boolean
-  /** Object → message, of what failed when last tried. */
-  readonly failing: ReadonlyMap<string, string>
+  /** By object: what failed when last tried. */
+  readonly failing: ReadonlyMap<string, Failure>
   readonly problems: readonly Problem[]
 }

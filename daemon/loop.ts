@@ -21,6 +21,7 @@ import type { DesiredState } from './desired/state.ts'
 import { steady } from './desired/steady.ts'
 import {
   type Domain,
+  type Failure,
   LOOP,
   type LoopMetrics,
   type LoopModules,
@@ -49,7 +50,7 @@ export class Loop {
   #switches: ReadonlyMap<string, string | null> | null = null
   /** As last glanced at; our own changes of them cost one look more. */
   #legacyFilters = ''
-  readonly #failing = new Map<string, string>()
+  readonly #failing = new Map<string, Failure>()
   readonly #ownChanged = new Set<Domain>()
   /** When the first of them came, by BOOTTIME in milliseconds. */
   #ownChangedMs = 0
@@ -320,13 +321,18 @@ export class Loop {
     for (const [index, { change, error }] of failed.entries()) {
       const object = objectOf(change)
       this.#pacing.failed(object)
-      this.#failing.set(object, error.message)
+      this.#noteFailure(object, error.message)
       metrics.stepFailed(change.kind)
       if (index < DETAIL_LINES)
         log.warn({ kind: change.kind, object, step: change.step, error: error.message }, 'kernel step failed')
       this.#retryLater(change.kind, this.#pacing.waitMs(object))
     }
     for (const { change, waitMs } of waiting) this.#retryLater(change.kind, waitMs)
+  }
+
+  #noteFailure(object: string, message: string): void {
+    const sinceMs = this.#failing.get(object)?.sinceMs ?? this.#modules.clock.boottimeMs()
+    this.#failing.set(object, { message, sinceMs })
   }
 
   /** What a whole pass found nothing to do about is not failing any more. */
@@ -379,7 +385,7 @@ export class Loop {
 
   #failed(kind: 'netfilter' | 'accept' | 'observe', error: unknown, retry: Domain | 'all'): void {
     this.#pacing.failed(kind)
-    this.#failing.set(kind, messageOf(error))
+    this.#noteFailure(kind, messageOf(error))
     this.#modules.metrics.stepFailed(kind)
     this.#modules.log.warn({ kind, error: messageOf(error) }, 'reconciling failed; trying again')
     this.#retryLater(retry, this.#pacing.waitMs(kind))

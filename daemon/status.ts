@@ -25,6 +25,8 @@ export interface StatusParts {
   readonly ownParts: readonly OwnPart[]
   readonly room: { ok: true } | { ok: false; reason: string }
   readonly loop: LoopReport
+  /** Of the data path, as `troubleOf` says it. */
+  readonly trouble: string | null
   readonly repairs: Readonly<Record<string, number>>
   readonly foreignFilters: Status['foreignFilters']
   readonly conditions: Status['conditions']
@@ -38,7 +40,7 @@ export function statusOf(parts: StatusParts): Status {
   const observation = parts.facts.observation
   const tunnel = Object.values(parts.facts.tunnel).filter(text => text !== undefined)
   const poolNames = new Map(parts.cluster.pools().map(pool => [pool.metadata.uid ?? '', pool.metadata.name]))
-  const failing = [...parts.loop.failing].map(([object, message]) => `${object}: ${message}`)
+  const failing = [...parts.loop.failing].map(([object, { message }]) => `${object}: ${message}`)
   return {
     node: parts.node,
     ready: reasons.length === 0,
@@ -79,17 +81,22 @@ export function statusOf(parts: StatusParts): Status {
   }
 }
 
-/** Why ADD cannot be served; [] when it can. Short store outages do not count: pods go on, and so does ADD. */
+/**
+ * Why ADD cannot be served, or makes pods that reach nobody; [] when it can. Never [] where STATUS refuses. Short store outages
+ * do not count: pods go on, and so does ADD.
+ */
 export function reasonsAgainstServing({
   loop,
+  trouble,
   room,
   cluster,
   store,
-}: Pick<StatusParts, 'loop' | 'room' | 'cluster' | 'store'>): string[] {
+}: Pick<StatusParts, 'loop' | 'trouble' | 'room' | 'cluster' | 'store'>): string[] {
   if (!cluster.known)
     return [`the cluster's facts are not known yet${store.reason === null ? '' : `: ${store.reason}`}`]
   if (!loop.converged) return ['the first reconcile is not through yet']
-  return room.ok ? [] : [room.reason]
+  const broken = trouble === null ? [] : [`the data path is broken: ${trouble}`]
+  return room.ok ? broken : [...broken, room.reason]
 }
 
 /** @param savedAt of `Cluster.recalledFrom` */

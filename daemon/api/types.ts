@@ -3,7 +3,7 @@
  * one version apart is allowed between client and daemon.
  *
  *   GET /v1/live     200 while the event loop turns
- *   GET /v1/ready    200 when ADD can be served and the first reconcile is through, else 503 with {reasons}
+ *   GET /v1/ready    200 when ADD can be served, the first reconcile is through and the data path whole, else 503 with {reasons}
  *   GET /v1/status   Status
  *   GET /v1/metrics  Prometheus text
  *   POST /v1/store/  the embedded datastore, where there is one (datastore/embedded/protocol.ts)

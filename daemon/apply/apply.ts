@@ -5,6 +5,7 @@ import type { Pacing } from './pacing.ts'
 
 export interface Applied {
   readonly done: readonly Change[]
+  /** Each object once, by what failed first: what follows fails for lack of it, and says nothing. */
   readonly failed: readonly { readonly change: Change; readonly error: Error }[]
   /** Left out for now: a failure or a dispute is being waited out. */
   readonly waiting: readonly { readonly change: Change; readonly waitMs: number }[]
@@ -31,7 +32,15 @@ export async function applyChanges(
     return error ? [{ change, error }] : []
   })
   const done = now.filter((_, index) => !outcomes[index]?.error)
-  return { done, failed, waiting }
+  return { done, failed: firstOfEach(failed), waiting }
+}
+
+function firstOfEach<T extends { readonly change: Change }>(failed: readonly T[]): T[] {
+  const objects = new Set<string>()
+  return failed.filter(({ change }) => {
+    const object = objectOf(change)
+    return !objects.has(object) && objects.add(object)
+  })
 }
 
 /** What stands on a device waits with the device. */

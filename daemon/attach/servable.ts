@@ -25,23 +25,26 @@ const BROKEN_AFTER_MS = 10_000
 const DATA_PATH = ['netfilter', ...Object.values(VXLAN_LINK).map(name => `link ${name}`)]
 
 export function servableBy({ room, report, clock, graceUntilMs }: ServableModules): () => Servable {
-  let failingSinceMs: number | null = null
   return () => {
     const { rulesStanding, failing } = report()
     // An ADD waits for the rules; a runtime that is told so here takes the node out of service meanwhile.
     if (!rulesStanding && clock.boottimeMs() < graceUntilMs) return { ok: true }
     if (!rulesStanding) return no(CNI_CODE.pluginNotAvailable, 'the first reconcile is not through yet')
-    const broken = DATA_PATH.find(object => failing.has(object))
-    failingSinceMs = broken === undefined ? null : (failingSinceMs ?? clock.boottimeMs())
-    if (failingSinceMs !== null && clock.boottimeMs() - failingSinceMs >= BROKEN_AFTER_MS)
-      return no(CNI_CODE.limitedConnectivity, `${broken}: ${failing.get(broken as string)}`)
+    const trouble = troubleOf({ failing }, clock.boottimeMs())
+    if (trouble !== null) return no(CNI_CODE.limitedConnectivity, trouble)
     const free = room()
     return free.ok ? free : no(CNI_CODE.pluginNotAvailable, free.reason)
   }
 }
 
-/** Why the data path is broken; null: whatever else is wrong, it is not that. */
-export const troubleOf = (servable: Servable): string | null =>
-  !servable.ok && servable.code === CNI_CODE.limitedConnectivity ? servable.reason : null
+/** Why the data path is broken; null: it is not, or not for long. The same for STATUS, `ready` and NetworkUnavailable. */
+export function troubleOf({ failing }: Pick<LoopReport, 'failing'>, nowMs: number): string | null {
+  for (const object of DATA_PATH) {
+    const failure = failing.get(object)
+    if (failure !== undefined && nowMs - failure.sinceMs >= BROKEN_AFTER_MS)
+      return `${object}: ${failure.message}`
+  }
+  return null
+}
 
 const no = (code: number, reason: string): Servable => ({ ok: false, code, reason })

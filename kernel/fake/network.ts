@@ -5,7 +5,16 @@
  * neighbours, and a route whose source address goes is gone (IPv4) or loses its source (IPv6).
  */
 import { parseCidr, parseIp } from '../../lib/address.ts'
-import type { FdbEntry, KernelStep, Link, LinkAddress, Neighbour, Route, RouteSpec } from '../kernel.ts'
+import type {
+  FdbEntry,
+  KernelStep,
+  Link,
+  LinkAddress,
+  Neighbour,
+  Route,
+  RouteSpec,
+  VxlanAttributes,
+} from '../kernel.ts'
 import { kernelFailed } from '../netlink/libc.ts'
 import { ROUTE_PROTOCOL } from '../ownership.ts'
 
@@ -141,8 +150,12 @@ const NEW_LINK: Omit<Link, 'index' | 'name'> = {
 const EXECUTORS: Executors = {
   'vxlan.add': (network, { name, mac, mtu, alias, vxlan }) => {
     const present = network.links.get(name)
+    const clashes =
+      present === undefined
+        ? [...network.links.values()].some(link => takesPacketsOf(link, vxlan))
+        : !sameVxlan(present, { mac, mtu, alias, vxlan })
+    if (clashes) throw refused(`add ${name}`, 'EEXIST')
     if (present === undefined) network.addLink({ name, kind: 'vxlan', mac, mtu, alias, vxlan, carrier: true })
-    else if (!sameVxlan(present, { mac, mtu, alias, vxlan })) throw refused(`add ${name}`, 'EEXIST')
   },
   'link.set': (network, { type: _, device, ...change }) => network.changeLink(device, change),
   'link.delete': (network, { device }) => network.removeLink(device),
@@ -188,6 +201,12 @@ function without<T extends object>(entries: readonly T[], key: Partial<T>): T[] 
 
 function sameKey(a: Route, b: Route): boolean {
   return a.family === b.family && a.dst === b.dst && a.metric === b.metric && a.table === b.table
+}
+
+/** vxlan_core.c, vxlan_config_validate: one device for a VNI on a port of a family. */
+function takesPacketsOf({ vxlan: theirs }: Link, { vni, port, local }: VxlanAttributes): boolean {
+  const sameFamily = theirs?.local?.includes(':') === local?.includes(':')
+  return theirs?.vni === vni && theirs.port === port && sameFamily
 }
 
 function sameVxlan(a: Link, b: Pick<Link, 'mac' | 'mtu' | 'alias' | 'vxlan'>): boolean {

@@ -448,6 +448,14 @@ export function nodeContract(test: Test, world: () => World): void {
     await applied(kernel, [{ type: 'link.delete', device: 'twill-vx4' }])
   })
 
+  test('a second device of the same VNI and port is refused as such', async () => {
+    const { kernel } = world()
+    await applied(kernel, [VXLAN])
+    const [outcome] = await kernel.apply([{ ...VXLAN, name: 'twill-vx6', mac: '02:00:00:00:aa:03' }])
+    assert.match(String(outcome?.error?.message), /EEXIST/)
+    await applied(kernel, [{ type: 'link.delete', device: 'twill-vx4' }])
+  })
+
   test('a failed step names its cause and stops nobody', async () => {
     const { kernel } = world()
     const outcomes = await kernel.apply([

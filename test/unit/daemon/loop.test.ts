@@ -380,11 +380,32 @@ test('a step that fails is tried again by itself, and others are not held up', a
   all.loop.markDirty('all')
   await all.clock.advance(100)
   assert.ok(all.kernel.routes.has('10.244.3.0/26 0'))
-  assert.equal([...all.loop.report().failing.values()], ['ENOMEM'])
+  assert.equal(
+    [...all.loop.report().failing.values()].map(({ message }) => message),
+    ['ENOMEM'],
+  )
   all.kernel.fail = () => null
   await all.clock.advance(1000)
   assert.ok([...all.kernel.fdb.values()].some(({ dst }) => dst === '192.168.77.22'))
   assert.is(all.loop.report().failing.size, 0)
+  await all.loop.stop()
+})
+
+test('of a device that cannot be made it is said why, not that it is not there', async () => {
+  const all = rig()
+  all.kernel.fail = step => {
+    if (step.type === 'vxlan.add') return 'EEXIST: a VXLAN device of that VNI exists'
+    return step.type === 'link.set' && !all.kernel.links.has(step.device) ? 'ENODEV' : null
+  }
+  const begunMs = all.clock.boottimeMs()
+  all.loop.start()
+  await all.clock.advance(1_000)
+  const failure = all.loop.report().failing.get('link twill-vx4')
+  assert.is(failure?.message, 'EEXIST: a VXLAN device of that VNI exists')
+  assert.ok((failure?.sinceMs ?? 0) - begunMs < 500, 'since the first try')
+  const failures = all.failures.filter(kind => kind === 'link').length
+  const tries = all.kernel.executed.filter(({ type }) => type === 'vxlan.add').length
+  assert.is(failures, tries, 'one failure each')
   await all.loop.stop()
 })
 

@@ -3,20 +3,24 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { servableBy } from '../../../daemon/attach/servable.ts'
+import { servableBy, troubleOf } from '../../../daemon/attach/servable.ts'
+import type { Failure } from '../../../daemon/loop-modules.ts'
+import type { Cluster } from '../../../daemon/node/cluster.ts'
 import { graceOf } from '../../../daemon/signs.ts'
+import { reasonsAgainstServing } from '../../../daemon/status.ts'
 import { systemClock } from '../../../lib/clock.ts'
 
 function bed(graceUntilMs = 0) {
   let nowMs = 0
-  const state = { rulesStanding: true, failing: new Map<string, string>(), room: true }
+  const state = { rulesStanding: true, failing: new Map<string, Failure>(), room: true }
   const servable = servableBy({
     room: () => (state.room ? { ok: true } : { ok: false, reason: 'no room' }),
     report: () => state,
     clock: { ...systemClock, boottimeMs: () => nowMs },
     graceUntilMs,
   })
-  return { state, servable, pass: (ms: number) => (nowMs += ms) }
+  const fail = (object: string, message: string) => state.failing.set(object, { message, sinceMs: nowMs })
+  return { state, servable, fail, now: () => nowMs, pass: (ms: number) => (nowMs += ms) }
 }
 
 const codeOf = (answer: ReturnType<ReturnType<typeof servableBy>>) => (answer.ok ? 0 : answer.code)
@@ -56,8 +60,8 @@ test('the credit of the last daemon is what is left of 30 s since its last sign;
 })
 
 test('51 when the data path stays broken, not at the first failure; 0 again when it is mended (CNI-101)', () => {
-  const { state, servable, pass } = bed()
-  state.failing.set('link twill-vx4', 'no such device')
+  const { state, servable, fail, pass } = bed()
+  fail('link twill-vx4', 'no such device')
   assert.is(codeOf(servable()), 0)
   pass(9_000)
   assert.is(codeOf(servable()), 0)
@@ -65,13 +69,39 @@ test('51 when the data path stays broken, not at the first failure; 0 again when
   assert.equal(servable(), { ok: false, code: 51, reason: 'link twill-vx4: no such device' })
   state.failing.clear()
   assert.is(codeOf(servable()), 0)
-  state.failing.set('netfilter', 'no')
+  fail('netfilter', 'no')
   assert.is(codeOf(servable()), 0, 'the time counts anew')
 })
 
+test('51 also when nobody has asked before', () => {
+  const { servable, fail, pass } = bed()
+  fail('netfilter', 'no')
+  pass(10_000)
+  assert.is(codeOf(servable()), 51)
+})
+
+test('a node whose data path STATUS takes for broken is not ready, and says the same of it', () => {
+  const { servable, state, fail, now, pass } = bed()
+  const reasons = () =>
+    reasonsAgainstServing({
+      loop: { converged: true, rulesStanding: true, failing: state.failing, problems: [] },
+      trouble: troubleOf(state, now()),
+      room: { ok: true },
+      cluster: { known: true } as Cluster,
+      store: { connected: true, reason: null, commits: 0, lastRevision: 1 },
+    })
+  fail('link twill-vx4', 'EEXIST')
+  assert.equal([reasons(), servable().ok], [[], true])
+  pass(10_000)
+  assert.equal(reasons(), ['the data path is broken: link twill-vx4: EEXIST'])
+  assert.equal(servable(), { ok: false, code: 51, reason: 'link twill-vx4: EEXIST' })
+  state.failing.clear()
+  assert.equal([reasons(), servable().ok], [[], true])
+})
+
 test('a single route that fails does not take the node out of service', () => {
-  const { state, servable, pass } = bed()
-  state.failing.set('route 10.0.0.0/26', 'no')
+  const { servable, fail, pass } = bed()
+  fail('route 10.0.0.0/26', 'no')
   servable()
   pass(60_000)
   assert.is(codeOf(servable()), 0)
