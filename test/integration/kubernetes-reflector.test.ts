@@ -169,7 +169,11 @@ test('the server forgets the past while nobody listens (410): the exact differen
 
 test('the server is restarted, and nothing has changed: the watch goes on without a list', async () => {
   const { replica, reflector } = await follow(api.kubeconfig)
-  await reflector.synced()
+  await until(
+    () => reflector.isConnected,
+    PATIENCE_MS,
+    () => `not watched: ${reflector.problem()}`,
+  )
   await api.kill()
   await until(
     () => reflector.problem() !== null,
