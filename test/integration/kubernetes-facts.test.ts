@@ -49,6 +49,11 @@ function follow(nodeName: string): KubernetesFacts {
   return facts
 }
 
+async function untilWell(facts: KubernetesFacts): Promise<void> {
+  const isWell = () => facts.status().every(each => each.connected && each.problem === null)
+  await until(isWell, PATIENCE_MS, () => JSON.stringify(facts.status()))
+}
+
 const podText = (name: string, node: string | null, more: object = {}) =>
   JSON.stringify({
     apiVersion: 'v1',
@@ -67,11 +72,12 @@ test('every verb that is missing is named; the ClusterRole made of rights.ts giv
   const facts = follow('n1')
   const review = new RightsReview({ ...base, client })
   ends.push(() => review.stop())
-  const [own] = facts.status()
+  const problem = () => facts.status()[0]?.problem ?? ''
+  await until(() => /403 .*cannot list/.test(problem()), PATIENCE_MS, problem)
   await until(
-    () => /403 .*cannot list/.test(facts.status()[0]?.problem ?? ''),
+    () => review.missing.length === wanted.length,
     PATIENCE_MS,
-    () => String(own?.problem),
+    () => review.missing.join(),
   )
   assert.equal(review.missing, wanted)
 
@@ -99,9 +105,7 @@ test('every verb that is missing is named; the ClusterRole made of rights.ts giv
     PATIENCE_MS,
     () => 'rights are still missing',
   )
-  await facts.synced()
-  const isWell = () => facts.status().every(each => each.connected && each.problem === null)
-  await until(isWell, PATIENCE_MS, () => JSON.stringify(facts.status()))
+  await untilWell(facts)
 })
 
 test('pods of this node, of others, of none; one that ends, one that goes; labels as they change', async () => {
@@ -110,7 +114,7 @@ test('pods of this node, of others, of none; one that ends, one that goes; label
   facts.subscribe({
     pods: changes => told.push(...changes.map(({ key, after }) => `${key} ${after?.state ?? 'gone'}`)),
   })
-  await facts.synced()
+  await untilWell(facts)
   for (const [name, node] of [
     ['here', 'n1'],
     ['there', 'n2'],
@@ -166,7 +170,7 @@ test('pods of this node, of others, of none; one that ends, one that goes; label
 
 test('an ADD is served by the watch; two pods of one name in quick succession are told apart', async () => {
   const facts = follow('n1')
-  await facts.synced()
+  await untilWell(facts)
   const create = async () => {
     await api.kubectl(['create', '-f', '-'], podText('twice', 'n1'))
     return api.kubectl(['get', 'pod', 'twice', '-o', 'jsonpath={.metadata.uid}'])
@@ -186,7 +190,7 @@ test('an ADD is served by the watch; two pods of one name in quick succession ar
 test('a thousand pods: all known, by pages, each with what is kept of it and nothing else', async () => {
   await putPods(api.etcd, { count: 1_000, nodes: 10 })
   const facts = follow('n3')
-  await facts.synced()
+  await untilWell(facts)
   assert.is(facts.ownPods.entries.size, 100)
   await until(
     () => facts.otherPods.entries.size >= 900,
