@@ -14,7 +14,7 @@ import { type Row, summary } from './statistics.ts'
 
 const EXTENT = process.argv.includes('--quick')
   ? { pods: 3, rounds: 1, singles: 2, synthetic: 50, settleMs: 1_000 }
-  : { pods: 50, rounds: 5, singles: 20, synthetic: 5_000, settleMs: 20_000 }
+  : { pods: 50, rounds: 3, singles: 20, synthetic: 5_000, settleMs: 20_000 }
 
 const NODE = 'node1'
 

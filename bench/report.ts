@@ -1,8 +1,11 @@
 /** The frame of every bench: a stage that goes down again whatever happens, and the table with its goals. */
-import { cpus } from 'node:os'
+import { cpus, loadavg } from 'node:os'
 import { type Extent, FULL, QUICK } from './extent.ts'
 import { Stage } from './stage.ts'
 import { isMet, type Row, tableOf } from './statistics.ts'
+
+/** Of the minute before the bench: what else the machine had to do. */
+const LOAD_BEFORE = loadavg()[0] ?? 0
 
 export const say = (text: string) => console.log(text)
 
@@ -13,9 +16,10 @@ export async function step<T>(what: string, work: () => Promise<T>): Promise<T> 
   return value
 }
 
-/** The table, on which machine it was made, and how many goals are met. */
+/** The table, on which machine it was made and how busy that was, and how many goals are met. */
 export function printRows(rows: readonly Row[]): void {
-  say(`\n${cpus().length} × ${cpus()[0]?.model ?? 'processor'}, Node ${process.version}\n`)
+  const machine = `${cpus().length} × ${cpus()[0]?.model ?? 'processor'}, load before ${LOAD_BEFORE.toFixed(1)}`
+  say(`\n${machine}, Node ${process.version}\n`)
   say(tableOf(rows))
   const judged = rows.filter(row => isMet(row) !== null)
   say(`\n${judged.filter(isMet).length} of ${judged.length} goals are met`)
