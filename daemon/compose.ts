@@ -440,7 +440,7 @@ async function startNode(
         })),
         ...ipam.resourceProblems(),
         ...leases.problems(),
-        ...recalledCondition(cluster.recalledFrom),
+        ...recalledCondition(cluster.recalled),
         ...restoredCondition(ipam.restored()),
         ...ipam.unreadable().map(message => ({ type: 'DamagedRecord', message })),
         ...(local.intact

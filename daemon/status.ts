@@ -9,7 +9,7 @@ import type { LeaseStatus, PodStatus, Status } from './api/types.ts'
 import type { Base } from './base.ts'
 import type { Attachment, Lease } from './journal/records.ts'
 import type { LoopReport } from './loop.ts'
-import type { Cluster } from './node/cluster.ts'
+import type { Cluster, Recalled } from './node/cluster.ts'
 import type { NodeFacts } from './node/facts.ts'
 
 export interface StatusParts {
@@ -99,10 +99,10 @@ export function reasonsAgainstServing({
   return room.ok ? broken : [...broken, room.reason]
 }
 
-/** @param savedAt of `Cluster.recalledFrom` */
-export function recalledCondition(savedAt: number | null): Status['conditions'] {
-  if (savedAt === null) return []
-  const message = `the datastore has not answered since the start: routes and rules are as of ${new Date(savedAt).toISOString()}`
+export function recalledCondition(recalled: Recalled | null): Status['conditions'] {
+  if (recalled === null) return []
+  const [what, since] = [recalled.what.join(', '), new Date(recalled.savedAt).toISOString()]
+  const message = `not told since the start: ${what}; routes and rules are made of those of ${since}`
   return [{ type: 'OldFacts', message }]
 }
 

@@ -1,6 +1,6 @@
 /**
  * The cluster's facts as this node knows them: pools, nodes and slots, followed by watches. Until the store has told
- * them since the start, a snapshot may stand in for them.
+ * one of them since the start, a snapshot may stand in for it: pools may be told by another server than the rest.
  *
  * A pool has the range that was entered for it: what its document was changed to behind our back would cut off pods
  * that live outside of that.
@@ -19,6 +19,11 @@ import type { Watched } from '../../ipam/watched.ts'
 import type { Log } from '../../lib/log.ts'
 import type { ClusterSnapshot, KnownCluster } from './snapshot.ts'
 
+export interface Recalled {
+  readonly what: readonly (keyof KnownCluster)[]
+  readonly savedAt: number
+}
+
 export interface ClusterModules {
   readonly store: Store
   readonly log: Log
@@ -36,7 +41,7 @@ export class Cluster {
   readonly #watched: Watched
   readonly #unsubscribe: readonly (() => void)[]
   readonly #modules: ClusterModules
-  #isSynced = false
+  readonly #untold = new Set<keyof KnownCluster>(['pools', 'nodes', 'slots'])
   #isRemembered = false
   #snapshot: ClusterSnapshot | null = null
 
@@ -47,62 +52,68 @@ export class Cluster {
     this.#space = new Mirror({ prefix: ADDRESS_SPACE_KEY, parse: parseSpace, onChange }, modules)
     this.#watched = modules.watched
     this.#unsubscribe = [this.#watched.nodes.subscribe(onChange), this.#watched.slots.subscribe(onChange)]
-    this.synced().then(() => {
-      this.#isSynced = true
-      modules.changed()
-    })
+    for (const what of this.#untold)
+      syncedAll(this.#mirrorsOf(what)).then(() => {
+        this.#untold.delete(what)
+        modules.changed()
+      })
     modules.remembered.then(() => {
       this.#isRemembered = true
       modules.changed()
     })
   }
 
-  /** What an earlier daemon of this boot last knew, for as long as the store does not answer. */
+  /** What an earlier daemon of this boot last knew, for as long as the store does not say it. */
   recall(snapshot: ClusterSnapshot): void {
-    if (this.#isSynced) return
+    if (this.#isTold) return
     this.#snapshot = snapshot
     this.#modules.changed()
   }
 
   /** Resolves when each was listed once. */
-  async synced(): Promise<void> {
-    await Promise.all(this.#mirrors().map(mirror => mirror.synced()))
+  synced(): Promise<void> {
+    return syncedAll(this.#mirrors())
+  }
+
+  get #isTold(): boolean {
+    return this.#untold.size === 0
   }
 
   /** The store has said all of it since the start. */
   get complete(): boolean {
-    return this.#isSynced && this.#isRemembered
+    return this.#isTold && this.#isRemembered
   }
 
   /** Enough for routes and rules, though it may be from a snapshot. */
   get known(): boolean {
-    return this.#isRemembered && (this.#isSynced || this.#snapshot !== null)
+    return this.#isRemembered && (this.#isTold || this.#snapshot !== null)
   }
 
-  /** Epoch milliseconds at which the facts in use were saved; null: they are the store's own. */
-  get recalledFrom(): number | null {
-    return this.#isSynced ? null : (this.#snapshot?.savedAt ?? null)
+  /** What is taken from a snapshot, and when that was saved, in epoch milliseconds; null: all is the store's own. */
+  get recalled(): Recalled | null {
+    if (this.#isTold || this.#snapshot === null) return null
+    return { what: [...this.#untold], savedAt: this.#snapshot.savedAt }
   }
 
   /** As the store said it; null before it did. */
   get told(): KnownCluster | null {
-    return this.#isSynced ? this.#mirrored() : null
+    return this.#isTold ? this.#mirrored() : null
   }
 
   pools(): readonly IPPool[] {
-    return this.#facts().pools
+    return this.#factsOf('pools').pools
   }
 
   nodes(): readonly NodeRecord[] {
-    return this.#facts().nodes
+    return this.#factsOf('nodes').nodes
   }
 
   slots(): ReadonlyMap<string, SlotRecord> {
-    return this.#facts().slots
+    return this.#factsOf('slots').slots
   }
 
-  #facts(): KnownCluster {
-    return this.#isSynced || this.#snapshot === null ? this.#mirrored() : this.#snapshot
+  #factsOf(what: keyof KnownCluster): KnownCluster {
+    return (this.#untold.has(what) ? this.#snapshot : null) ?? this.#mirrored()
   }
 
   #mirrored(): KnownCluster {
@@ -136,6 +147,13 @@ export class Cluster {
   #mirrors() {
     return [this.#pools, this.#space, this.#watched.nodes, this.#watched.slots]
   }
+
+  #mirrorsOf(what: keyof KnownCluster): Pick<Mirror<unknown>, 'synced'>[] {
+    return what === 'pools' ? [this.#pools, this.#space] : [this.#watched[what]]
+  }
 }
+
+const syncedAll = async (mirrors: readonly Pick<Mirror<unknown>, 'synced'>[]): Promise<void> =>
+  void (await Promise.all(mirrors.map(mirror => mirror.synced())))
 
 const valuesOf = <T>(mirror: Mirror<T>): T[] => [...mirror.entries.values()].map(entry => entry.value)

@@ -118,11 +118,11 @@ export class SnapshotFile {
   }
 }
 
-/** After `patienceMs` without the store the snapshot stands in. One that cannot be used is reported, and none does. */
+/** After `patienceMs` the snapshot stands in for what the store has not told. One that cannot be used is reported, and none does. */
 export function recallWhenAway(
   patienceMs: number,
   modules: {
-    readonly cluster: Pick<Cluster, 'synced' | 'recall'>
+    readonly cluster: Pick<Cluster, 'synced' | 'recall' | 'recalled'>
     readonly snapshot: Pick<SnapshotFile, 'read'>
     readonly clock: Clock
     readonly log: Log
@@ -136,7 +136,8 @@ export function recallWhenAway(
     if (found === null) return log.warn({}, 'the store is away, and nothing is remembered of the cluster')
     cluster.recall(found)
     const savedAt = new Date(found.savedAt).toISOString()
-    log.warn({ savedAt }, 'the store is away: routes and rules are made of what it last said')
+    const what = cluster.recalled?.what
+    log.warn({ what, savedAt }, 'the store is away: routes and rules are made of what it last said')
   }
   recall().catch(error => log.error({ error: messageOf(error) }, 'the snapshot of the cluster is not used'))
 }

@@ -13,8 +13,12 @@ import {
   type SnapshotOwner,
 } from '../../../daemon/node/snapshot.ts'
 import { recallWhenAway, SnapshotFile } from '../../../daemon/node/snapshot-file.ts'
+import { recalledCondition } from '../../../daemon/status.ts'
+import type { KubernetesClient } from '../../../datastore/kubernetes/client.ts'
+import { RoutedStore } from '../../../datastore/kubernetes/routed.ts'
 import { MemoryCluster } from '../../../datastore/memory/cluster.ts'
 import { MemoryStore } from '../../../datastore/memory/store.ts'
+import type { Store } from '../../../datastore/store.ts'
 import { Watched } from '../../../ipam/watched.ts'
 import { silentLog } from '../../../lib/log.ts'
 import { ManualClock, settle } from '../../fixtures/manual-clock.ts'
@@ -146,8 +150,11 @@ for (const [what, other] of [
 
 function restarted() {
   const clock = new ManualClock()
-  const memory = new MemoryCluster()
-  const store = new MemoryStore({}, { cluster: memory, clock })
+  const store = new MemoryStore({}, { cluster: new MemoryCluster(), clock })
+  return { store, ...startedAnew(clock, store) }
+}
+
+function startedAnew(clock: ManualClock, store: Store) {
   let changes = 0
   let remember = () => {}
   const cluster = new Cluster({
@@ -159,7 +166,7 @@ function restarted() {
       remember = resolve
     }),
   })
-  return { clock, memory, store, cluster, remember: () => remember(), changes: () => changes }
+  return { clock, cluster, remember: () => remember(), changes: () => changes }
 }
 
 test('while the store is away the snapshot stands in; what the store says replaces all of it', async () => {
@@ -172,7 +179,7 @@ test('while the store is away the snapshot stands in; what the store says replac
   await all.clock.advance(1)
   assert.is(all.cluster.known, true)
   assert.is(all.cluster.complete, false, 'nothing may be deleted')
-  assert.is(all.cluster.recalledFrom, 5)
+  assert.equal(all.cluster.recalled, { what: ['pools', 'nodes', 'slots'], savedAt: 5 })
   assert.equal(
     all.cluster.nodes().map(each => each.name),
     ['node1', 'node2'],
@@ -182,9 +189,38 @@ test('while the store is away the snapshot stands in; what the store says replac
   all.store.setUnavailable(false)
   for (let i = 0; i < 100 && !all.cluster.complete; i++) await all.clock.advance(100)
   assert.is(all.cluster.complete, true)
-  assert.is(all.cluster.recalledFrom, null)
+  assert.is(all.cluster.recalled, null)
   assert.equal([all.cluster.nodes(), all.cluster.pools(), [...all.cluster.slots()]], [[], [], []])
   assert.ok(all.changes() > before)
+  await all.cluster.close()
+})
+
+test('where pools are told by another server than the rest, the snapshot stands in for them alone', async () => {
+  const clock = new ManualClock()
+  const memory = new MemoryCluster()
+  for (const each of [node(1), node(3)])
+    memory.commit({ key: `nodes/${each.name}`, expected: 0, value: JSON.stringify(each) })
+  const storeOf = () => new MemoryStore({}, { cluster: memory, clock })
+  const [records, resources] = [storeOf(), storeOf()]
+  resources.setUnavailable(true)
+  const store = new RoutedStore({ records, resources, client: { close() {} } as KubernetesClient })
+  const all = startedAnew(clock, store)
+  recallWhenAway(4000, { ...all, snapshot: { read: async () => snapshot() }, log: silentLog })
+  all.remember()
+  await all.clock.advance(4000)
+  assert.is(all.cluster.known, true)
+  assert.is(all.cluster.complete, false, 'nothing may be deleted')
+  const [condition] = recalledCondition(all.cluster.recalled)
+  assert.match(condition?.message ?? '', /^not told since the start: pools; .* 1970-01-01T00:00:00.005Z$/)
+  assert.equal(
+    all.cluster.pools().map(({ metadata }) => metadata.name),
+    ['v4'],
+  )
+  assert.equal(
+    all.cluster.nodes().map(({ name }) => name),
+    ['node1', 'node3'],
+  )
+  assert.equal([...all.cluster.slots()], [])
   await all.cluster.close()
 })
 
