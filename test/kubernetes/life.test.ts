@@ -4,6 +4,8 @@
  */
 import * as assert from 'uvu/assert'
 import { until } from '../../hack/rig/processes.ts'
+import { untilAllAnswer } from '../fixtures/kubernetes/answers.ts'
+import { readySince, untilCondition } from '../fixtures/kubernetes/conditions.ts'
 import { KubernetesLab, type LabPod } from '../fixtures/kubernetes/lab.ts'
 import { askHttp } from '../fixtures/kubernetes/netexec.ts'
 import { daemonSet, deployment } from '../fixtures/kubernetes/objects.ts'
@@ -19,49 +21,6 @@ const WAVES = ['wave-0', 'wave-1']
 let web: LabPod[]
 const webOf = (node: string): LabPod => web.find(pod => pod.node === node) as LabPod
 
-/** Pods are asked from the other node. */
-async function untilAllAnswer(pods: readonly LabPod[]): Promise<void> {
-  for (const { name, node, addresses } of pods)
-    for (const address of addresses) {
-      const asker = webOf(node === NODE ? OTHER : NODE)
-      let answer: string | null = null
-      await until(
-        async () => {
-          answer = await askHttp(lab, asker.name, address, { path: 'hostname', patienceS: 5 })
-          return answer === name
-        },
-        60_000,
-        () => `${asker.name} to ${name} ${address}: ${answer}`,
-      )
-    }
-}
-
-interface Condition {
-  type: string
-  status: string
-  message: string
-  lastTransitionTime: string
-}
-
-async function conditionOf(node: string, wanted: string): Promise<Condition | undefined> {
-  const { status } = await lab.json<{ status: { conditions: Condition[] } }>('get', 'node', node)
-  return status.conditions.find(({ type }) => type === wanted)
-}
-
-async function untilCondition(node: string, type: string, value: string): Promise<Condition> {
-  let found: Condition | undefined
-  await until(
-    async () => {
-      found = await conditionOf(node, type)
-      return found?.status === value
-    },
-    150_000,
-    () => `${node}: expected ${type} ${value}: ${JSON.stringify(found)}`,
-    500,
-  )
-  return found as Condition
-}
-
 interface Conflist {
   cniVersions: string[]
   plugins: { type: string }[]
@@ -70,7 +29,7 @@ interface Conflist {
 test('the network of a node that Twill serves is available', async () => {
   await lab.apply(daemonSet('web'))
   web = await lab.ready('app=web', 2)
-  for (const node of lab.nodes) await untilCondition(node, 'NetworkUnavailable', 'False')
+  for (const node of lab.nodes) await untilCondition(lab, `node/${node}`, 'NetworkUnavailable', 'False')
 })
 
 test('a chain that speaks CNI 1.1.0 is offered to the runtime as such', async () => {
@@ -86,33 +45,28 @@ test('a chain that speaks CNI 1.1.0 is offered to the runtime as such', async ()
 })
 
 test('daemons are killed and restarted: no packet is lost, pods start, no node turns NotReady', async () => {
-  const ready = () => Promise.all(lab.nodes.map(node => conditionOf(node, 'Ready')))
-  const since = (await ready()).map(each => each?.lastTransitionTime)
+  const since = await readySince(lab)
   const traffic = await startTraffic(lab, webOf(NODE).name, webOf(OTHER).name)
   const { rig } = lab.cluster
   for (const [round, wave] of WAVES.entries()) {
     await lab.apply(deployment(wave, 4))
     await Promise.all(lab.nodes.map(node => (round === 0 ? rig.killDaemon(node) : rig.stopDaemon(node))))
     await Promise.all(lab.nodes.map(node => rig.startDaemon(node, { timeoutMs: 120_000 })))
-    await untilAllAnswer(await lab.ready(`app=${wave}`, 4))
+    await untilAllAnswer(lab, web, await lab.ready(`app=${wave}`, 4))
   }
   await traffic.stop()
-  const after = await ready()
-  assert.equal(
-    after.map(each => [each?.status, each?.lastTransitionTime]),
-    since.map(time => ['True', time]),
-  )
+  assert.equal(await readySince(lab), since)
   await lab.kubectl('delete', 'deployment', ...WAVES)
 })
 
 test('a broken data path turns the node NotReady, which says why, and it recovers by itself', async () => {
   // Another device has its VNI and port: it cannot be made anew.
   await lab.node(OTHER).script('ip link set twill-vx4 down; ip link set twill-vx4 name foreign0')
-  const { message } = await untilCondition(OTHER, 'Ready', 'False')
+  const { message } = await untilCondition(lab, `node/${OTHER}`, 'Ready', 'False')
   assert.match(message, /twill-vx4/)
   await lab.node(OTHER).must(['ip', 'link', 'del', 'foreign0'])
-  await untilCondition(OTHER, 'Ready', 'True')
-  await untilAllAnswer(web)
+  await untilCondition(lab, `node/${OTHER}`, 'Ready', 'True')
+  await untilAllAnswer(lab, web)
 })
 
 test('a node whose power failed comes back as the same node, and its pods talk again', async () => {
@@ -133,7 +87,7 @@ test('a node whose power failed comes back as the same node, and its pods talk a
     () => `the pod of ${OTHER} is not reached`,
     500,
   )
-  await untilAllAnswer(web)
+  await untilAllAnswer(lab, web)
 })
 
 test.run()

@@ -7,7 +7,8 @@ import { EXECUTABLES } from '../../daemon/cni/executables.ts'
 import { STARTUP_TAINT } from '../../daemon/kubernetes/own-node.ts'
 import { DAEMON_POD, NAMESPACE } from '../../hack/rig/kubernetes/daemonset.ts'
 import { until } from '../../hack/rig/processes.ts'
-import { conditionOf, untilCondition } from '../fixtures/kubernetes/conditions.ts'
+import { untilAllAnswer } from '../fixtures/kubernetes/answers.ts'
+import { readySince, untilCondition } from '../fixtures/kubernetes/conditions.ts'
 import { KubernetesLab, type LabPod } from '../fixtures/kubernetes/lab.ts'
 import { askHttp } from '../fixtures/kubernetes/netexec.ts'
 import { daemonSet, onNode, pod, service } from '../fixtures/kubernetes/objects.ts'
@@ -25,24 +26,6 @@ let web: LabPod[]
 /** UID of the node whose Node object was deleted. */
 let removed: string
 const webOf = (node: string): LabPod => web.find(pod => pod.node === node) as LabPod
-const otherThan = (node: string): string => (node === NODE ? OTHER : NODE)
-
-/** Each is asked from a pod of the other node. */
-async function untilAllAnswer(pods: readonly LabPod[]): Promise<void> {
-  for (const { name, node, addresses } of pods)
-    for (const address of addresses) {
-      const asker = webOf(otherThan(node)).name
-      let answer: string | null = null
-      await until(
-        async () => {
-          answer = await askHttp(lab, asker, address, { path: 'hostname', patienceS: 5 })
-          return answer === name
-        },
-        60_000,
-        () => `${asker} to ${name} ${address}: ${answer}`,
-      )
-    }
-}
 
 async function untaintedNode(name: string): Promise<void> {
   let taints: { key: string }[] = []
@@ -101,7 +84,7 @@ test('the service account lacks no right', async () => {
 test('pods on two nodes talk, and reach a Service', async () => {
   await lab.apply(daemonSet('web'), service('web', 'web'))
   web = await lab.ready('app=web', 2)
-  await untilAllAnswer(web)
+  await untilAllAnswer(lab, web)
   const { spec } = await lab.json<{ spec: { clusterIPs: string[] } }>('get', 'service', 'web')
   for (const { name } of web)
     for (const address of spec.clusterIPs) {
@@ -136,7 +119,7 @@ test('a pool that kubectl deletes stays until its last pod is gone', async () =>
   const { reason, message } = await untilCondition(lab, 'ippool/shop', 'Draining', 'True')
   assert.is(reason, 'InUse')
   assert.match(message, OTHER)
-  await untilAllAnswer(pods)
+  await untilAllAnswer(lab, web, pods)
   await lab.remove(shopper)
   await lab.kubectl('wait', '--for=delete', 'ippool/shop', '--timeout=120s')
 })
@@ -156,8 +139,7 @@ test('a runtime that asks for STATUS is offered CNI 1.1.0 with the whole chain i
 
 test('daemons are replaced one by one: no packet is lost, and no node turns NotReady', async () => {
   const daemons = async () => (await lab.podFacts(DAEMON_POD)).map(({ metadata }) => metadata.uid)
-  const ready = () => Promise.all(lab.nodes.map(node => conditionOf(lab, `node/${node}`, 'Ready')))
-  const [before, since] = [await daemons(), await ready()]
+  const [before, since] = [await daemons(), await readySince(lab)]
   const traffic = await startTraffic(lab, webOf(NODE).name, webOf(OTHER).name)
   await lab.kubectl('-n', NAMESPACE, 'rollout', 'restart', 'daemonset/twilld')
   await lab.kubectl('-n', NAMESPACE, 'rollout', 'status', 'daemonset/twilld', '--timeout=300s')
@@ -166,10 +148,7 @@ test('daemons are replaced one by one: no packet is lost, and no node turns NotR
     (await daemons()).filter(uid => before.includes(uid)),
     [],
   )
-  assert.equal(
-    (await ready()).map(each => [each?.status, each?.lastTransitionTime]),
-    since.map(each => ['True', each?.lastTransitionTime]),
-  )
+  assert.equal(await readySince(lab), since)
 })
 
 test('a node whose Node object is deleted is removed', async () => {
@@ -193,7 +172,7 @@ test('with a Node object anew its machine is a node again, the one it was, and i
   await servesNode(OTHER)
   assert.is((await readStatus(lab.cluster.rig, OTHER)).node.uid, removed)
   web = await lab.ready('app=web', 2)
-  await untilAllAnswer(web)
+  await untilAllAnswer(lab, web)
 })
 
 test.run()
