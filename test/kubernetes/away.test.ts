@@ -70,12 +70,15 @@ async function awayForAMinute({ port, kill, start }: Server, meanwhile: () => Pr
   const [from, to] = web as [LabPod, LabPod]
   const traffic = await startTraffic(lab, from.name, to.name)
   const endSilence = await silence(lab.underlay, port)
-  const begin = performance.now()
-  await meanwhile()
-  await kill()
-  await start()
-  await new Promise(resolve => setTimeout(resolve, begin + AWAY_MS - performance.now()))
-  await endSilence()
+  try {
+    const begin = performance.now()
+    await meanwhile()
+    await kill()
+    await start()
+    await new Promise(resolve => setTimeout(resolve, begin + AWAY_MS - performance.now()))
+  } finally {
+    await endSilence()
+  }
   await traffic.stop()
 }
 
