@@ -1,9 +1,10 @@
 /**
- * What daemons make of the custom resources, written into their status: whether a pool is in use and why not, and who is in
- * the way of one that is being deleted. Kubernetes' deletion of a pool is brought to its end here: closed, drained, removed.
+ * What daemons make of the custom resources, written into their status: whether a pool is in use and why not, what holds
+ * where its document is silent, and who is in the way of one that is being deleted. Kubernetes' deletion of a pool is brought to its end here: closed, drained, removed.
  *
  * Every daemon sees the same, so a few of them act at a time, chosen by chance; what changes nothing is not written.
  */
+import { isDeepStrictEqual } from 'node:util'
 import type { KubernetesClient } from '../../datastore/kubernetes/client.ts'
 import { CUSTOM_KINDS } from '../../datastore/kubernetes/definitions/definitions.ts'
 import {
@@ -14,7 +15,7 @@ import {
 } from '../../datastore/kubernetes/resources.ts'
 import type { AddressSpaceRecord } from '../../datastore/records/address-space.ts'
 import type { NodeRecord } from '../../datastore/records/node.ts'
-import type { ResourceKind } from '../../datastore/resources/kinds.ts'
+import { inForce, type ResourceKind } from '../../datastore/resources/kinds.ts'
 import type { Store } from '../../datastore/store.ts'
 import { readSpace } from '../../ipam/address-space.ts'
 import { acceptanceOf } from '../../ipam/pool-acceptance.ts'
@@ -53,7 +54,15 @@ interface Page {
 
 interface StatusObject extends ResourceObject {
   readonly metadata: ResourceObject['metadata'] & { readonly generation?: number }
-  readonly status?: { readonly conditions?: readonly Condition[] }
+  readonly status?: { readonly conditions?: readonly Condition[]; readonly inForce?: InForce }
+}
+
+type InForce = Readonly<Record<string, unknown>>
+
+interface Finding {
+  readonly conditions: readonly Wanted[]
+  /** null: nobody knows what the document means. Absent: as it stands. */
+  readonly inForce?: InForce | null
 }
 
 export class ResourceStatus {
@@ -105,19 +114,21 @@ export class ResourceStatus {
   }
 
   async #attend(kind: ResourceKind, object: StatusObject, space: AddressSpaceRecord): Promise<void> {
-    const wanted =
+    const found =
       kind.kind === 'IPPool' ? await this.#ofPool(kind, object, space) : ofReservation(kind, object)
-    if (wanted === null) return
+    if (found === null) return
     const { name, generation = 0, resourceVersion } = object.metadata
     const now = new Date(this.#modules.clock.realtimeMs()).toISOString()
-    const conditions = mergedConditions(object.status?.conditions ?? [], wanted, {
-      own: OWN,
-      generation,
-      now,
-    })
-    if (conditions === null) return
+    const { conditions: present = [], inForce: told = null } = object.status ?? {}
+    const conditions = mergedConditions(present, found.conditions, { own: OWN, generation, now })
+    const isTold = found.inForce === undefined || isDeepStrictEqual(found.inForce, told)
+    if (conditions === null && isTold) return
+    const status = {
+      ...(conditions === null ? {} : { conditions }),
+      ...(isTold ? {} : { inForce: found.inForce }),
+    }
     await this.#modules.client.request('PATCH', `${pathOf(kind)}/${name}/status`, {
-      body: { metadata: { resourceVersion }, status: { conditions } },
+      body: { metadata: { resourceVersion }, status },
       contentType: 'application/merge-patch+json',
     })
   }
@@ -127,26 +138,25 @@ export class ResourceStatus {
     kind: ResourceKind,
     object: StatusObject,
     space: AddressSpaceRecord,
-  ): Promise<readonly Wanted[] | null> {
+  ): Promise<Finding | null> {
     const { name, deletionTimestamp, finalizers = [] } = object.metadata
     if (deletionTimestamp !== undefined && finalizers.includes(POOL_FINALIZER)) return this.#drain(name)
     try {
       const pool = parsePool(JSON.stringify(documentOf(kind, object)), poolKey(name))
-      return [{ type: 'Accepted', ...acceptanceOf(pool, space) }]
+      return { conditions: [{ type: 'Accepted', ...acceptanceOf(pool, space) }], inForce: inForce(pool) }
     } catch (error) {
-      return [invalid(error)]
+      return invalid(error)
     }
   }
 
-  async #drain(name: string): Promise<readonly Wanted[] | null> {
+  async #drain(name: string): Promise<Finding | null> {
     const { store, clock, nodes } = this.#modules
     const deletion = await deletePool(name, { drain: true, waitMs: 0 }, { store, clock })
     if (deletion.removed) return null
     const closing = 'Kubernetes was told to delete it: it hands out nothing more, and goes when it is empty'
-    return [
-      { type: 'Accepted', status: 'False', reason: 'Closing', message: closing },
-      draining(deletion.users, new Map(nodes().map(node => [node.uid, node.name]))),
-    ]
+    const names = new Map(nodes().map(node => [node.uid, node.name]))
+    const closed: Wanted = { type: 'Accepted', status: 'False', reason: 'Closing', message: closing }
+    return { conditions: [closed, draining(deletion.users, names)] }
   }
 
   async #list(kind: ResourceKind): Promise<StatusObject[]> {
@@ -169,22 +179,20 @@ const draining = (users: readonly PoolUser[], names: ReadonlyMap<string, string>
   message: users.length === 0 ? 'its last parts are coming back' : leftText(users, names),
 })
 
-function ofReservation(kind: ResourceKind, object: StatusObject): readonly Wanted[] {
+function ofReservation(kind: ResourceKind, object: StatusObject): Finding {
   try {
     const { addresses } = parseReservation(
       JSON.stringify(documentOf(kind, object)),
       PREFIX_RESERVATIONS + object.metadata.name,
     )
     const message = `kept back: ${addresses.length === 1 ? 'one entry' : `${addresses.length} entries`}`
-    return [{ type: 'Accepted', status: 'True', reason: 'InForce', message }]
+    return { conditions: [{ type: 'Accepted', status: 'True', reason: 'InForce', message }] }
   } catch (error) {
-    return [invalid(error)]
+    return invalid(error)
   }
 }
 
-const invalid = (error: unknown): Wanted => ({
-  type: 'Accepted',
-  status: 'False',
-  reason: 'Invalid',
-  message: messageOf(error),
+const invalid = (error: unknown): Finding => ({
+  conditions: [{ type: 'Accepted', status: 'False', reason: 'Invalid', message: messageOf(error) }],
+  inForce: null,
 })

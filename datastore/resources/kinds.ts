@@ -32,6 +32,8 @@ export interface ResourceKind {
   readonly schema: z.ZodType<Resource>
   /** Fields that an update may not change. */
   readonly immutable: readonly FieldPath[]
+  /** Fields of the specification whose default depends on other fields: `completed` fills them in. */
+  readonly completed: readonly string[]
   readonly columns: readonly Column[]
 }
 
@@ -48,6 +50,7 @@ const IP_POOL: ResourceKind = {
     ['spec', 'blockSize'],
     ['spec', 'gateway'],
   ],
+  completed: ['blockSize', 'encapsulation', 'routes', 'gateway'],
   columns: [
     { header: 'CIDR', field: ['spec', 'cidr'], wide: false },
     { header: 'BLOCK', field: ['spec', 'blockSize'], wide: true },
@@ -68,6 +71,7 @@ const IP_RESERVATION: ResourceKind = {
   shortNames: ['reservation', 'reservations'],
   schema: ipReservation,
   immutable: [],
+  completed: [],
   columns: [{ header: 'ADDRESSES', field: ['spec', 'addresses'], wide: false }],
 }
 
@@ -78,6 +82,7 @@ const NAMESPACE: ResourceKind = {
   shortNames: ['ns'],
   schema: namespace,
   immutable: [],
+  completed: [],
   columns: [
     { header: 'LABELS', field: ['metadata', 'labels'], wide: false },
     { header: 'ANNOTATIONS', field: ['metadata', 'annotations'], wide: true },
@@ -91,6 +96,7 @@ const NODE: ResourceKind = {
   shortNames: ['no'],
   schema: node,
   immutable: [],
+  completed: [],
   columns: [{ header: 'LABELS', field: ['metadata', 'labels'], wide: true }],
 }
 
@@ -119,6 +125,12 @@ export function completed(resource: Resource): Resource {
   const gateway = isForIpam(resource) ? { gateway: gatewayOf(resource) } : {}
   const travel = travelOf(resource)
   return { ...resource, spec: { ...spec, ...travel, blockSize: slotPrefixOf(resource), ...gateway } }
+}
+
+/** Of the fields that an operator may leave out and that depend on others, what is in force. */
+export function inForce(resource: Resource): Readonly<Record<string, unknown>> {
+  const fields = kindOf(resource).completed.map(name => [name, fieldOf(completed(resource), ['spec', name])])
+  return Object.fromEntries(fields.filter(([, value]) => value !== undefined))
 }
 
 /** undefined where the path leads nowhere. */

@@ -319,9 +319,21 @@ test('conditions say what is made of each, and change when that does', async () 
   const invalid = await until('downwards', told('ipreservations/downwards'))
   assert.equal([invalid.status, invalid.reason], ['False', 'Invalid'])
   assert.match(invalid.message, /addresses\.0.*the lower first/)
-  assert.match(await server.kubectl(['get', 'pools']), /\ne +10\.3\.0\.0\/25 +False/)
+  assert.match(await server.kubectl(['get', 'pools']), /\ne +10\.3\.0\.0\/25 +Always +False/)
   await server.kubectl(['delete', 'ippool', 'e', '--timeout=60s'])
   await server.kubectl(['wait', 'ippool/d', '--for=condition=Accepted', '--timeout=60s'])
+})
+
+test('kubectl shows what holds where a pool says nothing, and nothing is written into its document', async () => {
+  const shows = (line: RegExp) => async () => line.test(await server.kubectl(['get', 'pools', '-o', 'wide']))
+  await kubectlApply(pool('short', '10.5.0.0/24'), pool('six', 'fd00:5::/112'))
+  await until('defaults', shows(/\nshort +10\.5\.0\.0\/24 +26 +Always +Datastore /))
+  await until('those of IPv6', shows(/\nsix +fd00:5::\/112 +122 +Always +Datastore /))
+  await kubectlApply(pool('short', '10.5.0.0/24', { mode: 'bgp' }))
+  await until('what a word means', shows(/\nshort +10\.5\.0\.0\/24 +26 +Never +BGP /))
+  const { body } = await requests.send('GET', `${API}/ippools/short`)
+  assert.equal([body.spec.mode, body.spec.encapsulation, body.spec.blockSize], ['bgp', undefined, undefined])
+  await server.kubectl(['delete', 'ippools', 'short', 'six', '--timeout=60s'])
 })
 
 test('kubectl deletes a pool: who is in the way is told, and when that has gone, so has it', async () => {

@@ -1,6 +1,6 @@
 /** The CustomResourceDefinitions of the operator resources, made from their zod schemas. `npm run crds` writes them to deploy/crds. */
 import { z } from 'zod'
-import { type Column, KINDS, type ResourceKind } from '../../resources/kinds.ts'
+import { type Column, type FieldPath, KINDS, type ResourceKind } from '../../resources/kinds.ts'
 import { API_VERSION } from '../../resources/metadata.ts'
 import { RULES } from './rules.ts'
 import { type StructuralSchema, structuralSchema } from './schema.ts'
@@ -28,10 +28,25 @@ export function definitionOf(kind: ResourceKind): CustomResourceDefinition {
   return definition(kind, {
     schema: {
       ...schema,
-      properties: { apiVersion: TEXT, kind: TEXT, metadata: OBJECT, ...schema.properties, status: STATUS },
+      properties: {
+        apiVersion: TEXT,
+        kind: TEXT,
+        metadata: OBJECT,
+        ...schema.properties,
+        status: statusOf(kind, schema),
+      },
     },
-    columns: kind.columns.map(column => printerColumn(column, schema)),
+    columns: kind.columns.map(column => printerColumn(kind, column, schema)),
   })
+}
+
+/** What is in force stands beside what was written: a default written into the specification would be the operator's wish. */
+function statusOf({ completed }: ResourceKind, document: StructuralSchema): StructuralSchema {
+  if (completed.length === 0) return STATUS
+  const fields = completed.map(name => [name, { type: schemaAt(document, ['spec', name])?.type ?? 'string' }])
+  const description = 'Of what may be left out in spec, what holds.'
+  const inForce = { description, type: 'object', properties: Object.fromEntries(fields) }
+  return { ...STATUS, properties: { ...STATUS.properties, inForce } }
 }
 
 const TEXT = { type: 'string' }
@@ -112,9 +127,19 @@ const STATUS_COLUMNS = [
 ]
 
 /** Anything that is no single value is shown as its text. */
-function printerColumn({ header, field, wide }: Column, document: StructuralSchema): object {
-  const schema = field.reduce<StructuralSchema | undefined>((at, step) => at?.properties?.[step], document)
+function printerColumn(
+  { completed }: ResourceKind,
+  { header, field, wide }: Column,
+  document: StructuralSchema,
+): object {
+  const schema = schemaAt(document, field)
   const type = ['integer', 'boolean'].includes(schema?.type ?? '') ? schema?.type : 'string'
   const name = `${header.charAt(0)}${header.slice(1).toLowerCase()}`
-  return { name, type, jsonPath: `.${field.join('.')}`, ...(wide ? { priority: 1 } : {}) }
+  const [section = '', ...below] = field
+  const isCompleted = section === 'spec' && completed.includes(below.join('.'))
+  const jsonPath = `.${[isCompleted ? 'status.inForce' : section, ...below].join('.')}`
+  return { name, type, jsonPath, ...(wide ? { priority: 1 } : {}) }
 }
+
+const schemaAt = (document: StructuralSchema, field: FieldPath): StructuralSchema | undefined =>
+  field.reduce<StructuralSchema | undefined>((at, step) => at?.properties?.[step], document)
