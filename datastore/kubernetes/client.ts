@@ -114,6 +114,7 @@ class Client implements KubernetesClient {
   readonly #onAnswer: (verb: string, code: number) => void
   #link: { material: Material; transport: Transport } | null = null
   readonly #underWay = new Set<Deadline>()
+  #closed = false
   #connected = false
   #reason: string | null = 'not connected yet'
   #requests = 0
@@ -166,6 +167,7 @@ class Client implements KubernetesClient {
   }
 
   close(): void {
+    this.#closed = true
     for (const deadline of this.#underWay) deadline.cancel()
     this.#link?.transport.close()
   }
@@ -203,7 +205,7 @@ class Client implements KubernetesClient {
       if (status < 300) return { answer, on }
       const failure = refused(on, status, await this.#read(answer, on, deadline), retryAfterMs(answer))
       if (status !== 401) throw failure
-      if (tries > 0 || !(await this.#credentials.renew())) throw this.#unauthorized(failure, material)
+      if (tries > 0 || !(await this.#credentials.renew(material))) throw this.#unauthorized(failure, material)
     }
   }
 
@@ -292,6 +294,7 @@ class Client implements KubernetesClient {
   #deadline(ms: number, signal?: AbortSignal): Deadline {
     const deadline = new Deadline(ms, { clock: this.#clock }, signal)
     this.#underWay.add(deadline)
+    if (this.#closed) deadline.cancel()
     return deadline
   }
 

@@ -74,25 +74,23 @@ export class Credentials {
 
   /** The same object for as long as nothing changed. */
   async current(): Promise<Material> {
-    if (this.#modules.clock.boottimeMs() - this.#readAt >= REREAD_MS) await this.renew()
+    if (this.#modules.clock.boottimeMs() - this.#readAt >= REREAD_MS) await this.renew(this.#material)
     return this.#material
   }
 
-  /** Reads them now. @returns whether they are others than before */
-  async renew(): Promise<boolean> {
+  /** Reads them now. @returns whether they are others than those `used`, whoever read them */
+  async renew(used: Material): Promise<boolean> {
     this.#readAt = this.#modules.clock.boottimeMs()
     try {
       const material = await read(this.#settings, this.#modules)
-      if (isDeepStrictEqual(material, this.#material)) return false
-      this.#material = material
-      return true
+      if (!isDeepStrictEqual(material, this.#material)) this.#material = material
     } catch (error) {
       this.#modules.log.warn(
         { error: messageOf(error) },
         'credentials could not be read again: the last are kept',
       )
-      return false
     }
+    return this.#material !== used
   }
 }
 

@@ -74,7 +74,8 @@ export class Transport {
       )
       outgoing.on('socket', (socket: Socket) => {
         socket.setKeepAlive(true, KEEPALIVE_MS)
-        if (outgoing.reusedSocket) onConnect()
+        // One that was handed on by another request is connected (`reusedSocket` says so of idle ones only).
+        if (!socket.connecting) onConnect()
         else socket.once(isTls(socket) ? 'secureConnect' : 'connect', onConnect)
       })
       outgoing.on('error', error => reject(new NoAnswer(error, connected)))

@@ -103,10 +103,10 @@ test('files are read again after a minute; while one cannot be, the last content
   await clock.advance(1_000)
   assert.is((await credentials.current()).token, 'second')
   rmSync(token)
-  assert.is(await credentials.renew(), false)
+  assert.is(await credentials.renew(await credentials.current()), false)
   assert.is((await credentials.current()).token, 'second')
   writeFileSync(config, readFileSync(config, 'utf8').replace('tokenFile: token', 'token: third'))
-  assert.is(await credentials.renew(), true)
+  assert.is(await credentials.renew(await credentials.current()), true)
   assert.is((await credentials.current()).token, 'third')
 })
 

@@ -1,0 +1,110 @@
+/** What a real API server seldom does when it is wanted: answers that keep others waiting, cuts at the worst place, tokens changed under many. */
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { connectKubernetes } from '../../../../datastore/kubernetes/client.ts'
+import { systemClock } from '../../../../lib/clock.ts'
+import { isTwillError, type TwillError } from '../../../../lib/errors.ts'
+import { silentLog } from '../../../../lib/log.ts'
+
+interface Asked {
+  readonly request: IncomingMessage
+  readonly response: ServerResponse
+}
+
+let stop = async (): Promise<void> => {}
+test.after.each(() => stop())
+
+/** Answers nothing by itself. */
+async function serve() {
+  const all: Asked[] = []
+  const waiting: { count: number; resolve: () => void }[] = []
+  const server = createServer((request, response) => {
+    all.push({ request, response })
+    for (const each of waiting) if (all.length >= each.count) each.resolve()
+  })
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+  const state = { token: 'first' }
+  const kubeconfig = () => `
+current-context: it
+contexts: [{ name: it, context: { cluster: it, user: it } }]
+clusters: [{ name: it, cluster: { server: "http://127.0.0.1:${(server.address() as AddressInfo).port}" } }]
+users: [{ name: it, user: { token: ${state.token} } }]`
+  const client = await connectKubernetes(
+    { kubeconfig: '/kubeconfig' },
+    {
+      clock: systemClock,
+      log: silentLog,
+      environment: {},
+      readFile: async () => Buffer.from(kubeconfig()),
+    },
+  )
+  stop = async () => {
+    client.close()
+    server.closeAllConnections()
+    await new Promise(resolve => server.close(resolve))
+  }
+  return {
+    client,
+    all,
+    state,
+    asked: (count: number) =>
+      all.length >= count
+        ? Promise.resolve()
+        : new Promise<void>(resolve => waiting.push({ count, resolve })),
+  }
+}
+
+const answer = ({ response }: Asked, status = 200): void => {
+  response.writeHead(status, { 'content-type': 'application/json' }).end('{}')
+}
+
+const failureOf = (attempt: Promise<unknown>): Promise<TwillError> =>
+  attempt.then(
+    () => Promise.reject(new Error('expected a failure')),
+    error => (isTwillError(error) ? error : Promise.reject(error)),
+  )
+
+test('a change that waited for a connection in use, and was cut when the server had it, may have been made', async () => {
+  const { client, all, asked } = await serve()
+  const others = Array.from({ length: 8 }, (_, i) => client.request('GET', `/other/${i}`))
+  const ends = Promise.allSettled(others)
+  await asked(8)
+  const change = failureOf(client.request('POST', '/change', { body: {} }))
+  answer(all[0] as Asked)
+  await asked(9)
+  const { request } = all[8] as Asked
+  assert.is(request.url, '/change')
+  request.socket.destroy()
+  const { code, data } = await change
+  assert.equal([code, data.sent], ['kubernetes.unavailable', true])
+  client.close()
+  await ends
+})
+
+test('a token that was replaced while several asked with the old one: all ask again with the new one', async () => {
+  const { client, all, asked, state } = await serve()
+  const requests = Promise.all(['/a', '/b', '/c'].map(path => client.request('GET', path)))
+  await asked(3)
+  state.token = 'second'
+  for (const each of all.splice(0)) answer(each, 401)
+  await asked(3)
+  for (const each of all) {
+    assert.is(each.request.headers.authorization, 'Bearer second')
+    answer(each)
+  }
+  await requests
+})
+
+test('what is asked after the end is cancelled, and goes nowhere', async () => {
+  const { client, all } = await serve()
+  client.close()
+  const { code } = await failureOf(client.request('GET', '/late'))
+  assert.is(code, 'cancelled')
+  const watching = client.watch('/late', {}, () => {}, new AbortController().signal)
+  assert.is((await failureOf(watching)).code, 'cancelled')
+  assert.is(all.length, 0)
+})
+
+test.run()
