@@ -110,7 +110,8 @@ export class Mirror<T> {
     const changes =
       message.type === 'snapshot' ? this.#replace(message.entries) : this.#applyAll(message.events)
     this.#revision = message.revision
-    if (changes.length > 0) for (const listener of this.#listeners) this.#tell(() => listener(changes))
+    // Whoever subscribes meanwhile is told by that.
+    if (changes.length > 0) for (const listener of [...this.#listeners]) this.#tell(() => listener(changes))
     this.#resolveSynced()
   }
 

@@ -133,7 +133,8 @@ export class KubernetesFacts {
   }
 
   #tell(kind: keyof FactsListener, changes: readonly ReflectorChange<unknown>[]): void {
-    for (const listener of this.#listeners) this.#tellOne(listener, kind, changes)
+    // Whoever subscribes meanwhile is told by that.
+    for (const listener of [...this.#listeners]) this.#tellOne(listener, kind, changes)
   }
 
   /** One that throws keeps nothing from the others. */

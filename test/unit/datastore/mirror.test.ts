@@ -53,6 +53,19 @@ test('what is there, then what changes', async () => {
   assert.ok(mirror.connected)
 })
 
+test('who subscribes while another is told hears of each record once', async () => {
+  const { mirror, put } = setUp()
+  await mirror.synced()
+  const heard: string[] = []
+  let calls = 0
+  mirror.subscribe(() => {
+    if (calls++ === 0) mirror.subscribe(changes => heard.push(...changes.map(({ key }) => key)))
+  })
+  put('things/a', text(1))
+  await settle()
+  assert.equal(heard, ['things/a'])
+})
+
 test('a snapshot after compaction is told as exact differences', async () => {
   const { cluster, store, mirror, told, put } = setUp()
   for (const key of ['same', 'changed', 'deleted']) put(`things/${key}`, text(1))
