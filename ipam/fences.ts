@@ -11,9 +11,10 @@ import { livenessRecord } from '../datastore/records/liveness.ts'
 import type { NodeRecord } from '../datastore/records/node.ts'
 import type { Fence, SlotRecord } from '../datastore/records/slot.ts'
 import type { Store } from '../datastore/store.ts'
-import type { Clock, Random, Timer } from '../lib/clock.ts'
+import type { Clock, Random } from '../lib/clock.ts'
 import { messageOf } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
+import { Periodic } from '../lib/periodic.ts'
 import { changeRecord, KEEP } from './change-record.ts'
 import { forgetNode } from './removal.ts'
 import type { Restoration } from './restoration.ts'
@@ -69,9 +70,7 @@ export class Fences {
   #noneDueBeforeMs = Number.NEGATIVE_INFINITY
   readonly #unreadable: UnreadableRecords
   #tidied = false
-  #timer: Timer | null = null
-  #sweeping: Promise<void> | null = null
-  #stopped = false
+  readonly #sweeping: Periodic
 
   constructor(options: FencesOptions, modules: FencesModules) {
     this.#options = options
@@ -79,28 +78,25 @@ export class Fences {
     this.#nodes = modules.nodes
     this.#unreadable = new UnreadableRecords(modules)
     this.#unsubscribe = this.#nodes.subscribe(changes => this.#observeNodes(changes))
+    const { clock, random, log } = modules
+    this.#sweeping = new Periodic(
+      { everyMs: options.sweepEveryMs },
+      {
+        ...{ clock, random },
+        work: () => this.#sweep(),
+        failed: error => log.debug({ err: messageOf(error) }, 'removed nodes not dealt with'),
+      },
+    )
   }
 
   async start(): Promise<void> {
     await Promise.all([this.#nodes.synced(), this.#modules.slots.synced()])
-    this.#schedule()
+    this.#sweeping.start()
   }
 
-  async stop(): Promise<void> {
-    this.#stopped = true
-    this.#timer?.cancel()
+  stop(): Promise<void> {
     this.#unsubscribe()
-    await this.#sweeping
-  }
-
-  #schedule(): void {
-    if (this.#stopped) return
-    const delayMs = this.#options.sweepEveryMs * (1 + this.#modules.random.fraction() / 2)
-    this.#timer = this.#modules.clock.setTimer(delayMs, () => {
-      this.#sweeping = this.#sweep()
-        .catch(error => this.#modules.log.debug({ err: messageOf(error) }, 'removed nodes not dealt with'))
-        .finally(() => this.#schedule())
-    })
+    return this.#sweeping.stop()
   }
 
   /** The watch shows these slots changed. */

@@ -9,9 +9,10 @@
  */
 import { PREFIX } from '../datastore/keys.ts'
 import type { KeyValue, Store } from '../datastore/store.ts'
-import type { Clock, Random, Timer } from '../lib/clock.ts'
+import type { Clock, Random } from '../lib/clock.ts'
 import { messageOf } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
+import { Periodic } from '../lib/periodic.ts'
 import { readSpace } from './address-space.ts'
 import type { PoolView } from './pool-view.ts'
 import { parseSlot, type SlotIndex } from './slot-index.ts'
@@ -68,30 +69,25 @@ export class PoolLeftovers {
   readonly #modules: PoolLeftoversModules
   /** Pool UID → BOOTTIME from which on it is cleared: later on some daemons than on others. */
   readonly #dueMs = new Map<string, number>()
-  #timer: Timer | null = null
-  #sweeping: Promise<void> = Promise.resolve()
-  #stopped = false
+  readonly #sweeping: Periodic
 
   constructor(options: PoolLeftoversOptions, modules: PoolLeftoversModules) {
     this.#options = options
     this.#modules = modules
-  }
-
-  start(): void {
-    if (this.#stopped) return
-    this.#timer = this.#modules.clock.setTimer(this.#options.everyMs, () => {
-      this.#sweeping = this.#sweep()
-        .catch(error =>
-          this.#modules.log.debug({ err: messageOf(error) }, 'what a pool left behind stays for now'),
-        )
-        .finally(() => this.start())
+    const { clock, log } = modules
+    this.#sweeping = new Periodic(options, {
+      clock,
+      work: () => this.#sweep(),
+      failed: error => log.debug({ err: messageOf(error) }, 'what a pool left behind stays for now'),
     })
   }
 
-  async stop(): Promise<void> {
-    this.#stopped = true
-    this.#timer?.cancel()
-    await this.#sweeping
+  start(): void {
+    this.#sweeping.start()
+  }
+
+  stop(): Promise<void> {
+    return this.#sweeping.stop()
   }
 
   async #sweep(): Promise<void> {

@@ -8,9 +8,10 @@
 import { isDeepStrictEqual } from 'node:util'
 import { findingId } from '../../ipam/audit/finding.ts'
 import type { NodeIpam } from '../../ipam/node-ipam.ts'
-import type { Clock, Timer } from '../../lib/clock.ts'
+import type { Clock } from '../../lib/clock.ts'
 import { messageOf } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
+import { Periodic } from '../../lib/periodic.ts'
 import type { AuditReport, ReportedFinding } from '../api/types.ts'
 import type { Attachments } from '../attach/attachments.ts'
 import type { Leases } from '../attach/leases.ts'
@@ -45,26 +46,26 @@ export class Auditor {
   readonly #firstSeen = new Map<string, Seen>()
   #last: { report: AuditReport; boottimeMs: number } | null = null
   #running: Promise<unknown> = Promise.resolve()
-  #timer: Timer | null = null
-  #stopped = false
+  readonly #auditing: Periodic
 
   constructor(options: AuditorOptions, modules: AuditorModules) {
     this.#options = options
     this.#modules = modules
-  }
-
-  start(): void {
-    if (this.#stopped) return
-    this.#timer = this.#modules.clock.setTimer(this.#options.everyMs, () => {
-      this.#repair(({ remedy }) => !isAsked(remedy), false)
-        .catch(error => this.#modules.log.warn({ error: messageOf(error) }, 'the audit failed'))
-        .finally(() => this.start())
+    const { clock, log } = modules
+    this.#auditing = new Periodic(options, {
+      clock,
+      work: async () => void (await this.#repair(({ remedy }) => !isAsked(remedy), false)),
+      failed: error => log.warn({ error: messageOf(error) }, 'the audit failed'),
     })
   }
 
+  start(): void {
+    this.#auditing.start()
+  }
+
+  /** After those that are asked for, too. */
   async stop(): Promise<void> {
-    this.#stopped = true
-    this.#timer?.cancel()
+    await this.#auditing.stop()
     await this.#running
   }
 

@@ -15,6 +15,7 @@ import { identitiesOf, removeIdentities } from '../../ipam/node-removal.ts'
 import type { Clock, Random } from '../../lib/clock.ts'
 import { isTwillError, messageOf } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
+import { Periodic } from '../../lib/periodic.ts'
 import { nodePath } from './own-node.ts'
 
 export interface DeletedNodesOptions {
@@ -40,55 +41,50 @@ const SWEEP_EVERY_MS = 10_000
 export class DeletedNodes {
   readonly #options: Required<DeletedNodesOptions>
   readonly #modules: DeletedNodesModules
-  readonly #stopping = new AbortController()
-  #running: Promise<void> = Promise.resolve()
+  readonly #sweeping: Periodic
 
   constructor(options: DeletedNodesOptions, modules: DeletedNodesModules) {
     this.#options = { sweepEveryMs: SWEEP_EVERY_MS, ...options }
     this.#modules = modules
+    const { clock, random, log } = modules
+    this.#sweeping = new Periodic(
+      { everyMs: this.#options.sweepEveryMs },
+      {
+        ...{ clock, random },
+        work: signal => this.#sweep(signal),
+        failed: error => log.debug({ error: messageOf(error) }, 'deleted Node objects were not looked for'),
+      },
+    )
   }
 
   start(): void {
-    this.#running = this.#run()
+    this.#sweeping.start()
   }
 
-  async stop(): Promise<void> {
-    this.#stopping.abort()
-    await this.#running
+  stop(): Promise<void> {
+    return this.#sweeping.stop()
   }
 
-  async #run(): Promise<void> {
-    const { clock, random, log } = this.#modules
-    const { signal } = this.#stopping
-    while (!signal.aborted) {
-      await clock.sleep(this.#options.sweepEveryMs * (1 + random.fraction() / 2), signal)
-      if (signal.aborted) return
-      await this.#sweep().catch(error =>
-        log.debug({ error: messageOf(error) }, 'deleted Node objects were not looked for'),
-      )
-    }
-  }
-
-  async #sweep(): Promise<void> {
+  async #sweep(signal: AbortSignal): Promise<void> {
     const judged = this.#modules.nodes().filter(({ kubernetes }) => kubernetes === true)
     const others = judged.filter(({ name }) => name !== this.#options.nodeName)
     if (others.length === 0 || this.#modules.random.fraction() >= ACTORS / judged.length) return
     const { entries, isConnected } = this.#modules.kubernetesNodes
     if (!isConnected || !entries.has(this.#options.nodeName)) return
-    for (const node of others) if (!entries.has(node.name)) await this.#remove(node)
+    for (const node of others) if (!entries.has(node.name)) await this.#remove(node, signal)
   }
 
-  async #remove({ name, uid }: NodeRecord): Promise<void> {
+  async #remove({ name, uid }: NodeRecord, signal: AbortSignal): Promise<void> {
     const { store, log } = this.#modules
-    if (await this.#stands(name)) return
+    if (await this.#stands(name, signal)) return
     const terms = { by: `deletion of Node ${name} in Kubernetes`, endsWith: 'recreation' } as const
     const fenced = await removeIdentities(name, await identitiesOf(name, store), [uid], terms, this.#modules)
     log.warn({ removed: name, uid, fenced }, 'a node whose Node object was deleted is removed')
   }
 
-  async #stands(name: string): Promise<boolean> {
+  async #stands(name: string, signal: AbortSignal): Promise<boolean> {
     try {
-      await this.#modules.client.request('GET', nodePath(name), { signal: this.#stopping.signal })
+      await this.#modules.client.request('GET', nodePath(name), { signal })
       return true
     } catch (error) {
       if (isTwillError(error, 'kubernetes.not-found')) return false

@@ -53,7 +53,7 @@ export class NodeLife {
   #timer: Timer | null = null
   #attending: Promise<void> | null = null
   #again = false
-  #stopped = false
+  readonly #stopping = new AbortController()
 
   constructor(options: NodeLifeOptions, modules: NodeLifeModules) {
     this.#options = { everyMs: EVERY_MS, ...options }
@@ -75,7 +75,7 @@ export class NodeLife {
   }
 
   async stop(): Promise<void> {
-    this.#stopped = true
+    this.#stopping.abort()
     this.#timer?.cancel()
     await this.#reflector?.close()
     await this.#attending
@@ -101,10 +101,10 @@ export class NodeLife {
   }
 
   /** Is there such a Node object, now? @throws kubernetes.* */
-  async standsNow(signal?: AbortSignal): Promise<boolean> {
+  async standsNow(signal = this.#stopping.signal): Promise<boolean> {
     const { client } = this.#modules
     try {
-      await client.request('GET', nodePath(this.#options.name), signal === undefined ? {} : { signal })
+      await client.request('GET', nodePath(this.#options.name), { signal })
       return true
     } catch (error) {
       if (isTwillError(error, 'kubernetes.not-found')) return false
@@ -114,7 +114,7 @@ export class NodeLife {
 
   /** Something may be due: runtimes were told, or the object is another. */
   check(): void {
-    if (this.#stopped) return
+    if (this.#stopping.signal.aborted) return
     if (this.#attending !== null) {
       this.#again = true
       return
@@ -137,10 +137,12 @@ export class NodeLife {
 
   #schedule(delayMs: number): void {
     this.#timer?.cancel()
-    if (!this.#stopped) this.#timer = this.#modules.clock.setTimer(delayMs, () => this.check())
+    if (!this.#stopping.signal.aborted)
+      this.#timer = this.#modules.clock.setTimer(delayMs, () => this.check())
   }
 
   #failed(error: unknown): void {
+    if (this.#stopping.signal.aborted) return
     const problem = messageOf(error)
     if (problem !== this.#problem)
       this.#modules.log.warn({ error: problem }, 'the Node object cannot be seen to')
@@ -189,7 +191,8 @@ export class NodeLife {
 
   async #patch(subresource: string, contentType: string, body: object): Promise<void> {
     const path = nodePath(this.#options.name) + subresource
-    await this.#modules.client.request('PATCH', path, { body, contentType })
+    const { signal } = this.#stopping
+    await this.#modules.client.request('PATCH', path, { body, contentType, signal })
   }
 
   #isDue(what: string): boolean {

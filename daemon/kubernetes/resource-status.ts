@@ -23,9 +23,10 @@ import { deletePool, type PoolUser } from '../../ipam/pool-removal.ts'
 import { leftText } from '../../ipam/pool-users.ts'
 import { parsePool, poolKey } from '../../ipam/pools.ts'
 import { PREFIX_RESERVATIONS, parseReservation } from '../../ipam/reservations.ts'
-import type { Clock, Random, Timer } from '../../lib/clock.ts'
+import type { Clock, Random } from '../../lib/clock.ts'
 import { isTwillError, messageOf } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
+import { Periodic } from '../../lib/periodic.ts'
 import { type Condition, mergedConditions, type Wanted } from './conditions.ts'
 
 export interface ResourceStatusOptions {
@@ -66,40 +67,36 @@ interface Finding {
 }
 
 export class ResourceStatus {
-  readonly #options: ResourceStatusOptions
   readonly #modules: ResourceStatusModules
-  #timer: Timer | null = null
-  #sweeping: Promise<void> = Promise.resolve()
-  #stopped = false
+  readonly #sweeping: Periodic
 
   constructor(options: ResourceStatusOptions, modules: ResourceStatusModules) {
-    this.#options = options
     this.#modules = modules
-  }
-
-  start(): void {
-    if (this.#stopped) return
-    const { clock, random, log } = this.#modules
-    this.#timer = clock.setTimer(this.#options.everyMs * (1 + random.fraction() / 2), () => {
-      this.#sweeping = this.#sweep()
-        .catch(error => log.debug({ err: messageOf(error) }, 'status of resources not written'))
-        .finally(() => this.start())
+    const { clock, random, log } = modules
+    this.#sweeping = new Periodic(options, {
+      ...{ clock, random },
+      work: signal => this.#sweep(signal),
+      failed: error => log.debug({ err: messageOf(error) }, 'status of resources not written'),
     })
   }
 
-  async stop(): Promise<void> {
-    this.#stopped = true
-    this.#timer?.cancel()
-    await this.#sweeping
+  start(): void {
+    this.#sweeping.start()
   }
 
-  async #sweep(): Promise<void> {
+  stop(): Promise<void> {
+    return this.#sweeping.stop()
+  }
+
+  async #sweep(signal: AbortSignal): Promise<void> {
     const { random, nodes, store } = this.#modules
     if (random.fraction() >= ACTORS / nodes().length) return
     const space = await readSpace(store)
     for (const kind of CUSTOM_KINDS)
-      for (const object of await this.#list(kind))
-        if (!this.#stopped) await this.#spare(object, () => this.#attend(kind, object, space))
+      for (const object of await this.#list(kind, signal)) {
+        signal.throwIfAborted()
+        await this.#spare(object, () => this.#attend(kind, object, space, signal))
+      }
   }
 
   /** What is wrong with one keeps nothing from the others. */
@@ -109,11 +106,17 @@ export class ResourceStatus {
     } catch (error) {
       // Somebody wrote it meanwhile, or took it away: the next look sees that.
       if (isTwillError(error, 'kubernetes.conflict') || isTwillError(error, 'kubernetes.not-found')) return
+      if (isTwillError(error, 'cancelled')) throw error
       this.#modules.log.warn({ name: object.metadata.name, err: messageOf(error) }, 'status not written')
     }
   }
 
-  async #attend(kind: ResourceKind, object: StatusObject, space: AddressSpaceRecord): Promise<void> {
+  async #attend(
+    kind: ResourceKind,
+    object: StatusObject,
+    space: AddressSpaceRecord,
+    signal: AbortSignal,
+  ): Promise<void> {
     const found =
       kind.kind === 'IPPool' ? await this.#ofPool(kind, object, space) : ofReservation(kind, object)
     if (found === null) return
@@ -130,6 +133,7 @@ export class ResourceStatus {
     await this.#modules.client.request('PATCH', `${pathOf(kind)}/${name}/status`, {
       body: { metadata: { resourceVersion }, status },
       contentType: 'application/merge-patch+json',
+      signal,
     })
   }
 
@@ -159,12 +163,12 @@ export class ResourceStatus {
     return { conditions: [closed, draining(deletion.users, names)] }
   }
 
-  async #list(kind: ResourceKind): Promise<StatusObject[]> {
+  async #list(kind: ResourceKind, signal: AbortSignal): Promise<StatusObject[]> {
     const objects: StatusObject[] = []
     let token: string | undefined
     do {
       const query = { limit: PAGE_SIZE, continue: token }
-      const page: Page = await this.#modules.client.request('GET', pathOf(kind), { query })
+      const page: Page = await this.#modules.client.request('GET', pathOf(kind), { query, signal })
       objects.push(...page.items)
       token = page.metadata.continue
     } while (token)
