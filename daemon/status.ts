@@ -1,5 +1,6 @@
 /** What status, readiness and metrics say, put together from the parts. Pure. */
 
+import { definitionsMessage } from '../datastore/kubernetes/definitions/served.ts'
 import { rightsMessage } from '../datastore/kubernetes/rights.ts'
 import type { StoreStatus } from '../datastore/store.ts'
 import type { OwnPart } from '../ipam/ipam.ts'
@@ -116,12 +117,16 @@ export function restoredCondition(reason: string | null): Status['conditions'] {
 /** What is wrong with the connection, or with the rights, is not said again for each kind that is followed. */
 export function kubernetesConditions(kubernetes: Status['kubernetes']): Status['conditions'] {
   if (kubernetes === null) return []
-  const { server, reason, missingRights, watched } = kubernetes
+  const { server, reason, missingRights, missingDefinitions, watched } = kubernetes
   const type = 'Kubernetes'
-  if (missingRights.length > 0) return [{ type, message: rightsMessage(missingRights) }]
-  if (reason !== null) return [{ type, message: `the API server at ${server}: ${reason}` }]
+  const older =
+    missingDefinitions.length === 0
+      ? []
+      : [{ type: 'Definitions', message: definitionsMessage(missingDefinitions) }]
+  if (missingRights.length > 0) return [{ type, message: rightsMessage(missingRights) }, ...older]
+  if (reason !== null) return [{ type, message: `the API server at ${server}: ${reason}` }, ...older]
   const problems = watched.flatMap(({ what, problem }) => (problem === null ? [] : [`${what}: ${problem}`]))
-  return problems.map(message => ({ type, message }))
+  return [...problems.map(message => ({ type, message })), ...older]
 }
 
 function podStatus(attachment: Attachment): PodStatus {

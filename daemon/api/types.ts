@@ -50,6 +50,8 @@ export interface Status {
     }[]
     /** Each "list pods"; [] also while nobody has been asked yet. */
     readonly missingRights: readonly string[]
+    /** Each "ippools.twill.network lacks spec.gateway"; [] also while it is not known. */
+    readonly missingDefinitions: readonly string[]
   } | null
   readonly underlay: readonly {
     readonly family: Family

@@ -8,12 +8,11 @@ import { type AwaitPodModules, awaitPod } from '../../datastore/kubernetes/await
 import { connectKubernetes, type KubernetesClient } from '../../datastore/kubernetes/client.ts'
 import { KubernetesFacts, type PodIdentity } from '../../datastore/kubernetes/facts.ts'
 import type { OwnPod } from '../../datastore/kubernetes/pod.ts'
-import { DAEMON_RIGHTS, RECORD_RIGHTS, type Right } from '../../datastore/kubernetes/rights.ts'
 import type { Clock, Random } from '../../lib/clock.ts'
 import type { Log } from '../../lib/log.ts'
 import type { Status } from '../api/types.ts'
 import type { Config } from '../config.ts'
-import { RightsReview } from './rights-review.ts'
+import { type KubernetesReviews, reviewKubernetes } from './reviews.ts'
 
 export interface KubernetesWatching {
   readonly client: KubernetesClient
@@ -46,28 +45,26 @@ export async function watchKubernetes(
     environment: process.env,
   })
   const facts = new KubernetesFacts({ nodeName }, { ...modules, log, client })
-  const rights = new RightsReview({ client, rights: rightsFor(datastore), clock: modules.clock, log })
+  const records = datastore.type === 'kubernetes'
+  const reviews = reviewKubernetes({ records }, { ...modules, log, client })
   const waiting: AwaitPodModules = { facts, client, clock: modules.clock, log }
   return {
     client,
     facts,
     awaitPod: identity => awaitPod(identity, waiting),
-    status: () => statusOf(client, facts, rights.missing),
+    status: () => statusOf(client, facts, reviews),
     async stop() {
-      rights.stop()
+      reviews.stop()
       await facts.close()
       client.close()
     },
   }
 }
 
-const rightsFor = ({ type }: Config['datastore']): readonly Right[] =>
-  type === 'kubernetes' ? [...DAEMON_RIGHTS, ...RECORD_RIGHTS] : DAEMON_RIGHTS
-
 function statusOf(
   client: KubernetesClient,
   facts: KubernetesFacts,
-  missing: readonly string[],
+  { rights, definitions }: KubernetesReviews,
 ): NonNullable<Status['kubernetes']> {
   const watched = facts.status()
   const { server, reason, requests } = client.status()
@@ -77,6 +74,7 @@ function statusOf(
     reason,
     requests,
     watched,
-    missingRights: missing,
+    missingRights: rights.missing,
+    missingDefinitions: definitions.missing,
   }
 }

@@ -95,6 +95,10 @@ export interface ClientOptions {
   readonly silenceMs: number
 }
 
+const UNAUTHORIZED = 401
+/** Many times a page of large objects: whoever sends more sends no list. */
+const ANSWER_MAX = 256 * 1024 * 1024
+
 const DEFAULTS: ClientOptions = { timeoutMs: 15_000, silenceMs: 150_000 }
 
 /** Connects at the first request. @throws config.invalid: the kubeconfig, or a file that it names */
@@ -182,8 +186,7 @@ class Client implements KubernetesClient {
     for await (const chunk of this.#chunks(answer, asked, deadline)) {
       deadline.restart(this.#options.silenceMs)
       for (const line of lines.push(chunk)) {
-        const event = parseJson(line, asked) as ObjectEvent | { type: 'ERROR'; object: { code?: number } }
-        if (event.type === 'ERROR') throw refused(asked, event.object.code ?? 500, event.object, null)
+        const event = eventOf(parseJson(line, asked), asked)
         // Told of after the end: the consumer has moved on.
         if (deadline.signal.aborted) throw this.#ended(asked, deadline)
         onEvent(event)
@@ -204,7 +207,7 @@ class Client implements KubernetesClient {
       const status = answer.statusCode as number
       if (status < 300) return { answer, on }
       const failure = refused(on, status, await this.#read(answer, on, deadline), retryAfterMs(answer))
-      if (status !== 401) throw failure
+      if (status !== UNAUTHORIZED) throw failure
       if (tries > 0 || !(await this.#credentials.renew(material))) throw this.#unauthorized(failure, material)
     }
   }
@@ -248,7 +251,13 @@ class Client implements KubernetesClient {
 
   async #read(answer: IncomingMessage, asked: Asked, deadline: Deadline): Promise<string> {
     const chunks: Buffer[] = []
-    for await (const chunk of this.#chunks(answer, asked, deadline)) chunks.push(chunk)
+    let bytes = 0
+    for await (const chunk of this.#chunks(answer, asked, deadline)) {
+      bytes += chunk.length
+      if (bytes > ANSWER_MAX)
+        throw this.#lost(unavailable(asked, `the answer is longer than ${ANSWER_MAX} bytes`, true))
+      chunks.push(chunk)
+    }
     return Buffer.concat(chunks).toString('utf8')
   }
 
@@ -276,6 +285,7 @@ class Client implements KubernetesClient {
 
   #answered(verb: string, status: number): void {
     this.#onAnswer(verb, status)
+    if (status === UNAUTHORIZED) return
     this.#connected = true
     this.#reason = null
   }
@@ -286,8 +296,12 @@ class Client implements KubernetesClient {
     return error
   }
 
+  /** No answer to what was asked: the server serves whom it knows. */
   #unauthorized(failure: TwillError, { tls, token }: Material): TwillError {
     const why = credentialsReason(tls, token, this.#clock.realtimeMs())
+    const { problem } = this.#credentials
+    this.#connected = false
+    this.#reason = `401: ${why}${problem === null ? '' : `, and ${problem}`}`
     return new TwillError(failure.code, `${failure.message}: ${why}`, failure.data)
   }
 
@@ -332,6 +346,18 @@ function parseJson(text: string, asked: Asked): unknown {
   } catch (error) {
     throw unavailable(asked, `not the answer of an API server: ${messageOf(error)}`, true, error)
   }
+}
+
+/** @throws what an event of type ERROR says; kubernetes.unavailable: it is no event */
+function eventOf(line: unknown, asked: Asked): ObjectEvent {
+  const { type, object } = (line ?? {}) as {
+    type?: unknown
+    object?: { metadata?: unknown; code?: number }
+  }
+  if (type === 'ERROR') throw refused(asked, object?.code ?? 500, object ?? {}, null)
+  if (typeof type === 'string' && typeof object?.metadata === 'object' && object.metadata !== null)
+    return line as ObjectEvent
+  throw unavailable(asked, 'not an event of an API server', true)
 }
 
 const codeOf = (error: unknown): unknown =>

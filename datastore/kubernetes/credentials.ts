@@ -42,6 +42,7 @@ export class Credentials {
   readonly #modules: CredentialsModules
   #material: Material
   #readAt: number
+  #problem: string | null = null
 
   /** @throws config.invalid: a file cannot be read or does not hold what it should */
   static async open(
@@ -72,6 +73,11 @@ export class Credentials {
     return this.#material.server
   }
 
+  /** Why they could not be read again; null: they could, or have not been. */
+  get problem(): string | null {
+    return this.#problem
+  }
+
   /** The same object for as long as nothing changed. */
   async current(): Promise<Material> {
     if (this.#modules.clock.boottimeMs() - this.#readAt >= REREAD_MS) await this.renew(this.#material)
@@ -83,12 +89,13 @@ export class Credentials {
     this.#readAt = this.#modules.clock.boottimeMs()
     try {
       const material = await read(this.#settings, this.#modules)
+      this.#problem = null
       if (!isDeepStrictEqual(material, this.#material)) this.#material = material
     } catch (error) {
-      this.#modules.log.warn(
-        { error: messageOf(error) },
-        'credentials could not be read again: the last are kept',
-      )
+      const problem = messageOf(error)
+      if (problem !== this.#problem)
+        this.#modules.log.warn({ error: problem }, 'credentials could not be read again: the last are kept')
+      this.#problem = problem
     }
     return this.#material !== used
   }

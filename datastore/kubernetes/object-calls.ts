@@ -17,12 +17,8 @@ import {
   revisionOf,
   type StoredRecord,
 } from './collection.ts'
+import { type Page, readPage } from './page.ts'
 import { commitFailure, readFailure } from './store-failure.ts'
-
-interface Page {
-  readonly metadata: { readonly resourceVersion: string; readonly continue?: string }
-  readonly items?: readonly KubernetesObject[]
-}
 
 /** Which cluster this is; see identity.ts. */
 export interface Recognition {
@@ -63,7 +59,7 @@ export class ObjectCalls {
   async getUnrecognised(key: string) {
     const collection = this.#collectionOf(key)
     const fieldSelector = `metadata.name=${collection.nameOf(key)}`
-    const { items = [], metadata } = await this.#page(collection, { fieldSelector })
+    const { items, metadata } = await this.#page(collection, { fieldSelector })
     const found = decoded(collection, items).filter(each => each.record.key === key)
     return {
       entry: found[0]?.entry ?? null,
@@ -154,7 +150,7 @@ export class ObjectCalls {
       const selector = collection.selectorFor(prefix)
       let page = await this.#page(collection, { ...selector, ...at(revision), limit: PAGE_SIZE })
       for (;;) {
-        for (const { entry, record } of decoded(collection, page.items ?? [])) {
+        for (const { entry, record } of decoded(collection, page.items)) {
           records.push(record)
           if (entry.key.startsWith(prefix)) entries.push(entry)
         }
@@ -173,7 +169,7 @@ export class ObjectCalls {
   }
 
   #page({ path }: Collection, query: Query): Promise<Page> {
-    return this.#modules.client.request<Page>('GET', path, { query })
+    return readPage(this.#modules.client, path, { query })
   }
 
   #collectionOf(key: string): Collection {

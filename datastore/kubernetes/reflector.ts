@@ -15,6 +15,7 @@ import { isTwillError, messageOf } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
 import { Backoff } from './backoff.ts'
 import type { KubernetesClient, KubernetesObject, ObjectEvent } from './client.ts'
+import { type Page, readPage } from './page.ts'
 
 /** before null: created; after null: deleted. `key` is "namespace/name", or "name" of what has no namespace. */
 export interface ReflectorChange<T> {
@@ -53,11 +54,6 @@ interface Found<T> {
   readonly uid: string
   /** null: it cannot be read. */
   readonly entry: Entry<T> | null
-}
-
-interface Page {
-  readonly metadata: { readonly resourceVersion: string; readonly continue?: string }
-  readonly items: readonly KubernetesObject[] | null
 }
 
 const PAGE_SIZE = 250
@@ -164,7 +160,7 @@ export class Reflector<T> {
     const found = new Map<string, Found<T>>()
     let page = await this.#page(undefined)
     for (;;) {
-      for (const object of page.items ?? []) this.#take(object, found)
+      for (const object of page.items) this.#take(object, found)
       if (!page.metadata.continue) break
       page = await this.#page(page.metadata.continue)
     }
@@ -178,7 +174,7 @@ export class Reflector<T> {
   #page(token: string | undefined): Promise<Page> {
     const { path, fieldSelector, labelSelector, pageSize = PAGE_SIZE } = this.#options
     const query = { limit: pageSize, continue: token, fieldSelector, labelSelector }
-    return this.#modules.client.request<Page>('GET', path, { query, signal: this.#closing.signal })
+    return readPage(this.#modules.client, path, { query, signal: this.#closing.signal })
   }
 
   #take(object: KubernetesObject, found: Map<string, Found<T>>): void {

@@ -17,6 +17,7 @@ import { API_VERSION } from '../resources/metadata.ts'
 import type { KubernetesClient, KubernetesObject, ObjectMeta, Query } from './client.ts'
 import { type Collection, revisionOf, type StoredRecord } from './collection.ts'
 import { CUSTOM_KINDS, GROUP, VERSION } from './definitions/definitions.ts'
+import { APPLY_DEFINITIONS } from './store-failure.ts'
 
 export const POOL_FINALIZER = 'twill.network/pool'
 /** `<uid in the address space>/<uid of the object>` */
@@ -297,7 +298,7 @@ function afterwards(error: unknown, created: ResourceObject): ResourceObject {
 function refusedByRules(error: unknown): never {
   if (!isTwillError(error, 'kubernetes.invalid')) throw error
   const isOlder = /unknown field/.test(error.message)
-  const hint = isOlder ? ': the definitions are older than this: kubectl apply -f deploy/crds' : ''
+  const hint = isOlder ? `: the definitions are older than this: ${APPLY_DEFINITIONS}` : ''
   throw new TwillError('document.invalid', error.message + hint, error.data, { cause: error })
 }
 

@@ -4,8 +4,10 @@
  */
 import { isTwillError, TwillError } from '../../lib/errors.ts'
 
-/** Nothing but an operator changes these. */
-const DENIED = ['kubernetes.forbidden', 'kubernetes.unauthorized', 'kubernetes.invalid']
+export const APPLY_DEFINITIONS = 'kubectl apply -f deploy/crds'
+
+/** Tried again, it says the same. Rights and credentials are given and renewed while a daemon runs. */
+const FINAL = 'kubernetes.invalid'
 
 /** The path itself is not served, which the server says in plain words. */
 export const isUnserved = (error: TwillError): boolean =>
@@ -14,7 +16,7 @@ export const isUnserved = (error: TwillError): boolean =>
 export const readFailure = (error: unknown): TwillError => {
   if (!isTwillError(error) || !error.code.startsWith('kubernetes.')) return asUnavailable(error, true)
   if (isUnserved(error)) return definitionsMissing(error)
-  return asUnavailable(error, !DENIED.includes(error.code))
+  return asUnavailable(error, error.code !== FINAL)
 }
 
 export function commitFailure(error: unknown, key: string): TwillError {
@@ -31,7 +33,7 @@ function asUnavailable(error: unknown, retryable: boolean): TwillError {
 }
 
 export function definitionsMissing(error: TwillError): TwillError {
-  const message = `${error.message}: the API server has no such kind: kubectl apply -f deploy/crds`
+  const message = `${error.message}: the API server has no such kind: ${APPLY_DEFINITIONS}`
   return new TwillError(
     'store.unavailable',
     message,

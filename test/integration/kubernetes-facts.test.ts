@@ -5,7 +5,7 @@
 import { readFile } from 'node:fs/promises'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { RightsReview } from '../../daemon/kubernetes/rights-review.ts'
+import { reviewKubernetes } from '../../daemon/kubernetes/reviews.ts'
 import { awaitPod } from '../../datastore/kubernetes/await-pod.ts'
 import { connectKubernetes, type KubernetesClient } from '../../datastore/kubernetes/client.ts'
 import { KubernetesFacts } from '../../datastore/kubernetes/facts.ts'
@@ -70,16 +70,16 @@ test('every verb that is missing is named; the ClusterRole made of rights.ts giv
   const wanted = DAEMON_RIGHTS.flatMap(right => right.verbs.map(verb => `${verb} ${nameOf(right)}`))
   assert.equal(await missingRights(client), wanted)
   const facts = follow('n1')
-  const review = new RightsReview({ ...base, client })
+  const review = reviewKubernetes({ records: false }, { ...base, client })
   ends.push(() => review.stop())
   const problem = () => facts.status()[0]?.problem ?? ''
   await until(() => /403 .*cannot list/.test(problem()), PATIENCE_MS, problem)
   await until(
-    () => review.missing.length === wanted.length,
+    () => review.rights.missing.length === wanted.length,
     PATIENCE_MS,
-    () => review.missing.join(),
+    () => review.rights.missing.join(),
   )
-  assert.equal(review.missing, wanted)
+  assert.equal(review.rights.missing, wanted)
 
   const rules = DAEMON_RIGHTS.map(({ group, resource, verbs }) => ({
     apiGroups: [group],

@@ -45,6 +45,7 @@ const right = (group: string, resource: string, verb: string): Right => ({
   resource,
   verbs: [verb],
   why: '',
+  cost: '',
 })
 const OTHERS = [
   right('', 'secrets', 'list'),

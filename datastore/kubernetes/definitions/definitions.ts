@@ -16,7 +16,21 @@ export interface CustomResourceDefinition {
   readonly apiVersion: 'apiextensions.k8s.io/v1'
   readonly kind: 'CustomResourceDefinition'
   readonly metadata: { readonly name: string }
-  readonly spec: object
+  readonly spec: {
+    readonly group: string
+    readonly scope: 'Cluster'
+    readonly names: { readonly kind: string; readonly plural: string; readonly [more: string]: unknown }
+    readonly versions: readonly [DefinitionVersion]
+  }
+}
+
+interface DefinitionVersion {
+  readonly name: string
+  readonly served: boolean
+  readonly storage: boolean
+  readonly schema: { readonly openAPIV3Schema: StructuralSchema }
+  readonly subresources?: object
+  readonly additionalPrinterColumns: readonly object[]
 }
 
 export function definitionOf(kind: ResourceKind): CustomResourceDefinition {

@@ -29,6 +29,7 @@ const STATUS: Status = {
       { what: 'pods of other nodes', objects: 4988, connected: true, problem: null },
     ],
     missingRights: [],
+    missingDefinitions: [],
   },
   underlay: [
     {
