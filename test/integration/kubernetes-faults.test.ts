@@ -1,0 +1,248 @@
+/**
+ * An API server that fails for minutes, in every way that servers and what stands before them fail: what a node has of it
+ * asks seldom, keeps what it knows, takes no memory for it, and is whole again afterwards, without a change missed or told
+ * twice. Time goes twenty times as fast; with TWILL_FIVE_MINUTES=1 as it goes, for five minutes.
+ */
+
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+import { Membership } from '../../daemon/kubernetes/membership.ts'
+import { ResourceStatus } from '../../daemon/kubernetes/resource-status.ts'
+import { type KubernetesWatching, watchKubernetes } from '../../daemon/kubernetes/watching.ts'
+import { PREFIX, slotKey } from '../../datastore/keys.ts'
+import type { PodRecord } from '../../datastore/kubernetes/pod.ts'
+import { RoutedStore, resourceStore } from '../../datastore/kubernetes/routed.ts'
+import { kubernetesStore } from '../../datastore/kubernetes/store.ts'
+import type { Store, WatchMessage } from '../../datastore/store.ts'
+import { until } from '../../hack/rig/processes.ts'
+import { parseCidr } from '../../lib/address.ts'
+import { isTwillError } from '../../lib/errors.ts'
+import { silentLog } from '../../lib/log.ts'
+import { systemRandom } from '../../lib/random.ts'
+import { fastClock } from '../fixtures/fast-clock.ts'
+import { type ApiRequests, apiRequests } from '../fixtures/kubernetes/api-request.ts'
+import { startApiServer, type TestApiServer } from '../fixtures/kubernetes/api-server.ts'
+import { applyDefinitions } from '../fixtures/kubernetes/definitions.ts'
+import { FAULT_NAMES, type FaultyProxy, startFaultyProxy } from '../fixtures/kubernetes/faulty-proxy.ts'
+import { Replica } from '../fixtures/kubernetes/replica.ts'
+
+const test = suite('an API server that fails')
+const PATIENCE_MS = 60_000
+const AS_IT_GOES = process.env.TWILL_FIVE_MINUTES === '1'
+const TIMES = AS_IT_GOES ? 1 : 20
+/** As the node's clock goes. A watch that is silent is given up after 150 s. */
+const SILENCE_MS = 200_000
+const FAULT_MS = AS_IT_GOES ? (300_000 - SILENCE_MS) / (FAULT_NAMES.length - 1) : 30_000
+const NODE = 'n1'
+
+let api: TestApiServer
+let admin: ApiRequests
+let proxy: FaultyProxy
+const clock = fastClock(TIMES)
+const modules = { clock, random: systemRandom, log: silentLog }
+const ends: (() => unknown)[] = []
+
+test.before(async () => {
+  api = await startApiServer()
+  admin = apiRequests(api)
+  await applyDefinitions(api, admin)
+  await api.kubectl(['create', 'serviceaccount', 'default'])
+  await api.kubectl(
+    ['create', '-f', '-'],
+    JSON.stringify({ apiVersion: 'v1', kind: 'Node', metadata: { name: NODE } }),
+  )
+  proxy = await startFaultyProxy(api)
+})
+
+test.after(async () => {
+  for (const end of ends.reverse()) await end()
+  admin?.close()
+  await proxy?.close()
+  await api?.stop()
+})
+
+interface World {
+  readonly watching: KubernetesWatching
+  readonly membership: Membership
+  readonly store: Store
+  readonly pods: Replica<PodRecord>
+  /** Of slots and pools, as watches tell them. */
+  readonly records: Map<string, string>
+}
+
+/** All that a daemon has of Kubernetes. */
+async function start(): Promise<World> {
+  const watching = await watchKubernetes(
+    {
+      kubernetes: { enabled: true, kubeconfig: proxy.kubeconfig },
+      datastore: { type: 'kubernetes' },
+      nodeName: NODE,
+    },
+    { ...modules, onAnswer: () => undefined },
+  )
+  assert.ok(watching)
+  const { client, facts } = watching
+  const parts = { ...modules, client }
+  const store = new RoutedStore({ records: kubernetesStore(parts), resources: resourceStore(parts), client })
+  const membership = Membership.of(NODE, watching, {
+    ...modules,
+    ...{ store, nodes: () => [], announced: () => true, trouble: () => null, changed: () => undefined },
+  })
+  assert.ok(membership)
+  const status = new ResourceStatus(
+    { everyMs: 3_000 },
+    { ...parts, store, nodes: () => [{ uid: 'u', name: NODE }] },
+  )
+  const pods = new Replica<PodRecord>()
+  facts.subscribe({ pods: pods.onChange })
+  const records = new Map<string, string>()
+  const watches = [PREFIX.slots, 'resources/ippools/'].map(prefix =>
+    store.watch(prefix, follow(records, prefix)),
+  )
+  membership.start()
+  status.start()
+  ends.push(async () => {
+    await status.stop()
+    await membership.stop()
+    await Promise.all(watches.map(watch => watch.close()))
+    await store.close()
+    await watching.stop()
+  })
+  return { watching, membership, store, pods, records }
+}
+
+function follow(records: Map<string, string>, prefix: string): (message: WatchMessage) => void {
+  return message => {
+    if (message.type === 'connection') return
+    if (message.type === 'snapshot')
+      for (const key of records.keys()) if (key.startsWith(prefix)) records.delete(key)
+    for (const { key, value } of message.type === 'snapshot' ? message.entries : message.events)
+      if (value === null) records.delete(key)
+      else records.set(key, value)
+  }
+}
+
+const podNamed = (name: string) => ({
+  apiVersion: 'v1',
+  kind: 'Pod',
+  metadata: { name, namespace: 'default' },
+  spec: { nodeName: NODE, containers: [{ name: 'c', image: 'i' }] },
+})
+
+/** Made past the proxy: a pod comes, the one before goes, a slot is written, a pool comes. */
+async function change(step: number): Promise<void> {
+  const pods = '/api/v1/namespaces/default/pods'
+  assert.is((await admin.send('POST', pods, podNamed(`p${step}`))).code, 201)
+  await admin.send('DELETE', `${pods}/p${step - 1}`, { gracePeriodSeconds: 0 })
+  const pool = {
+    apiVersion: 'twill.network/v1alpha1',
+    kind: 'IPPool',
+    metadata: { name: `pool${step}` },
+    spec: { cidr: `10.${step}.0.0/24` },
+  }
+  assert.is((await admin.send('POST', '/apis/twill.network/v1alpha1/ippools', pool)).code, 201)
+}
+
+const isWhole = ({ watching, membership, pods, records }: World, step: number): boolean =>
+  watching.status().connected &&
+  membership.node.conditions().length === 0 &&
+  [...pods.entries.keys()].join() === `default/p${step}` &&
+  records.has(`resources/ippools/pool${step}`) &&
+  records.has(slotKey('pool', parseCidr(`10.0.${step}.0/26`)))
+
+async function commitSlot(store: Store, step: number): Promise<void> {
+  const key = slotKey('pool', parseCidr(`10.0.${step}.0/26`))
+  await until(
+    async () => {
+      try {
+        return (await store.commit({ key, value: `{"step":${step}}`, expected: 0 })).committed
+      } catch (error) {
+        if (isTwillError(error) && error.retryable) return false
+        throw error
+      }
+    },
+    PATIENCE_MS,
+    () => `${key} cannot be written`,
+    50,
+  )
+}
+
+setFlagsFromString('--expose-gc')
+const collect = runInNewContext('gc') as () => void
+
+function heapMiB(): number {
+  collect()
+  return process.memoryUsage().heapUsed / 2 ** 20
+}
+
+const sockets = () => process.getActiveResourcesInfo().filter(each => each === 'TCPSocketWrap').length
+
+/** Pauses are at least half of 0.5, 1, 2, 4, ... 30 s. */
+function attemptsWithin(ms: number): number {
+  let [attempts, pauseMs, passedMs] = [1, 250, 0]
+  for (; passedMs + pauseMs <= ms; attempts++) {
+    passedMs += pauseMs
+    pauseMs = Math.min(2 * pauseMs, 15_000)
+  }
+  return attempts
+}
+
+test('whatever it does for minutes: few requests, no memory, nothing missed', async () => {
+  const world = await start()
+  await change(0)
+  await commitSlot(world.store, 0)
+  const whole = (step: number, what: string) =>
+    until(
+      () => isWhole(world, step),
+      PATIENCE_MS,
+      () =>
+        `after ${what}: ${JSON.stringify([world.watching.status(), world.membership.node.conditions(), [...world.pods.entries.keys()], [...world.records.keys()]])}`,
+    )
+  await whole(0, 'the start')
+  const [memory, connections] = [heapMiB(), sockets()]
+  for (const [i, fault] of FAULT_NAMES.entries()) {
+    const step = i + 1
+    const before = proxy.met.length
+    const begun = clock.boottimeMs()
+    proxy.set(fault)
+    await change(step)
+    await clock.sleep((fault === 'stall' ? SILENCE_MS : FAULT_MS) - (clock.boottimeMs() - begun))
+    const passedMs = clock.boottimeMs() - begun
+    // What it knew stands, and it says that it may be old.
+    assert.ok(world.pods.entries.has(`default/p${step - 1}`), fault)
+    assert.is(world.watching.status().connected, false, fault)
+    const met = proxy.met.slice(before)
+    const most = 2 * attemptsWithin(passedMs)
+    for (const [asked, times] of counted(met))
+      assert.ok(times <= boundOf(asked, most, passedMs), `${fault}: ${times} times ${asked}`)
+    proxy.set(null)
+    await commitSlot(world.store, step)
+    await whole(step, fault)
+    assert.equal(world.pods.mistakes, [], fault)
+  }
+  const [memoryAfter, connectionsAfter] = [heapMiB(), sockets()]
+  assert.ok(memoryAfter - memory < 16, `${memory} MiB before, ${memoryAfter} after`)
+  assert.ok(
+    connectionsAfter <= connections + 16,
+    `${connections} connections before, ${connectionsAfter} after`,
+  )
+})
+
+function counted(met: FaultyProxy['met']): Map<string, number> {
+  const counts = new Map<string, number>()
+  for (const { asked } of met) counts.set(asked, (counts.get(asked) ?? 0) + 1)
+  return counts
+}
+
+/** Pods, Nodes and pools are each followed twice; a connection that is reset is tried once more. */
+function boundOf(asked: string, most: number, passedMs: number): number {
+  const every = (ms: number) => 2 * Math.ceil(passedMs / ms)
+  if (asked.endsWith('/ippools')) return 2 * most + every(3_000)
+  if (asked.endsWith(`/nodes/${NODE}`)) return most + every(5_000)
+  if (asked.endsWith('/clusterrecords')) return 4 * most + every(3_000)
+  return 2 * most
+}
+
+test.run()
