@@ -36,6 +36,8 @@ export interface Leave {
   readonly freed: number
   readonly fenced: number
   readonly allowanceMs: number
+  /** No other node is in the cluster. */
+  readonly last: boolean
 }
 
 const parseLedger = recordParser(ledgerRecord)
@@ -58,7 +60,9 @@ export async function leaveCluster(options: LeaveOptions, modules: LeaveModules)
   faultPoint('leave.fenced')
   await withdrawName(options.name, new Set([options.uid]), store)
   if (fenced === 0) await forgetNode(options.uid, store)
-  return { freed: owned - kept.length, fenced, allowanceMs: marked?.allowanceMs ?? 0 }
+  const { entries: others } = await store.list(PREFIX.nodes)
+  const allowanceMs = marked?.allowanceMs ?? 0
+  return { freed: owned - kept.length, fenced, allowanceMs, last: others.length === 0 }
 }
 
 /** Of slots in which nothing is ours any more, also those that an earlier leave did not come to. */

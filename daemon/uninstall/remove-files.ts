@@ -74,6 +74,8 @@ async function removeFolder(folder: string): Promise<string | null> {
     if (isAbsent(error)) return null
     const { code } = error as NodeJS.ErrnoException
     if (code === 'EBUSY') return 'something is mounted there'
+    // As a mount in a container whose root file system is.
+    if (code === 'EROFS') return 'it lies in a read-only file system'
     if (code !== 'ENOTEMPTY' && code !== 'EEXIST') throw error
     return `others keep ${(await readdir(folder)).sort().join(', ')} there`
   }

@@ -7,7 +7,8 @@
  */
 import { readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { connectKubernetes } from '../../datastore/kubernetes/client.ts'
+import { connectKubernetes, type KubernetesClient } from '../../datastore/kubernetes/client.ts'
+import { POOL_FINALIZER } from '../../datastore/kubernetes/resources.ts'
 import type { Holder } from '../../ipam/ipam.ts'
 import type { Kernel } from '../../kernel/kernel.ts'
 import { systemClock } from '../../lib/clock.ts'
@@ -21,6 +22,7 @@ import { leaveByConfig, leaveText, observeMachine, openLocal, withKernel } from 
 import { type LocalState, lockNode } from '../local-state.ts'
 import { clearKernel } from './clear-kernel.ts'
 import { sayUnavailable } from './node-object.ts'
+import { letPoolsGo } from './pools.ts'
 import { removeConflist, removeState } from './remove-files.ts'
 import { type Residents, refuseResidents, residentsOf } from './residents.ts'
 
@@ -40,10 +42,19 @@ export interface StepModules extends UninstallModules {
   readonly boot: string
   readonly kernel: Kernel
   readonly local: Pick<LocalState, 'found' | 'node' | 'append'>
-  /** Answers what an operator is told. null: nobody knows of this node but itself. */
-  readonly leave: ((isOver: (holder: Holder) => boolean) => Promise<string>) | null
+  /** null: nobody knows of this node but itself. */
+  readonly leave: ((isOver: (holder: Holder) => boolean) => Promise<Left>) | null
   /** @returns whether it had to be said. null: this node is none of Kubernetes. */
   readonly sayUnavailable: (() => Promise<boolean>) | null
+  /** @returns names. null: pools are none of Kubernetes. */
+  readonly letPoolsGo: (() => Promise<readonly string[]>) | null
+}
+
+interface Left {
+  /** What an operator is told. */
+  readonly text: string
+  /** No other node is in the cluster. */
+  readonly last: boolean
 }
 
 /**
@@ -69,9 +80,12 @@ export async function uninstall(
           kernel,
           local,
           leave: leavesCluster(config)
-            ? async isOver => leaveText(config, await leaveByConfig(config, machine, { local, log, isOver }))
+            ? async isOver => {
+                const left = await leaveByConfig(config, machine, { local, log, isOver })
+                return { text: leaveText(config, left), last: left.last }
+              }
             : null,
-          sayUnavailable: config.kubernetes.enabled ? () => askKubernetes(config, log) : null,
+          ...inKubernetes(config, log),
         })
       } finally {
         await local.close()
@@ -100,17 +114,20 @@ async function present(folders: readonly string[]): Promise<ReadonlySet<string>>
   return new Set((await Promise.all(found)).flat())
 }
 
-async function askKubernetes({ kubernetes, nodeName }: Config, log: Log): Promise<boolean> {
-  const client = await connectKubernetes(kubernetes, {
-    clock: systemClock,
-    log,
-    readFile: path => readFile(path),
-    environment: process.env,
-  })
-  try {
-    return await sayUnavailable(nodeName, { client, clock: systemClock })
-  } finally {
-    client.close()
+function inKubernetes(
+  { kubernetes, nodeName }: Config,
+  log: Log,
+): Pick<StepModules, 'sayUnavailable' | 'letPoolsGo'> {
+  if (!kubernetes.enabled) return { sayUnavailable: null, letPoolsGo: null }
+  const environment = process.env
+  const modules = { clock: systemClock, log, readFile: (path: string) => readFile(path), environment }
+  const asked = async <T>(ask: (client: KubernetesClient) => Promise<T>): Promise<T> => {
+    const client = await connectKubernetes(kubernetes, modules)
+    return ask(client).finally(() => client.close())
+  }
+  return {
+    sayUnavailable: () => asked(client => sayUnavailable(nodeName, { client, clock: systemClock })),
+    letPoolsGo: () => asked(letPoolsGo),
   }
 }
 
@@ -183,8 +200,9 @@ async function cutOff({ boot, kernel, local, log, tell }: StepModules): Promise<
 async function leaveCluster(
   { nodeName, stateDir }: Pick<Config, 'nodeName' | 'stateDir'>,
   { leases }: Residents,
-  { leave, local, tell }: StepModules,
+  modules: StepModules,
 ): Promise<void> {
+  const { leave, local, tell } = modules
   if (leave === null) return
   const ending = `if there is a node ${nodeName}, which twillctl get nodes tells, end it with: twillctl delete node ${nodeName}`
   if (local.node === null) return tell(`${stateDir} knows of no cluster; ${ending}`)
@@ -193,9 +211,26 @@ async function leaveCluster(
   // Of a lease that only the ledger knows nobody can tell whether it is over.
   const isOver = ({ id, kind }: Holder) => kind !== 'ipam' || (known.has(id) && !living.has(id))
   try {
-    tell(await leave(isOver))
+    const { text, last } = await leave(isOver)
+    tell(text)
+    if (last) await releasePools(modules)
   } catch (error) {
     if (!isTwillError(error)) throw error
     tell(`stays: the cluster was not left (${error.message}); ${ending}`)
+  }
+}
+
+async function releasePools({
+  letPoolsGo: ask,
+  tell,
+}: Pick<StepModules, 'letPoolsGo' | 'tell'>): Promise<void> {
+  if (ask === null) return
+  try {
+    const names = await ask()
+    if (names.length > 0)
+      tell(`this was the last node: pools in Kubernetes can be deleted (${names.join(', ')})`)
+  } catch (error) {
+    if (!isTwillError(error)) throw error
+    tell(`stays: the finalizer ${POOL_FINALIZER} of pools in Kubernetes, which keeps them: ${error.message}`)
   }
 }

@@ -282,7 +282,7 @@ const annotated = (object: ResourceObject, more: Readonly<Record<string, string>
   metadata: { ...object.metadata, annotations: { ...object.metadata.annotations, ...more } },
 })
 
-function withoutFinalizer(object: ResourceObject): ResourceObject {
+export function withoutFinalizer(object: ResourceObject): ResourceObject {
   const finalizers = (object.metadata.finalizers ?? []).filter(each => each !== POOL_FINALIZER)
   return { ...object, metadata: { ...object.metadata, finalizers } }
 }

@@ -93,6 +93,34 @@ test('with records as custom resources the same role has the rights for them, an
   assert.equal(granted.rules, parse(wanted as string).rules)
 })
 
+for (const store of ['etcd', 'kubernetes'])
+  test(`${store}: what takes Twill off a node is its daemon's container with another errand, and nothing else`, async () => {
+    const read = async (folder: string) => {
+      const path = join(ROOT, 'deploy/manifests', folder)
+      assert.not.match(await api.kubectl(['apply', '--validate=strict', '-k', path]), /warning/i)
+      const text = await api.kubectl(['-n', 'twill-system', 'get', 'daemonset', 'twilld', '-o', 'json'])
+      return (JSON.parse(text) as { spec: { template: { spec: PodSpec } } }).spec.template.spec
+    }
+    const daemon = await read(store)
+    const taken = await read(`uninstall/${store}`)
+    const [{ startupProbe, livenessProbe, readinessProbe, ...twilld }] = daemon.containers
+    assert.ok(startupProbe && livenessProbe && readinessProbe)
+    assert.equal(taken.initContainers, [
+      { ...twilld, name: 'uninstall', args: [...(twilld.args as string[]), '--uninstall'] },
+    ])
+    const [done] = taken.containers
+    assert.equal([done.name, done.image, done.volumeMounts], ['done', twilld.image, undefined])
+    assert.equal(
+      { ...taken, containers: [], initContainers: [] },
+      { ...daemon, containers: [], initContainers: [] },
+    )
+  })
+
+interface PodSpec {
+  readonly containers: readonly [Record<string, unknown>]
+  readonly initContainers?: readonly object[]
+}
+
 test('a pod of it is admitted where it is to run', async () => {
   const pod = {
     apiVersion: 'v1',

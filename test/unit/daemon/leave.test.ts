@@ -85,7 +85,7 @@ async function leave(
 test('pods that run on keep their parts, fenced', async () => {
   const node = await stopped()
   const left = await leave(node, 'pod')
-  assert.equal(left, { freed: 0, fenced: 2, allowanceMs: 10 * MINUTE })
+  assert.equal(left, { freed: 0, fenced: 2, allowanceMs: 10 * MINUTE, last: true })
   assert.is(parts(node.rig, node.a.uid).length, 2)
   assert.match(
     leaveText(node.config, left),
@@ -96,7 +96,7 @@ test('pods that run on keep their parts, fenced', async () => {
 test('pods that were taken off the network hold nothing: all is free at once, and cools down as after their DELs', async () => {
   const node = await stopped()
   const left = await leave(node, 'pod', () => true)
-  assert.equal(left, { freed: 2, fenced: 0, allowanceMs: 10 * MINUTE })
+  assert.equal(left, { freed: 2, fenced: 0, allowanceMs: 10 * MINUTE, last: true })
   assert.is(leaveText(node.config, left), 'Node a has left: 2 parts are free')
   assert.equal(parts(node.rig, node.a.uid), [])
   assert.is(node.rig.read('nodes/a'), null)

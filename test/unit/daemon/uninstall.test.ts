@@ -9,6 +9,7 @@ import { writeSpooled } from '../../../cni-bin/spool.ts'
 import type { JournalRecord } from '../../../daemon/journal/records.ts'
 import { LocalState } from '../../../daemon/local-state.ts'
 import { sayUnavailable } from '../../../daemon/uninstall/node-object.ts'
+import { letPoolsGo } from '../../../daemon/uninstall/pools.ts'
 import { removeState } from '../../../daemon/uninstall/remove-files.ts'
 import { type StepModules, takeOff } from '../../../daemon/uninstall/uninstall.ts'
 import type { Holder } from '../../../ipam/ipam.ts'
@@ -42,6 +43,8 @@ class Node {
   isOver: ((holder: Holder) => boolean) | null = null
   failure: Error | null = null
   kubernetes: StepModules['sayUnavailable'] = null
+  pools: StepModules['letPoolsGo'] = null
+  isLast = false
 
   static async make(): Promise<Node> {
     const node = new Node()
@@ -159,7 +162,7 @@ class Node {
     const leave = async (isOver: (holder: Holder) => boolean) => {
       if (this.failure !== null) throw this.failure
       this.isOver = isOver
-      return 'Node node1 has left'
+      return { text: 'Node node1 has left', last: this.isLast }
     }
     await this.withLocal(local =>
       takeOff(
@@ -167,7 +170,8 @@ class Node {
         { force },
         {
           ...{ log: silentLog, tell: line => this.told.push(line.replaceAll(this.root, '')) },
-          ...{ boot: BOOT, kernel: this.kernel, local, leave, sayUnavailable: this.kubernetes },
+          ...{ boot: BOOT, kernel: this.kernel, local, leave },
+          ...{ sayUnavailable: this.kubernetes, letPoolsGo: this.pools },
         },
       ),
     )
@@ -460,6 +464,56 @@ test('Kubernetes hears once that the network is unavailable; of a Node that is g
     ['PATCH', '/api/v1/nodes/node1/status'],
     ['GET', '/api/v1/nodes/node1'],
     ['GET', '/api/v1/nodes/absent'],
+  ])
+})
+
+test('the last node lets pools of Kubernetes go, and none before it', async ({ node }) => {
+  let asked = 0
+  node.pools = async () => {
+    asked++
+    return ['a', 'b']
+  }
+  await node.takeOff()
+  assert.is(asked, 0)
+  node.isLast = true
+  await node.takeOff()
+  assert.match(node.told.at(-1) ?? '', /last node: .*\(a, b\)/)
+  node.pools = async () => Promise.reject(new TwillError('kubernetes.unavailable', 'no route'))
+  await node.takeOff()
+  assert.match(node.told.at(-1) ?? '', /^stays: the finalizer twill\.network\/pool .*no route/)
+})
+
+test('a pool is let go by its finalizer of ours alone; one that is gone meanwhile is none that fails', async () => {
+  const put: unknown[] = []
+  const metadata = (name: string, finalizers?: string[]) => ({
+    name,
+    uid: name,
+    resourceVersion: '7',
+    finalizers,
+  })
+  const items = [
+    {
+      metadata: metadata('ours', ['twill.network/pool', 'example.com/other']),
+      spec: { cidr: '10.0.0.0/16' },
+    },
+    { metadata: metadata('free', ['example.com/other']) },
+    { metadata: metadata('bare') },
+    { metadata: metadata('gone', ['twill.network/pool']) },
+  ]
+  const client = {
+    async request(method: string, path: string, options?: { body?: object }) {
+      if (method === 'GET') return { items } as never
+      if (path.endsWith('/gone')) throw new TwillError('kubernetes.not-found', 'no such pool')
+      put.push([path, options?.body])
+      return {} as never
+    },
+  }
+  assert.equal(await letPoolsGo(client), ['ours', 'gone'])
+  assert.equal(put, [
+    [
+      '/apis/twill.network/v1alpha1/ippools/ours',
+      { metadata: metadata('ours', ['example.com/other']), spec: { cidr: '10.0.0.0/16' } },
+    ],
   ])
 })
 

@@ -47,7 +47,7 @@ async function leave(rig: Rig, node: RigNode, hardware = `hw-${node.name}`) {
 
 test('where nobody lives everything is free at once, and nothing is left of the node', async () => {
   const { rig, a } = await stopped({ pods: 0 })
-  assert.equal(await leave(rig, a), { freed: 2, fenced: 0, allowanceMs: 10 * MINUTE })
+  assert.equal(await leave(rig, a), { freed: 2, fenced: 0, allowanceMs: 10 * MINUTE, last: false })
   assert.equal(parts(rig, a.uid), [])
   assert.equal(keysOf(rig, 'uid-a'), [])
   assert.is(rig.read('nodes/a'), null)
@@ -57,9 +57,17 @@ test('where nobody lives everything is free at once, and nothing is left of the 
   )
 })
 
+test('a node knows whether it was the last', async () => {
+  const { rig, a, b } = await stopped({ pods: 0 })
+  assert.is((await leave(rig, a)).last, false)
+  await b.ipam?.stop()
+  b.kill()
+  assert.is((await leave(rig, b)).last, true)
+})
+
 test('parts with pods are fenced, and free when every other has seen that for allowance and margin', async () => {
   const { rig, a } = await stopped()
-  assert.equal(await leave(rig, a), { freed: 1, fenced: 1, allowanceMs: 10 * MINUTE })
+  assert.equal(await leave(rig, a), { freed: 1, fenced: 1, allowanceMs: 10 * MINUTE, last: false })
   const [kept] = parts(rig, a.uid)
   assert.equal(kept?.fence, { id: liveness(rig)?.removed?.fence, allowanceMs: 10 * MINUTE })
   assert.is(rig.read('nodes/a'), null)
