@@ -9,6 +9,7 @@ import type { Clock } from '../../lib/clock.ts'
 import { isTwillError, TwillError } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
 import type { KubernetesClient, KubernetesObject } from './client.ts'
+import { Deadline } from './deadline.ts'
 import type { KubernetesFacts, PodIdentity } from './facts.ts'
 import { isPod, type OwnPod, ownPod } from './pod.ts'
 
@@ -22,7 +23,8 @@ export interface AwaitPodModules {
 }
 
 /**
- * Known: at once. Else one direct read, then the watch for at most 5 s.
+ * Known: at once. Else one direct read, then the watch, each for at most 5 s. That a server has gone silent the watch
+ * notices later than that.
  *
  * @returns null: nobody can tell now (no connection), or it is no pod of this cluster (another's namespace), or a static
  *   pod whose mirror has not come: the kubelet starts those without asking
@@ -57,16 +59,19 @@ const isStatic = ({ uid }: PodIdentity): boolean => /^[0-9a-f]{32}$/.test(uid)
 
 async function readPod(
   { namespace, name, uid }: PodIdentity,
-  { client }: AwaitPodModules,
+  { client, clock }: AwaitPodModules,
 ): Promise<OwnPod | 'absent' | 'unreadable'> {
   const path = `/api/v1/namespaces/${encodeURIComponent(namespace)}/pods/${encodeURIComponent(name)}`
+  const deadline = new Deadline(PATIENCE_MS, { clock })
   try {
-    const pod = ownPod(await client.request<KubernetesObject>('GET', path))
+    const pod = ownPod(await client.request<KubernetesObject>('GET', path, { signal: deadline.signal }))
     return isPod(pod, uid) ? pod : 'absent'
   } catch (error) {
     if (isTwillError(error, 'kubernetes.not-found')) return 'absent'
     if (isTwillError(error)) return 'unreadable'
     throw error
+  } finally {
+    deadline.release()
   }
 }
 

@@ -153,6 +153,17 @@ test('while the API server is away pods go on without: not connected, or lost in
   await closing
 })
 
+test('a server that has gone silent holds up no pod longer than 5 s', async () => {
+  const { add, clock, facts } = await setUp()
+  const attempt = add(WEB)
+  await settle()
+  await clock.advance(4_999)
+  assert.is(attempt.done, false)
+  await clock.advance(1)
+  assert.equal(attempt, { done: true, result: null })
+  await facts.close()
+})
+
 test('a subscriber is told of what is there, then of changes; one that throws keeps nothing from the others', async () => {
   const { own, facts } = await setUp()
   const told: string[] = []
