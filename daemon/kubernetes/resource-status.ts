@@ -69,6 +69,8 @@ interface Finding {
 export class ResourceStatus {
   readonly #modules: ResourceStatusModules
   readonly #sweeping: Periodic
+  /** By uid: why it was not written, said once. */
+  readonly #complaints = new Map<string, string>()
 
   constructor(options: ResourceStatusOptions, modules: ResourceStatusModules) {
     this.#modules = modules
@@ -92,22 +94,29 @@ export class ResourceStatus {
     const { random, nodes, store } = this.#modules
     if (random.fraction() >= ACTORS / nodes().length) return
     const space = await readSpace(store)
+    const seen = new Set<string>()
     for (const kind of CUSTOM_KINDS)
       for (const object of await this.#list(kind, signal)) {
+        seen.add(object.metadata.uid)
         signal.throwIfAborted()
         await this.#spare(object, () => this.#attend(kind, object, space, signal))
       }
+    for (const uid of this.#complaints.keys()) if (!seen.has(uid)) this.#complaints.delete(uid)
   }
 
   /** What is wrong with one keeps nothing from the others. */
   async #spare(object: StatusObject, attend: () => Promise<void>): Promise<void> {
     try {
       await attend()
+      this.#complaints.delete(object.metadata.uid)
     } catch (error) {
       // Somebody wrote it meanwhile, or took it away: the next look sees that.
       if (isTwillError(error, 'kubernetes.conflict') || isTwillError(error, 'kubernetes.not-found')) return
       if (isTwillError(error, 'cancelled')) throw error
-      this.#modules.log.warn({ name: object.metadata.name, err: messageOf(error) }, 'status not written')
+      const { name, uid } = object.metadata
+      const err = messageOf(error)
+      if (this.#complaints.get(uid) !== err) this.#modules.log.warn({ name, err }, 'status not written')
+      this.#complaints.set(uid, err)
     }
   }
 

@@ -1,5 +1,6 @@
 /** What Twill keeps of Namespaces, Nodes and NetworkPolicies. Loose, as pod.ts. */
 import type { KubernetesObject } from './client.ts'
+import { canonicalAddresses } from './pod.ts'
 
 export interface NamespaceRecord {
   readonly name: string
@@ -13,7 +14,7 @@ export interface KubernetesNode {
   readonly name: string
   readonly uid: string
   readonly labels: Readonly<Record<string, string>>
-  /** All of them, of whatever type; Hostname and DNS names are none. */
+  /** All of them, of whatever type, canonical; Hostname and DNS names are none, nor is what the API server does not look at. */
   readonly addresses: readonly string[]
   readonly podCidrs: readonly string[]
 }
@@ -46,7 +47,7 @@ export function kubernetesNode(object: KubernetesObject): KubernetesNode {
     name,
     uid,
     labels,
-    addresses: addresses.map(({ address }) => address),
+    addresses: canonicalAddresses(addresses.map(({ address }) => address)),
     podCidrs: spec.podCIDRs ?? (spec.podCIDR === undefined ? [] : [spec.podCIDR]),
   }
 }

@@ -105,9 +105,13 @@ function stateOf({ metadata, status = {} }: PodObject): PodState {
 
 /** What is no address is left out, and the pod's others stay (NP-088). */
 function addressesOf({ status = {} }: PodObject): string[] {
-  const texts = status.podIPs?.map(({ ip }) => ip) ?? [status.podIP]
-  return [...new Set(texts.flatMap(canonical))]
+  return canonicalAddresses(status.podIPs?.map(({ ip }) => ip) ?? [status.podIP])
 }
+
+/** Each once; what is no address is left out: servers take forms that we do not. */
+export const canonicalAddresses = (texts: readonly (string | undefined)[]): string[] => [
+  ...new Set(texts.flatMap(canonical)),
+]
 
 function canonical(text: string | undefined): string[] {
   try {

@@ -45,7 +45,7 @@ test.before(async () => {
   await api.kubectl(['apply', '-k', join(ROOT, 'deploy/manifests/kubernetes')])
   for (const name of ['node1', 'node2']) {
     const node = { apiVersion: 'v1', kind: 'Node', metadata: { name, labels: { zone: 'a' } } }
-    await admin.send('POST', NODES, { ...node, spec: { taints: [FOREIGN, STARTUP] } })
+    await admin.send('POST', NODES, { ...node, spec: { taints: [FOREIGN, STARTUP], unschedulable: true } })
     const conditions = [
       { type: 'Ready', status: 'True', reason: 'KubeletReady' },
       { type: 'PIDPressure', status: 'False', reason: 'KubeletHasSufficientPID' },
@@ -154,11 +154,11 @@ const DENIED: readonly (readonly [what: string, path: string, body: object])[] =
   ['the taint of another', '', { spec: { taints: [] } }],
   ['a taint more', '', { spec: { taints: [FOREIGN, { key: 'example.com/more', effect: 'NoExecute' }] } }],
   ['a taint in place of another', '', { spec: { taints: [{ ...FOREIGN, effect: 'NoExecute' }] } }],
-  ['unschedulable', '', { spec: { unschedulable: true } }],
+  ['a cordon that goes', '', { spec: { unschedulable: null } }],
   ['podCIDRs', '', { spec: { podCIDR: '10.9.0.0/24', podCIDRs: ['10.9.0.0/24'] } }],
   ['addresses', '/status', { status: { addresses: [{ type: 'InternalIP', address: '192.0.2.9' }] } }],
   ['capacity', '/status', { status: { capacity: { cpu: '64' } } }],
-  ['what was not there', '/status', { status: { allocatable: { cpu: '64' } } }],
+  ['what was not there', '/status', { status: { volumesInUse: ['example.com/v'] } }],
   ['what goes', '/status', { status: { addresses: null } }],
   ['conditions of others', '/status', { status: { conditions: [{ type: 'Ready', status: 'False' }] } }],
 ]

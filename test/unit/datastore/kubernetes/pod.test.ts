@@ -97,7 +97,12 @@ test('NP-054 a node: all its addresses, no names', () => {
     { type: 'ExternalIP', address: '203.0.113.1' },
     { type: 'Hostname', address: 'n1' },
     { type: 'InternalDNS', address: 'n1.local' },
-    { type: 'InternalIP', address: 'fd00::1' },
+    { type: 'InternalIP', address: 'fd00:0::1' },
+    { type: 'ExternalIP', address: '192.168.1.1' },
+    // The API server takes any text for an address of a Node.
+    { type: 'InternalIP', address: 'n1' },
+    { type: 'ExternalIP', address: '' },
+    { type: 'InternalIP', address: '192.168.1.1; reboot' },
   ]
   const node = kubernetesNode(object('n1', 1, { spec: { podCIDR: '10.1.0.0/24' }, status: { addresses } }))
   assert.equal(node.addresses, ['192.168.1.1', '203.0.113.1', 'fd00::1'])
