@@ -6,7 +6,7 @@
  * A capability goes to the plugin that serves it. One that nobody in the chain serves is declared by twill, which then
  * refuses pods that ask for it: runtimes drop what no plugin declares, and a pod would lack its hostPort in silence.
  */
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
+import { lstat, mkdir, readFile, rename, unlink, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { ANNOTATIONS_CAPABILITY } from '../../cni-bin/annotations.ts'
 import { SUPPORTED_VERSIONS } from '../../cni-bin/version.ts'
@@ -35,13 +35,27 @@ export function conflistText(network: string, chain: readonly ChainedPlugin[]): 
 const declared = (capabilities: readonly string[]) =>
   Object.fromEntries(capabilities.map(capability => [capability, true]))
 
-/** True when the file was written. */
+/**
+ * True when the file was written. A link there, or under the name of the temporary file, is replaced and never written
+ * through: it leads wherever somebody wishes, and in a container elsewhere than on the node.
+ */
 export async function installConflist(path: string, text: string): Promise<boolean> {
-  const present = await readFile(path, 'utf8').catch(() => null)
-  if (present === text) return false
+  if (await isInstalled(path, text)) return false
   await mkdir(dirname(path), { recursive: true })
   const temporary = `${path}.new`
-  await writeFile(temporary, text, { mode: 0o644 })
-  await rename(temporary, path)
+  // Of an earlier attempt that was killed.
+  await unlink(temporary).catch(() => undefined)
+  try {
+    await writeFile(temporary, text, { mode: 0o644, flag: 'wx', flush: true })
+    await rename(temporary, path)
+  } catch (error) {
+    await unlink(temporary).catch(() => undefined)
+    throw error
+  }
   return true
+}
+
+async function isInstalled(path: string, text: string): Promise<boolean> {
+  const found = await lstat(path).catch(() => null)
+  return found?.isFile() === true && (await readFile(path, 'utf8').catch(() => null)) === text
 }

@@ -1,4 +1,13 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'uvu'
@@ -64,6 +73,44 @@ test('CNI-262 CNI-264 the file appears whole, under its name only, and is not re
     writeFileSync(path, '{')
     assert.is(await installConflist(path, text), true)
     assert.is(readFileSync(path, 'utf8'), text)
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+})
+
+test('links at its place and at that of the temporary file are replaced, and what they lead to stays', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'twsc-'))
+  const [path, theirs] = [join(folder, '10-twill.conflist'), join(folder, 'theirs')]
+  const text = conflistText('pods', BOTH)
+  try {
+    // Also where it says what it should: in a container a link leads elsewhere than on the node.
+    for (const content of ['theirs', text]) {
+      writeFileSync(theirs, content)
+      for (const each of [path, `${path}.new`]) {
+        rmSync(each, { force: true })
+        symlinkSync(theirs, each)
+      }
+      assert.is(await installConflist(path, text), true)
+      assert.is(readFileSync(theirs, 'utf8'), content)
+      assert.ok(lstatSync(path).isFile())
+      assert.is(readFileSync(path, 'utf8'), text)
+      assert.equal(readdirSync(folder), ['10-twill.conflist', 'theirs'])
+    }
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+})
+
+test('what cannot be put in its place leaves nothing beside it', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'twsc-'))
+  const path = join(folder, '10-twill.conflist')
+  try {
+    mkdirSync(join(path, 'theirs'), { recursive: true })
+    await installConflist(path, '{}').then(
+      () => assert.unreachable(),
+      error => assert.match(error.message, /EISDIR|ENOTEMPTY|EEXIST/),
+    )
+    assert.equal(readdirSync(folder), ['10-twill.conflist'])
   } finally {
     rmSync(folder, { recursive: true })
   }
