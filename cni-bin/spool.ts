@@ -95,6 +95,10 @@ function refuse(name: string, value: unknown, expected: string): TwillError {
 /** True for the names of entries; others are being written, or not ours. */
 export const isSpoolEntry = (fileName: string): boolean => /^[^.].*\.json$/.test(fileName)
 
+/** The same, and what was refused, is being written, or was when its writer was killed. */
+export const isSpoolFile = (fileName: string): boolean =>
+  isSpoolEntry(fileName) || /^\.(.*\.tmp|refused-.*\.json)$/.test(fileName)
+
 /**
  * Writes the entry so that it survives a power failure, and answers its path. `name` is without ".json" and
  * unlike that of any other entry.

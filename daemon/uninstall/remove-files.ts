@@ -4,27 +4,28 @@
  */
 import { readdir, rm, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { isSpoolFile } from '../../cni-bin/spool.ts'
 import { SNAPSHOT_FILE } from '../node/snapshot-file.ts'
 
 const withTemporary = (name: string): string[] => [name, `${name}.new`]
 
 /** The journal last: it knows the identity. */
 const OF_STATE: readonly string[] = [
-  'spool',
   ...withTemporary(SNAPSHOT_FILE),
   ...withTemporary('datastore'),
   ...withTemporary('journal').reverse(),
 ]
+const SPOOL = 'spool'
 const OF_RUN: readonly string[] = ['cni.sock', 'api.sock', 'alive']
 const LOCK = 'twilld.lock'
 const DAMAGED_JOURNAL = /^journal\.damaged-\d+$/
 
-/** What is not there, or whose folder is not, is no failure. @returns paths that were there and are gone */
+/** What is not there, or whose folder is not, is no failure; a folder is. @returns paths that were there and are gone */
 export async function removeFiles(paths: readonly string[]): Promise<string[]> {
   const gone: string[] = []
   for (const path of paths)
     try {
-      await rm(path, { recursive: true })
+      await rm(path)
       gone.push(path)
     } catch (error) {
       if (!isAbsent(error)) throw error
@@ -47,8 +48,11 @@ export interface RemovedState {
 }
 
 export async function removeState({ stateDir, runDir }: StateFolders): Promise<RemovedState> {
+  const spool = join(stateDir, SPOOL)
   const damaged = (await readdir(stateDir).catch(() => [])).filter(name => DAMAGED_JOURNAL.test(name))
   const names = [...damaged, ...OF_STATE]
+  await removeFiles((await readdir(spool).catch(() => [])).filter(isSpoolFile).map(name => join(spool, name)))
+  await removeFolder(spool)
   await removeFiles([
     ...OF_RUN.map(name => join(runDir, name)),
     ...names.map(name => join(stateDir, name)),

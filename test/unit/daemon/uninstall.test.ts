@@ -442,6 +442,23 @@ test('state: a folder in which others keep things stays, with them', async ({ no
   })
 })
 
+test('what is not a file of ours stays: a folder at the place of the configuration, others\' files in a folder called spool', async ({
+  node,
+}) => {
+  const { stateDir, runDir, cni } = node.config
+  const netd = join(node.root, 'net.d')
+  cni.conflist = netd
+  await node.takeOff().then(
+    () => assert.unreachable(),
+    error => assert.match(error.message, /directory.*net\.d/),
+  )
+  assert.ok(existsSync(join(netd, '99-other.conf')))
+  const spool = join(stateDir, 'spool')
+  for (const name of ['a.json', '.a.tmp', '.refused-b.json', 'mail']) writeFileSync(join(spool, name), '')
+  assert.equal(await removeState(node.config), { gone: [runDir], kept: [`${stateDir}: others keep spool there`] })
+  assert.equal(readdirSync(spool), ['mail'])
+})
+
 test('Kubernetes hears once that the network is unavailable; of a Node that is gone, never', async () => {
   const asked: unknown[] = []
   let conditions: object[] = [{ type: 'NetworkUnavailable', status: 'False', reason: 'TwillIsUp' }]
