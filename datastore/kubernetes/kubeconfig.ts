@@ -4,12 +4,14 @@
  * Only what a program on a node needs is taken: certificates and tokens, inline or by file. What would mean another
  * server or another user than was asked for (a proxy, impersonation, a login) is refused by name rather than passed
  * over. Relative paths are relative to the kubeconfig.
+ *
+ * Invariant: no message quotes the file, but for names of its entries. Any value may be a secret, also one at the wrong place.
  */
 import { dirname, resolve } from 'node:path'
-import { parse as parseYaml } from 'yaml'
+import { parse as parseYaml, YAMLError } from 'yaml'
 import { z } from 'zod'
-import { messageOf, TwillError } from '../../lib/errors.ts'
-import { formatValue, validateOrThrow } from '../../lib/validation.ts'
+import { TwillError } from '../../lib/errors.ts'
+import { formatProblem, formatValue, validate } from '../../lib/validation.ts'
 
 /** `field` is what the operator calls it. */
 export type Source =
@@ -35,7 +37,7 @@ const text = z.string().min(1)
 const NO_PLUGINS = 'no credential plugin is run; expected a token, a tokenFile or a client-certificate'
 
 const clusterSchema = z.looseObject({
-  server: z.string().regex(/^https?:\/\/[^/\s]+(\/\S*)?$/, 'expected http://HOST:PORT or https://HOST:PORT'),
+  server: z.string().regex(/^https?:\/\/[^/@\s]+(\/\S*)?$/, 'expected http://HOST:PORT or https://HOST:PORT'),
   'tls-server-name': text.optional(),
   'insecure-skip-tls-verify': z.boolean().default(false),
   'certificate-authority': text.optional(),
@@ -69,7 +71,7 @@ const contextSchema = z.looseObject({ cluster: text, user: z.string().default(''
 
 /** @param path of the kubeconfig. @throws config.invalid, naming the file and the field */
 export function readKubeconfig(path: string, content: string): Access {
-  const document = validateOrThrow(documentSchema, parsed(path, content), path, 'config.invalid')
+  const document = checked(documentSchema, parsed(path, content), path)
   const find = (list: 'contexts' | 'clusters' | 'users', field: string, name: string): unknown => {
     const entry = document[list].find(each => each.name === name)
     if (entry !== undefined) return entry[field]
@@ -77,7 +79,7 @@ export function readKubeconfig(path: string, content: string): Access {
     throw refuse(path, `${list}: expected one of the name ${formatValue(name)}, found ${known || 'none'}`)
   }
   const check = <T>(schema: z.ZodType<T>, value: unknown, where: string) =>
-    validateOrThrow(schema, value, `${path}: ${where}`, 'config.invalid')
+    checked(schema, value, `${path}: ${where}`)
 
   const current = document['current-context']
   const context = check(contextSchema, find('contexts', 'context', current), `context ${current}`)
@@ -136,10 +138,22 @@ export function inCluster(environment: Readonly<Record<string, string | undefine
 
 function parsed(path: string, content: string): unknown {
   try {
-    return parseYaml(content)
+    // Warnings would be printed, with the line that they are about.
+    return parseYaml(content, { logLevel: 'error' })
   } catch (error) {
-    throw refuse(path, `not YAML: ${messageOf(error)}`)
+    const { code, linePos } = error instanceof YAMLError ? error : {}
+    const where = linePos === undefined ? '' : `: line ${linePos[0].line}, column ${linePos[0].col}`
+    throw refuse(path, `not YAML${where}${code === undefined ? '' : ` (${code})`}`)
   }
+}
+
+function checked<T>(schema: z.ZodType<T>, value: unknown, where: string): T {
+  const result = validate(schema, value)
+  if (result.ok) return result.value
+  const lines = result.problems.map(problem =>
+    formatProblem(where, { ...problem, value: problem.value === 'missing' ? 'missing' : '' }),
+  )
+  throw new TwillError('config.invalid', lines.join('\n'), { where, lines })
 }
 
 function refuse(path: string, message: string): TwillError {

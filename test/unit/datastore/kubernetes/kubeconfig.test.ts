@@ -7,6 +7,7 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { Credentials } from '../../../../datastore/kubernetes/credentials.ts'
 import { inCluster, readKubeconfig } from '../../../../datastore/kubernetes/kubeconfig.ts'
+import type { TwillError } from '../../../../lib/errors.ts'
 import { silentLog } from '../../../../lib/log.ts'
 import { authority } from '../../../fixtures/certificates.ts'
 import { ManualClock } from '../../../fixtures/manual-clock.ts'
@@ -47,10 +48,10 @@ test('a tokenFile counts more than a token: it is renewed', () => {
   assert.equal(access.token, { field: `${PATH}: user u: tokenFile`, file: '/etc/kubernetes/f' })
 })
 
-test('what cannot be used is refused with file, place, value and what was expected', () => {
+test('what cannot be used is refused with file, place and what was expected', () => {
   const fine = 'server: "https://api:6443"'
   const cases: [string, RegExp][] = [
-    ['a: [', /k\.conf: not YAML: /],
+    ['a: [', /k\.conf: not YAML: line 1, column 5 \(/],
     ['{}', /k\.conf: current-context: missing: expected text/],
     [
       kubeconfig(fine, '').replace('current-context: x', 'current-context: y'),
@@ -60,20 +61,53 @@ test('what cannot be used is refused with file, place, value and what was expect
       kubeconfig(fine, '').replace('cluster: c,', 'cluster: d,'),
       /clusters: expected one of the name "d", found c, other/,
     ],
-    [kubeconfig('server: api', ''), /cluster c: server: "api": expected http:\/\/HOST:PORT/],
-    [kubeconfig(`${fine}, proxy-url: "http://p"`, ''), /cluster c: proxy-url: "http:\/\/p": expected none: /],
+    [kubeconfig('server: api', ''), /cluster c: server: expected http:\/\/HOST:PORT/],
+    [kubeconfig(`${fine}, proxy-url: "http://p"`, ''), /cluster c: proxy-url: expected none: /],
     [
       kubeconfig(fine, 'exec: {command: aws}'),
-      /user u: exec: .*expected none: no credential plugin is run; expected a token/,
+      /user u: exec: expected none: no credential plugin is run; expected a token/,
     ],
-    [kubeconfig(fine, 'as: root'), /user u: as: "root": expected none/],
-    [kubeconfig(fine, 'username: a, password: b'), /user u: username: "a": expected none/],
+    [kubeconfig(fine, 'as: root'), /user u: as: expected none/],
+    [kubeconfig(fine, 'username: a, password: b'), /user u: username: expected none/],
     [
       kubeconfig(fine, 'client-key: k'),
       /user u: expected both client-certificate and client-key, or neither/,
     ],
   ]
   for (const [text, message] of cases) assert.throws(() => readKubeconfig(PATH, text), message)
+})
+
+test('no message quotes what the file holds: any of it may be a secret', async () => {
+  const fine = 'server: "https://api:6443"'
+  const texts = [
+    kubeconfig(fine, 'token: [SECRET]'),
+    kubeconfig(fine, 'token: "SECRET'),
+    kubeconfig(fine, 'token: *SECRET'),
+    kubeconfig(fine, 'token: "SECRET" "SECRET"'),
+    kubeconfig(fine, 'exec: {command: aws, env: [{name: KEY, value: SECRET}]}'),
+    kubeconfig(fine, 'client-key-data: "-----BEGIN PRIVATE KEY----- SECRET"'),
+    kubeconfig(`${fine}, proxy-url: "http://u:SECRET@p"`, ''),
+    kubeconfig('server: "https://u:SECRET@api:6443"', ''),
+    kubeconfig(fine, '').replace(/^users:.*/m, 'users: {u: {token: SECRET}}'),
+    kubeconfig(fine, '').replace(/^users:.*/m, 'users: [{name: u, user: token SECRET}]'),
+    'token SECRET\n  - x: ]',
+    'SECRET',
+  ]
+  for (const text of texts)
+    try {
+      readKubeconfig(PATH, text)
+      assert.unreachable(text)
+    } catch (error) {
+      assert.is((error as TwillError).code, 'config.invalid', text)
+      assert.not.match(JSON.stringify([(error as TwillError).message, (error as TwillError).data]), 'SECRET')
+    }
+  const warnings: string[] = []
+  const hear = (warning: Error) => warnings.push(String(warning))
+  process.on('warning', hear)
+  readKubeconfig(PATH, kubeconfig(fine, 'token: !vault SECRET'))
+  await new Promise(setImmediate)
+  process.off('warning', hear)
+  assert.equal(warnings, [])
 })
 
 test('in a pod: host and port of the environment, IPv6 in brackets; elsewhere it says what was expected', () => {
