@@ -13,10 +13,10 @@ import type { Store } from '../../datastore/store.ts'
 import { ACTORS } from '../../ipam/fences.ts'
 import { identitiesOf, removeIdentities } from '../../ipam/node-removal.ts'
 import type { Clock, Random } from '../../lib/clock.ts'
-import { isTwillError, messageOf } from '../../lib/errors.ts'
+import { messageOf } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
 import { Periodic } from '../../lib/periodic.ts'
-import { nodePath } from './own-node.ts'
+import { nodeStands } from './own-node.ts'
 
 export interface DeletedNodesOptions {
   readonly nodeName: string
@@ -75,20 +75,10 @@ export class DeletedNodes {
   }
 
   async #remove({ name, uid }: NodeRecord, signal: AbortSignal): Promise<void> {
-    const { store, log } = this.#modules
-    if (await this.#stands(name, signal)) return
+    const { client, store, log } = this.#modules
+    if (await nodeStands(name, client, signal)) return
     const terms = { by: `deletion of Node ${name} in Kubernetes`, endsWith: 'recreation' } as const
     const fenced = await removeIdentities(name, await identitiesOf(name, store), [uid], terms, this.#modules)
     log.warn({ removed: name, uid, fenced }, 'a node whose Node object was deleted is removed')
-  }
-
-  async #stands(name: string, signal: AbortSignal): Promise<boolean> {
-    try {
-      await this.#modules.client.request('GET', nodePath(name), { signal })
-      return true
-    } catch (error) {
-      if (isTwillError(error, 'kubernetes.not-found')) return false
-      throw error
-    }
   }
 }

@@ -14,6 +14,7 @@ import type { Log } from '../../lib/log.ts'
 import {
   conditionPatch,
   nodePath,
+  nodeStands,
   type OwnNode,
   ownNodeOf,
   taintPatch,
@@ -101,15 +102,8 @@ export class NodeLife {
   }
 
   /** Is there such a Node object, now? @throws kubernetes.* */
-  async standsNow(signal = this.#stopping.signal): Promise<boolean> {
-    const { client } = this.#modules
-    try {
-      await client.request('GET', nodePath(this.#options.name), { signal })
-      return true
-    } catch (error) {
-      if (isTwillError(error, 'kubernetes.not-found')) return false
-      throw error
-    }
+  standsNow(signal = this.#stopping.signal): Promise<boolean> {
+    return nodeStands(this.#options.name, this.#modules.client, signal)
   }
 
   /** Something may be due: runtimes were told, or the object is another. */

@@ -1,5 +1,6 @@
 /** What this node's daemon looks at of its core Node object (k8s.io/api/core/v1). */
-import type { KubernetesObject } from '../../datastore/kubernetes/client.ts'
+import type { KubernetesClient, KubernetesObject } from '../../datastore/kubernetes/client.ts'
+import { isAbsent } from '../../datastore/kubernetes/failure.ts'
 
 /** On a node from its registration (kubelet --register-with-taints) until Twill serves it. */
 export const STARTUP_TAINT = 'twill.network/agent-not-ready'
@@ -40,6 +41,21 @@ export function ownNodeOf({ metadata, spec, status }: KubernetesObject): OwnNode
 }
 
 export const nodePath = (name: string): string => `/api/v1/nodes/${name}`
+
+/** Is there such a Node object, now? @throws kubernetes.*: the API server does not say */
+export async function nodeStands(
+  name: string,
+  client: Pick<KubernetesClient, 'request'>,
+  signal: AbortSignal,
+): Promise<boolean> {
+  try {
+    await client.request('GET', nodePath(name), { signal })
+    return true
+  } catch (error) {
+    if (isAbsent(error)) return false
+    throw error
+  }
+}
 
 /**
  * RFC 6902, without the startup taint; null: there is none. Refused (422) when somebody has changed the taints

@@ -1,7 +1,7 @@
 /** The Node object of a node on which Twill is no more: its network is unavailable, until another one says otherwise. */
 import type { KubernetesClient } from '../../datastore/kubernetes/client.ts'
+import { isAbsent } from '../../datastore/kubernetes/failure.ts'
 import type { Clock } from '../../lib/clock.ts'
-import { isTwillError } from '../../lib/errors.ts'
 import { conditionPatch, nodePath, ownNodeOf } from '../kubernetes/own-node.ts'
 
 const GONE = {
@@ -24,7 +24,7 @@ export async function sayUnavailable(
     await client.request('PATCH', `${nodePath(name)}/status`, { body, contentType })
     return true
   } catch (error) {
-    if (isTwillError(error, 'kubernetes.not-found')) return false
+    if (isAbsent(error)) return false
     throw error
   }
 }

@@ -11,6 +11,7 @@ import type { Log } from '../../lib/log.ts'
 import type { KubernetesClient, KubernetesObject } from './client.ts'
 import { Deadline } from './deadline.ts'
 import type { KubernetesFacts, PodIdentity } from './facts.ts'
+import { isAbsent } from './failure.ts'
 import { isPod, type OwnPod, ownPod } from './pod.ts'
 
 const PATIENCE_MS = 5_000
@@ -67,7 +68,7 @@ async function readPod(
     const pod = ownPod(await client.request<KubernetesObject>('GET', path, { signal: deadline.signal }))
     return isPod(pod, uid) ? pod : 'absent'
   } catch (error) {
-    if (isTwillError(error, 'kubernetes.not-found')) return 'absent'
+    if (isAbsent(error)) return 'absent'
     if (isTwillError(error)) return 'unreadable'
     throw error
   } finally {

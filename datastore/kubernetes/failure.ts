@@ -6,7 +6,7 @@
  * have been made, or may be yet.
  */
 import { X509Certificate } from 'node:crypto'
-import { type ErrorCode, messageOf, TwillError } from '../../lib/errors.ts'
+import { type ErrorCode, isTwillError, messageOf, TwillError } from '../../lib/errors.ts'
 import { certificateCause } from '../tls.ts'
 import type { Tls } from './credentials.ts'
 
@@ -58,6 +58,13 @@ export function refused(
     retryable: code === 'kubernetes.unavailable' || status === TOO_MANY_REQUESTS,
   })
 }
+
+/**
+ * The API server says that there is no such object. Any other 404, of a path that is not served or of a balancer in front of
+ * the server, says nothing of objects.
+ */
+export const isAbsent = (error: unknown): boolean =>
+  isTwillError(error, 'kubernetes.not-found') && error.data.reason === 'NotFound'
 
 /** @param sent whether the server may have got it */
 export function unavailable(asked: Asked, reason: string, sent: boolean, cause?: unknown): TwillError {

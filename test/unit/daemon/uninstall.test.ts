@@ -442,7 +442,7 @@ test('state: a folder in which others keep things stays, with them', async ({ no
   })
 })
 
-test('what is not a file of ours stays: a folder at the place of the configuration, others\' files in a folder called spool', async ({
+test("what is not a file of ours stays: a folder at the place of the configuration, others' files in a folder called spool", async ({
   node,
 }) => {
   const { stateDir, runDir, cni } = node.config
@@ -455,7 +455,10 @@ test('what is not a file of ours stays: a folder at the place of the configurati
   assert.ok(existsSync(join(netd, '99-other.conf')))
   const spool = join(stateDir, 'spool')
   for (const name of ['a.json', '.a.tmp', '.refused-b.json', 'mail']) writeFileSync(join(spool, name), '')
-  assert.equal(await removeState(node.config), { gone: [runDir], kept: [`${stateDir}: others keep spool there`] })
+  assert.equal(await removeState(node.config), {
+    gone: [runDir],
+    kept: [`${stateDir}: others keep spool there`],
+  })
   assert.equal(readdirSync(spool), ['mail'])
 })
 
@@ -465,7 +468,8 @@ test('Kubernetes hears once that the network is unavailable; of a Node that is g
   const client = {
     async request(method: string, path: string, options?: { body?: object }) {
       asked.push([method, path])
-      if (path.includes('absent')) throw new TwillError('kubernetes.not-found', 'no such node')
+      if (path.includes('absent'))
+        throw new TwillError('kubernetes.not-found', 'no such node', { reason: 'NotFound' })
       if (method === 'PATCH')
         conditions = (options as { body: { status: { conditions: object[] } } }).body.status.conditions
       return { metadata: { name: 'node1', uid: 'u', resourceVersion: '1' }, status: { conditions } } as never

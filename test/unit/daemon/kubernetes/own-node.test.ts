@@ -3,10 +3,14 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import {
   conditionPatch,
+  nodeStands,
   ownNodeOf,
   STARTUP_TAINT,
   taintPatch,
 } from '../../../../daemon/kubernetes/own-node.ts'
+import { refused } from '../../../../datastore/kubernetes/failure.ts'
+import type { TwillError } from '../../../../lib/errors.ts'
+import { ScriptedClient } from '../../../fixtures/kubernetes/scripted-client.ts'
 
 const NOW = '2026-01-02T03:04:05.678Z'
 const EARLIER = '2025-12-31T00:00:00Z'
@@ -59,6 +63,21 @@ test('a Node object that says nothing yet', () => {
     '10.1.0.0/24',
     'fd00::/80',
   ])
+})
+
+test('a Node is gone when the API server says so, and by no 404 of another', async () => {
+  const answered = (status: number, body: string | object) => {
+    const client = new ScriptedClient()
+    const standing = nodeStands('n1', client, new AbortController().signal)
+    client.fail(refused({ verb: 'GET', path: '/n1', server: 's' }, status, body, null))
+    return standing.catch((error: TwillError) => error.code)
+  }
+  const absent = { kind: 'Status', reason: 'NotFound', message: 'nodes "n1" not found' }
+  assert.is(await answered(404, absent), false)
+  assert.is(await answered(404, JSON.stringify(absent)), false)
+  // Of a server that has no such path, and of a balancer without a server.
+  assert.is(await answered(404, '404 page not found\n'), 'kubernetes.not-found')
+  assert.is(await answered(404, '<html>default backend</html>'), 'kubernetes.not-found')
 })
 
 test.run()

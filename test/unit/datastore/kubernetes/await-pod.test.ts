@@ -10,7 +10,7 @@ import { object, page, ScriptedClient } from '../../../fixtures/kubernetes/scrip
 import { ManualClock, SeededRandom, settle } from '../../../fixtures/manual-clock.ts'
 
 const asked = { verb: 'GET', path: '/pod', server: 'https://scripted' }
-const notFound = () => refused(asked, 404, 'none', null)
+const notFound = () => refused(asked, 404, { kind: 'Status', reason: 'NotFound' }, null)
 const WEB = { namespace: 'shop', name: 'web', uid: 'uid-of-web' }
 const STATIC = { namespace: 'shop', name: 'web', uid: '0123456789abcdef0123456789abcdef' }
 const web = (version: number, fields: { uid?: string; metadata?: object } = {}) =>
@@ -143,6 +143,11 @@ test('while the API server is away pods go on without: not connected, or lost in
   client.fail(unavailable(asked, 'cut', true))
   await settle()
   assert.equal(during, { done: true, result: null })
+  const behind = add(WEB)
+  await settle()
+  client.fail(refused(asked, 404, 'default backend', null))
+  await settle()
+  assert.equal(behind, { done: true, result: null })
   own.end(unavailable(asked, 'cut', true))
   await settle()
   const after = add(WEB)
