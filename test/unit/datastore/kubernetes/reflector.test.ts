@@ -134,6 +134,29 @@ test('a watch that is cut goes on from its last event, without a list', async ()
   await reflector.close()
 })
 
+test('200 with something that is no list empties nothing: it is asked again', async () => {
+  const { client, clock, watch, reflector, told } = await watching()
+  watch.end(gone())
+  await settle()
+  await clock.advance(1_000)
+  for (const stranger of [
+    { items: [] },
+    { metadata: {}, items: [] },
+    { metadata: { resourceVersion: '9' } },
+  ]) {
+    client.answer(stranger)
+    await settle()
+    assert.equal(told(), [])
+    assert.match(reflector.problem() ?? '', /GET \/api\/v1\/pods: the answer is no list/)
+    await clock.advance(30_000)
+  }
+  assert.equal([...reflector.entries.keys()], ['ns/a'])
+  client.answer(page(20, []))
+  await settle()
+  assert.equal(told(), ['ns/a: red -> null'])
+  await reflector.close()
+})
+
 test('410 while nobody watched: the exact differences, an object of the same name as another one', async () => {
   const { client, clock, watch, reflector, told } = await watching()
   watch.event('ADDED', painted('same', 11, 'grey'))
