@@ -32,6 +32,7 @@ export interface AnnouncementModules {
 }
 
 const SERVES_POLL_MS = 50
+/** After a failure, and twice as long after each further one: an attempt may write a hundred megabytes. */
 const RETRY_MS = 1_000
 
 export class Announcement {
@@ -73,9 +74,13 @@ export class Announcement {
     const { clock, serves } = this.#modules
     const { signal } = this.#stopping
     while (!serves() && !signal.aborted) await clock.sleep(SERVES_POLL_MS, signal)
+    const { everyMs } = this.#options
+    let retryMs = RETRY_MS
     while (!signal.aborted) {
       await this.#tell()
-      await clock.sleep(this.#failure === null ? this.#options.everyMs : RETRY_MS, signal)
+      const failed = this.#failure !== null
+      await clock.sleep(failed ? retryMs : everyMs, signal)
+      retryMs = failed ? Math.min(2 * retryMs, everyMs) : RETRY_MS
     }
   }
 

@@ -5,8 +5,8 @@
  *
  * What is there is compared byte by byte, once: afterwards a glance at both files tells whether either has changed.
  */
-import { type FileHandle, link, lstat, mkdir, open, readdir, rename, unlink } from 'node:fs/promises'
-import { join } from 'node:path'
+import { type FileHandle, link, lstat, mkdir, open, readdir, rename, statfs, unlink } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { faultPoint } from '../../lib/fault.ts'
 
 export const EXECUTABLES = ['twill-offline', 'twill', 'twill-ipam'] as const
@@ -115,8 +115,18 @@ async function sameContent(a: string, b: string): Promise<boolean> {
   )
 }
 
+/** An attempt on a full disk would take the last of it from others, again and again. @throws ENOSPC */
+async function refuseFull(source: string, target: string): Promise<void> {
+  const [{ size }, { blocks, bfree, bsize }] = [await lstat(source), await statfs(dirname(target))]
+  // Some file systems do not say.
+  if (blocks === 0 || bfree * bsize >= size) return
+  const message = `ENOSPC: ${target} takes ${size} bytes, and ${bfree * bsize} are free there`
+  throw Object.assign(new Error(message), { code: 'ENOSPC' })
+}
+
 /** Written whole, on disk, with its mode and owner, before it gets a name that is looked for. */
 async function copy(source: string, target: string): Promise<void> {
+  await refuseFull(source, target)
   await withFile(source, async from => {
     const to = await open(target, 'wx', 0o600)
     try {

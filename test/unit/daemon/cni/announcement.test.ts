@@ -170,6 +170,28 @@ test('runtimes are told only when the executables are there, and it is tried aga
   await stop()
 })
 
+test('what cannot be installed is tried again soon, then ever less often', async place => {
+  let attempts = 0
+  const executables = {
+    async install() {
+      attempts++
+      throw new Error('EIO')
+    },
+  }
+  const { announcement, clock, stop } = announcementOf(place, { chain: [], executables })
+  announcement.start()
+  const begun = clock.boottimeMs()
+  const at: number[] = []
+  while (clock.boottimeMs() - begun < 10 * EVERY_MS) {
+    const before = attempts
+    await clock.advance(1_000)
+    if (attempts > before) at.push((clock.boottimeMs() - begun) / 1_000)
+  }
+  assert.ok((at[2] ?? 99) <= 8, `soon: ${at.join()}`)
+  assert.ok(attempts <= 16, `not once a second: ${attempts} in ten minutes`)
+  await stop()
+})
+
 test('a plugin that shares no version with those before it is left out', async ({ bin }) => {
   install(join(bin, 'portmap'), ['0.4.0'])
   install(join(bin, 'bandwidth'), ['1.0.0'])

@@ -137,6 +137,9 @@ test('what cannot be put there leaves nothing behind: a full disk, a folder in t
   try {
     assert.is(await refusal(), 'ENOSPC')
     assert.equal(readdirSync(place.folder), [])
+    // Known before anything is written: the last of the disk is somebody else's.
+    const said = await installed(place).install().catch(String)
+    assert.match(String(said), /takes 2500000 bytes, and 10\d+ are free there/)
   } finally {
     execFileSync('umount', [place.folder])
   }
