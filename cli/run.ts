@@ -15,13 +15,15 @@ import { status } from './commands/status.ts'
 import { type Command, parseArguments } from './grammar.ts'
 import type { CliModules } from './modules.ts'
 import { coloursFor } from './render/colours.ts'
+import { printing } from './render/printable.ts'
 import { Session } from './session.ts'
 import { readSettings } from './settings.ts'
 
 export const EXIT = { done: 0, failed: 1, usage: 2 } as const
 
 /** @param argv without interpreter and script */
-export async function run(argv: readonly string[], modules: CliModules): Promise<number> {
+export async function run(argv: readonly string[], given: CliModules): Promise<number> {
+  const modules = { ...given, stdout: printing(given.stdout), stderr: printing(given.stderr) }
   const parsed = parseArguments(argv, modules.stdout.columns ?? null)
   if (parsed.type === 'help') {
     modules.stdout.write(`${parsed.text}\n`)

@@ -156,4 +156,21 @@ test('JSON carries both answers, or why there is none', async () => {
   assert.match(datastore.error, 'for a datastore in etcd: --etcd-endpoints')
 })
 
+test('what others said tells the terminal nothing: control characters are shown, in JSON without another meaning', async () => {
+  const twillctl = new Twillctl()
+  twillctl.isTTY = true
+  const [title, csi] = ['\x1b]0;owned\x07', '\x9b8m']
+  const conditions = [{ type: 'Kubernetes', message: `502 ${title}${csi}\rgone` }]
+  twillctl.status = { ...STATUS, conditions, pods: [{ ...STATUS.pods[0]!, containerId: title, pod: null }] }
+  const { out } = await twillctl.run('status')
+  assert.match(out, '502 \\u001b]0;owned\\u0007\\u009b8m\\u000dgone')
+  assert.match(out, '\x1b[32m')
+  assert.not.match(out.replaceAll(/\x1b\[3\dm/g, ''), /[\x00-\x08\x0b-\x1f\x7f-\x9f]/)
+  const json = await twillctl.run('status', '-o', 'json')
+  assert.not.match(json.out, /[\x00-\x08\x0b-\x1f\x7f-\x9f]/)
+  assert.equal(JSON.parse(json.out).daemon.conditions, conditions)
+  const { err } = await twillctl.run('get', `ippools${title}`)
+  assert.not.match(err.replaceAll(/\x1b\[3\dm/g, ''), /[\x00-\x08\x0b-\x1f\x7f-\x9f]/)
+})
+
 test.run()
