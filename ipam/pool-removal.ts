@@ -23,6 +23,8 @@ export interface DeletePoolOptions {
   readonly drain: boolean
   /** How long to wait for nodes to give back parts that nobody uses. Default 10 s. */
   readonly waitMs?: number
+  /** Of the one that is meant: another that has its name by now stays. Default: whichever has the name. */
+  readonly uid?: string
 }
 
 /** A node that has parts of the pool. */
@@ -58,7 +60,7 @@ export async function deletePool(
   modules: Modules,
 ): Promise<PoolDeletion> {
   const { store } = modules
-  const uid = await uidOf(store, name)
+  const uid = options.uid ?? (await uidOf(store, name))
   const closed = await changeEntry(store, uid, entry => ({ ...entry, state: 'closed' }))
   const users = await usersOf(store, uid)
   const isUsed = hasPods(users)
@@ -79,9 +81,10 @@ export async function deletePool(
     if (entry.state === 'open') throw openedAgain(name)
     return { ...entry, leaving: true }
   })
-  await changeRecord<IPPool>(store, {
+  await changeRecord<Pick<IPPool, 'metadata'>>(store, {
     key: poolKey(name),
-    parse: parsePool,
+    // What is no pool any more goes too.
+    parse: text => JSON.parse(text),
     step: current => (current?.metadata.uid === uid ? null : KEEP),
   })
   if (!(await leave(store, uid))) return { removed: false, closed: true, users: await usersOf(store, uid) }

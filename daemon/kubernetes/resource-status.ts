@@ -12,6 +12,7 @@ import {
   POOL_FINALIZER,
   pathOf,
   type ResourceObject,
+  withoutFinalizer,
 } from '../../datastore/kubernetes/resources.ts'
 import type { AddressSpaceRecord } from '../../datastore/records/address-space.ts'
 import type { NodeRecord } from '../../datastore/records/node.ts'
@@ -127,7 +128,7 @@ export class ResourceStatus {
     signal: AbortSignal,
   ): Promise<void> {
     const found =
-      kind.kind === 'IPPool' ? await this.#ofPool(kind, object, space) : ofReservation(kind, object)
+      kind.kind === 'IPPool' ? await this.#ofPool(kind, object, space, signal) : ofReservation(kind, object)
     if (found === null) return
     const { name, generation = 0, resourceVersion } = object.metadata
     const now = new Date(this.#modules.clock.realtimeMs()).toISOString()
@@ -151,9 +152,11 @@ export class ResourceStatus {
     kind: ResourceKind,
     object: StatusObject,
     space: AddressSpaceRecord,
+    signal: AbortSignal,
   ): Promise<Finding | null> {
     const { name, deletionTimestamp, finalizers = [] } = object.metadata
-    if (deletionTimestamp !== undefined && finalizers.includes(POOL_FINALIZER)) return this.#drain(name)
+    if (deletionTimestamp !== undefined && finalizers.includes(POOL_FINALIZER))
+      return this.#drain(kind, object, signal)
     try {
       const pool = parsePool(JSON.stringify(documentOf(kind, object)), poolKey(name))
       return { conditions: [{ type: 'Accepted', ...acceptanceOf(pool, space) }], inForce: inForce(pool) }
@@ -162,14 +165,25 @@ export class ResourceStatus {
     }
   }
 
-  async #drain(name: string): Promise<Finding | null> {
+  /** The very one that was listed: by now another may have its name. */
+  async #drain(kind: ResourceKind, object: StatusObject, signal: AbortSignal): Promise<Finding | null> {
     const { store, clock, nodes } = this.#modules
-    const deletion = await deletePool(name, { drain: true, waitMs: 0 }, { store, clock })
+    const { name } = object.metadata
+    const { uid } = documentOf(kind, object).metadata
+    if (uid === undefined) return this.#letGo(kind, object, signal)
+    const deletion = await deletePool(name, { drain: true, waitMs: 0, uid }, { store, clock })
     if (deletion.removed) return null
     const closing = 'Kubernetes was told to delete it: it hands out nothing more, and goes when it is empty'
     const names = new Map(nodes().map(node => [node.uid, node.name]))
     const closed: Wanted = { type: 'Accepted', status: 'False', reason: 'Closing', message: closing }
     return { conditions: [closed, draining(deletion.users, names)] }
+  }
+
+  /** It was never entered, and is not any more: a copy that came with the finalizer of its original. */
+  async #letGo(kind: ResourceKind, object: StatusObject, signal: AbortSignal): Promise<null> {
+    const path = `${pathOf(kind)}/${object.metadata.name}`
+    await this.#modules.client.request('PUT', path, { body: withoutFinalizer(object), signal })
+    return null
   }
 
   async #list(kind: ResourceKind, signal: AbortSignal): Promise<StatusObject[]> {
