@@ -69,10 +69,14 @@ export function start(command: string, args: string[], env: Record<string, strin
 
 export const alive = (pid: number): boolean => isLive(`/proc/${pid}/status`)
 
-/** @param status a process's `status` file, in whichever /proc. @throws Error if it cannot be read for any other reason than its end */
+/**
+ * A program of many threads that was killed is a zombie while some of them end, and its ports are taken until the last has.
+ * @param status a process's `status` file, in whichever /proc. @throws Error if it cannot be read for any other reason than its end
+ */
 export function isLive(status: string): boolean {
   try {
-    return !/^State:\s+[ZX]/m.test(readFileSync(status, 'utf8'))
+    const text = readFileSync(status, 'utf8')
+    return !/^State:\s+[ZX]/m.test(text) || /^Threads:\s+(?![01]$)/m.test(text)
   } catch (error) {
     if (['ENOENT', 'ESRCH'].includes((error as NodeJS.ErrnoException).code ?? '')) return false
     throw error
