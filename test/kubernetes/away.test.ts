@@ -16,7 +16,7 @@ import { daemonSet, deployment, onNode, pod } from '../fixtures/kubernetes/objec
 import { silence } from '../fixtures/kubernetes/silence.ts'
 import { allTraces, type Traces, untilClean } from '../fixtures/kubernetes/traces.ts'
 import { readStatus, untilAgreed } from '../fixtures/node-state.ts'
-import { startTraffic } from '../fixtures/traffic.ts'
+import { startTraffic, type Traffic } from '../fixtures/traffic.ts'
 
 const lab = new KubernetesLab('away')
 const test = lab.suite('away', { nodes: 2, install: 'process', containerd: '2.4' })
@@ -65,8 +65,14 @@ interface Server {
   start(): Promise<void>
 }
 
-/** To the nodes it falls silent; it ends and begins where they do not see it. No packet is lost between `web`'s pods. */
-async function awayForAMinute({ port, kill, start }: Server, meanwhile: () => Promise<void>): Promise<void> {
+/**
+ * To the nodes it falls silent; it ends and begins where they do not see it.
+ * @returns traffic between `web`'s pods since before that
+ */
+async function awayForAMinute(
+  { port, kill, start }: Server,
+  meanwhile: () => Promise<void>,
+): Promise<Traffic> {
   const [from, to] = web as [LabPod, LabPod]
   const traffic = await startTraffic(lab, from.name, to.name)
   const endSilence = await silence(lab.underlay, port)
@@ -79,7 +85,7 @@ async function awayForAMinute({ port, kill, start }: Server, meanwhile: () => Pr
   } finally {
     await endSilence()
   }
-  await traffic.stop()
+  return traffic
 }
 
 async function restart(node: string): Promise<void> {
@@ -111,7 +117,7 @@ test('etcd is away: pods start and end, nothing is given twice, also not by a da
   await lab.apply(leaving)
   const left = addressesOf(await lab.ready('app=leaving', 4))
   const since = await readySince(lab)
-  await awayForAMinute(ETCD, async () => {
+  const traffic = await awayForAMinute(ETCD, async () => {
     await lab.remove(leaving)
     for (const node of lab.nodes) await untilNone(node, 'leaving')
     await lab.apply(deployment('early', 4))
@@ -131,6 +137,7 @@ test('etcd is away: pods start and end, nothing is given twice, also not by a da
     await untilStatus(node, 'etcd', ({ datastore }) => datastore.connected)
     await untilAgreed(lab.cluster.rig, node, PATIENCE_MS)
   }
+  await traffic.stop()
   assert.equal(await readySince(lab), since)
   await lab.kubectl('delete', 'deployment', 'early', 'late')
   await untilClean(lab, traces)
@@ -181,7 +188,7 @@ test('the API server is away: kubelet starts and ends pods, and a daemon that wa
   const leaving = deployment('leaving', 4)
   await lab.apply(leaving)
   await lab.ready('app=leaving', 4)
-  await awayForAMinute(API_SERVER, async () => {
+  const traffic = await awayForAMinute(API_SERVER, async () => {
     await startStatic(OTHER)
     for (const node of lab.nodes) await untilStatus(node, 'no API server', isAway)
     await restart(NODE)
@@ -198,6 +205,7 @@ test('the API server is away: kubelet starts and ends pods, and a daemon that wa
     const unavailable = await conditionOf(lab, `node/${node}`, 'NetworkUnavailable')
     assert.is(unavailable?.reason, 'TwillIsUp')
   }
+  await traffic.stop()
   await endStatic(NODE)
   await untilClean(lab, traces)
 })
