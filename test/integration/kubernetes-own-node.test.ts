@@ -10,6 +10,7 @@ import { ownNodeOf, STARTUP_TAINT } from '../../daemon/kubernetes/own-node.ts'
 import { sayUnavailable } from '../../daemon/uninstall/node-object.ts'
 import { nodeKey } from '../../datastore/keys.ts'
 import type { KubernetesClient } from '../../datastore/kubernetes/client.ts'
+import { RECORD_KINDS, Records } from '../../datastore/kubernetes/records.ts'
 import { kubernetesStore } from '../../datastore/kubernetes/store.ts'
 import type { Store } from '../../datastore/store.ts'
 import { ROOT } from '../../hack/rig/layout.ts'
@@ -37,6 +38,7 @@ const modules = { clock: systemClock, random: systemRandom, log: silentLog }
 const FOREIGN = { key: 'example.com/mine', effect: 'NoSchedule' }
 const STARTUP = { key: STARTUP_TAINT, effect: 'NoExecute' }
 const NODES = '/api/v1/nodes'
+const NODE_KIND = RECORD_KINDS.find(({ kind }) => kind === 'NodeRecord')!
 
 test.before(async () => {
   api = await startApiServer()
@@ -196,6 +198,31 @@ test('records of nodes: its own; of others it takes away what a removal takes aw
   assert.ok(there.committed)
   assert.match(await refusal(store.commit({ ...stolen, expected: there.revision })), found)
   assert.ok((await store.commit({ key: theirs, value: null, expected: there.revision })).committed)
+})
+
+test('a record of its own node stands under its own name alone, whatever the node is called', async () => {
+  const path = '/apis/records.twill.network/v1/noderecords'
+  const spec = { key: nodeKey('node1'), value: record('node1'), commit: 'c' }
+  const theirs = new Records(
+    { kind: NODE_KIND, lastRevision: () => 0, cluster: () => null },
+    { ...modules, client: daemon },
+  )
+  const kind = { apiVersion: 'records.twill.network/v1', kind: 'NodeRecord' }
+  const body = { ...kind, metadata: { name: theirs.nameOf(nodeKey('node2')) }, spec }
+  assert.match(
+    await refusal(daemon.request('POST', path, { body })),
+    /expected the name that belongs to the key/,
+  )
+
+  const long = [1, 2, 3].map(n => String(n).repeat(62)).join('.')
+  for (const name of ['a.b--c-1.example', long]) {
+    await admin.send('POST', NODES, { apiVersion: 'v1', kind: 'Node', metadata: { name } })
+    const client = await connected(name, await daemonPod(api, name))
+    const own = kubernetesStore({ ...modules, client })
+    closing.push(() => own.close())
+    const outcome = await own.commit({ key: nodeKey(name), value: record(name), expected: 0 })
+    assert.ok(outcome.committed, name)
+  }
 })
 
 test('a token that says no node writes none; whoever is no daemon is not meant', async () => {
