@@ -8,10 +8,15 @@ export class Health {
   #reason: string | null = 'not connected yet'
   #lastRevision = 0
 
-  answered(revision: number): void {
+  get lastRevision(): number {
+    return this.#lastRevision
+  }
+
+  /** @param asked `lastRevision` when it was asked for: an answer that is older is that of a store which went back */
+  answered(revision: number, asked = 0): void {
     this.#connected = true
     this.#reason = null
-    this.#lastRevision = Math.max(this.#lastRevision, revision)
+    this.#lastRevision = revision < asked ? revision : Math.max(this.#lastRevision, revision)
   }
 
   lost(error: unknown): void {

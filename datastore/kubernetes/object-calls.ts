@@ -82,8 +82,18 @@ export class ObjectCalls {
   }
 
   /** The same of one collection, for a watch. */
-  async listOf(collection: Collection, prefix: string): Promise<{ entries: KeyValue[]; revision: number }> {
-    return this.#read(() => this.#listOnce([collection], prefix))
+  async listOf(collection: Collection, prefix: string, signal: AbortSignal): ReturnType<ObjectCalls['list']> {
+    return this.#read(() => this.#listOnce([collection], prefix, signal), signal)
+  }
+
+  /** The newest revision of the store, which is the cluster's that is expected. */
+  async newest(collection: Collection, signal: AbortSignal): Promise<number> {
+    const { revision } = await this.#read(async () => {
+      const { items, metadata } = await this.#page(collection, { limit: 1 }, signal)
+      await this.#modules.recognition.recognise(decoded(collection, items).map(({ record }) => record))
+      return { revision: Number(metadata.resourceVersion) }
+    }, signal)
+    return revision
   }
 
   async commit({ key, value, expected }: Commit): Promise<CommitOutcome> {
@@ -127,12 +137,19 @@ export class ObjectCalls {
     }
   }
 
-  async #read<T extends { readonly revision: number }>(ask: () => Promise<T>): Promise<T> {
+  async #read<T extends { readonly revision: number }>(
+    ask: () => Promise<T>,
+    signal?: AbortSignal,
+  ): Promise<T> {
+    const { health } = this.#modules
+    const asked = health.lastRevision
     try {
       const answer = await ask()
-      this.#modules.health.answered(answer.revision)
+      health.answered(answer.revision, asked)
       return answer
     } catch (error) {
+      // Whoever asked does not want to know any more, which says nothing of the server.
+      if (signal?.aborted) throw readFailure(error)
       throw this.#lost(readFailure(error))
     }
   }
@@ -142,24 +159,21 @@ export class ObjectCalls {
     return error
   }
 
-  async #listOnce(collections: readonly Collection[], prefix: string) {
+  async #listOnce(collections: readonly Collection[], prefix: string, signal?: AbortSignal) {
     const entries: KeyValue[] = []
     const records: StoredRecord[] = []
     let revision = 0
     for (const collection of collections) {
       const selector = collection.selectorFor(prefix)
-      let page = await this.#page(collection, { ...selector, ...at(revision), limit: PAGE_SIZE })
+      let page = await this.#page(collection, { ...selector, ...at(revision), limit: PAGE_SIZE }, signal)
       for (;;) {
         for (const { entry, record } of decoded(collection, page.items)) {
           records.push(record)
           if (entry.key.startsWith(prefix)) entries.push(entry)
         }
         if (!page.metadata.continue) break
-        page = await this.#page(collection, {
-          ...selector,
-          limit: PAGE_SIZE,
-          continue: page.metadata.continue,
-        })
+        const next = { ...selector, limit: PAGE_SIZE, continue: page.metadata.continue }
+        page = await this.#page(collection, next, signal)
       }
       if (revision === 0) revision = Number(page.metadata.resourceVersion)
     }
@@ -168,8 +182,8 @@ export class ObjectCalls {
     return { entries, revision }
   }
 
-  #page({ path }: Collection, query: Query): Promise<Page> {
-    return readPage(this.#modules.client, path, { query })
+  #page({ path }: Collection, query: Query, signal?: AbortSignal): Promise<Page> {
+    return readPage(this.#modules.client, path, { query, ...(signal && { signal }) })
   }
 
   #collectionOf(key: string): Collection {

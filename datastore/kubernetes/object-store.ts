@@ -39,13 +39,13 @@ export class ObjectStore implements Store {
     const health = new Health()
     const identity = new ClusterIdentity(() => calls.getUnrecognised(CLUSTER_KEY))
     this.#collections = options.collections({
-      lastRevision: () => health.status().lastRevision,
+      lastRevision: () => health.lastRevision,
       cluster: () => identity.expected,
     })
     const recognition = options.hasIdentity ? identity : ANY_CLUSTER
     const calls = new ObjectCalls({ collections: this.#collections }, { ...modules, health, recognition })
     this.#identity = identity
-    this.#modules = { ...modules, calls, health, recognition }
+    this.#modules = { ...modules, calls, health }
   }
 
   async get(key: string): Promise<{ entry: KeyValue | null; revision: number }> {

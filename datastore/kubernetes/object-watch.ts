@@ -1,6 +1,7 @@
 /**
  * One watch of one collection: list, then follow, for ever. The position is the resourceVersion of the last event or
- * bookmark; a new watch starts right after it, and a list is asked for anew only where the server has forgotten that past.
+ * bookmark; a new watch starts right after it, and a list is asked for anew only where the server has forgotten that past,
+ * or was restored to an older state.
  *
  * Whether this is still our cluster is looked at whenever a watch begins, before its events are believed.
  */
@@ -12,13 +13,12 @@ import type { StoreEvent, Watch, WatchMessage } from '../store.ts'
 import { Backoff } from './backoff.ts'
 import type { KubernetesClient, ObjectEvent } from './client.ts'
 import { type Collection, revisionOf } from './collection.ts'
-import type { ObjectCalls, Recognition } from './object-calls.ts'
+import type { ObjectCalls } from './object-calls.ts'
 import { readFailure } from './store-failure.ts'
 
 export interface ObjectWatchModules {
   readonly client: KubernetesClient
   readonly calls: ObjectCalls
-  readonly recognition: Recognition
   readonly health: Health
   readonly clock: Clock
   readonly random: Random
@@ -64,8 +64,8 @@ export class ObjectWatch implements Watch {
     await Promise.resolve()
     while (!this.#closing.signal.aborted) {
       try {
+        if (this.#position !== null && (await this.#wentBack(this.#position))) this.#position = null
         if (this.#position === null) await this.#snapshot()
-        else await this.#modules.recognition.recognise([])
         await this.#follow(this.#position as number)
       } catch (error) {
         await this.#pause(error)
@@ -73,8 +73,22 @@ export class ObjectWatch implements Watch {
     }
   }
 
+  /**
+   * To an older state of itself: its server would take the position for one of the future, and say nothing until then.
+   * @throws store.foreign-cluster
+   */
+  async #wentBack(position: number): Promise<boolean> {
+    const revision = await this.#modules.calls.newest(this.#collection, this.#closing.signal)
+    if (revision >= position) return false
+    const { prefix } = this.#collection
+    this.#modules.log.warn({ prefix, position, revision }, 'the store went back: listing anew')
+    return true
+  }
+
   async #snapshot(): Promise<void> {
-    const { entries, revision } = await this.#modules.calls.listOf(this.#collection, this.#prefix)
+    const { calls } = this.#modules
+    const { signal } = this.#closing
+    const { entries, revision } = await calls.listOf(this.#collection, this.#prefix, signal)
     this.#position = revision
     this.#tellConnection(true, null)
     this.#deliver({ type: 'snapshot', entries, revision })
@@ -123,11 +137,11 @@ export class ObjectWatch implements Watch {
       const { prefix } = this.#collection
       this.#modules.log.info({ prefix, position: this.#position }, 'history forgotten: listing anew')
       this.#position = null
-      return
+    } else {
+      const failure = readFailure(error)
+      this.#modules.health.lost(failure)
+      this.#tellConnection(false, failure.message)
     }
-    const failure = readFailure(error)
-    this.#modules.health.lost(failure)
-    this.#tellConnection(false, failure.message)
     await this.#modules.clock.sleep(this.#backoff.next(error), this.#closing.signal)
   }
 

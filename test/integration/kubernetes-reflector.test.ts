@@ -4,6 +4,7 @@
  */
 
 import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import {
@@ -20,6 +21,7 @@ import { silentLog } from '../../lib/log.ts'
 import { systemRandom } from '../../lib/random.ts'
 import { type CuttingProxy, startProxy } from '../fixtures/cutting-proxy.ts'
 import { startApiServer, type TestApiServer } from '../fixtures/kubernetes/api-server.ts'
+import { etcdctl } from '../fixtures/etcdctl.ts'
 import { Replica } from '../fixtures/kubernetes/replica.ts'
 import { SeededRandom } from '../fixtures/manual-clock.ts'
 
@@ -186,6 +188,22 @@ test('the server is restarted, and nothing has changed: the watch goes on withou
   await untilSame(replica)
   assert.is(reflector.problem(), null)
   assert.ok(reflector.lists <= 2)
+})
+
+test('the server is restored to an older state: the exact differences, and what comes after', async () => {
+  const { replica, reflector } = await follow(api.kubeconfig)
+  await reflector.synced()
+  await write('kept', 'of the backup')
+  const backup = join(api.folder, 'backup')
+  await etcdctl(api.etcd, 'snapshot', 'save', backup)
+  await write('kept', 'of later')
+  for (let i = 0; i < 20; i++) await write('lost', String(i))
+  await untilSame(replica)
+  await api.kill()
+  await api.etcd.restore(backup)
+  await api.start()
+  await write('came', 'after')
+  await untilSame(replica)
 })
 
 test.run()

@@ -3,6 +3,7 @@
  * records of another cluster, and the address management on it.
  */
 import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -19,6 +20,7 @@ import { isTwillError, TwillError } from '../../lib/errors.ts'
 import { silentLog } from '../../lib/log.ts'
 import { systemRandom } from '../../lib/random.ts'
 import { startProxy } from '../fixtures/cutting-proxy.ts'
+import { etcdctl } from '../fixtures/etcdctl.ts'
 import { apiRequests } from '../fixtures/kubernetes/api-request.ts'
 import { startApiServer } from '../fixtures/kubernetes/api-server.ts'
 import { applyDefinitions } from '../fixtures/kubernetes/definitions.ts'
@@ -155,6 +157,30 @@ test('a watch over a cut tells each change once; after a restart of the server w
   proxy.refuse(false)
   await until('a second snapshot', async () => record.snapshots === 2)
   assert.equal([...record.state], [['slots/w/other', '1']])
+})
+
+test('the server is restored to an older state: watches begin anew, and revisions are those of now', async () => {
+  const store = await open()
+  const kept = await store.commit({ key: 'slots/r/kept', expected: 0, value: '1' })
+  assert.ok(kept.committed)
+  const backup = join(server.folder, 'backup')
+  await etcdctl(server.etcd, 'snapshot', 'save', backup)
+  for (let i = 0; i < 50; i++) await store.commit({ key: `slots/r/lost${i}`, expected: 0, value: '1' })
+  const record = recordWatch(store, 'slots/r/')
+  await record.until('snapshot', seen => seen.snapshots === 1)
+  await server.kill()
+  await server.etcd.restore(backup)
+  await server.start()
+  await until('a second snapshot', async () => record.snapshots === 2)
+  assert.equal([...record.state], [['slots/r/kept', '1']])
+  const added = await until('the server', () =>
+    store.commit({ key: 'slots/r/added', expected: 0, value: '1' }).catch(() => null),
+  )
+  await record.until('what came after', seen => seen.state.has('slots/r/added'))
+  const removed = await store.commit({ key: 'slots/r/added', expected: added.revision, value: null })
+  assert.ok(removed.committed)
+  const { revision } = await store.get('slots/r/added')
+  assert.ok(removed.revision <= revision, `deleted at ${removed.revision}, read at ${revision}`)
 })
 
 test('a record of another cluster is neither read nor written over, by the server itself', async () => {
