@@ -7,7 +7,7 @@
  *   (resourceVersion unset): a list from any server's cache (`0`) may show pods that are long gone, and comes whole.
  *   API servers since 1.31 answer it from their watch cache too.
  * - The watch goes on from the last event or bookmark. It is listed anew only when the server no longer has that past
- *   (410), never because a connection was lost.
+ *   (410), or was restored to an older state, never because a connection was lost.
  * - An object that `slim` cannot read stands in the log and in `problem()`; what it was before stays.
  */
 import type { Clock, Random } from '../../lib/clock.ts'
@@ -132,6 +132,7 @@ export class Reflector<T> {
     await Promise.resolve()
     while (!this.#closing.signal.aborted) {
       try {
+        if (this.#lost !== null && (await this.#wentBack())) this.#resourceVersion = null
         this.#resourceVersion ??= await this.#list()
         await this.#watch(this.#resourceVersion)
       } catch (error) {
@@ -151,6 +152,21 @@ export class Reflector<T> {
     if (this.#lost === null) log.warn({ path, error: messageOf(error) }, 'no longer watched')
     this.#lost = messageOf(error)
     await clock.sleep(this.#backoff.next(error), this.#closing.signal)
+  }
+
+  /**
+   * The server was restored to an older state: it would take our version for one of the future, and say nothing until then.
+   * Nobody restores one without watches breaking.
+   */
+  async #wentBack(): Promise<boolean> {
+    if (this.#resourceVersion === null) return false
+    const { client, log } = this.#modules
+    const { path } = this.#options
+    const { metadata } = await readPage(client, path, { query: { limit: 1 }, signal: this.#closing.signal })
+    const went = { from: this.#resourceVersion, to: metadata.resourceVersion }
+    const isOlder = Number(went.to) < Number(went.from)
+    if (isOlder) log.warn({ path, ...went }, 'the API server went back to an older state: listing anew')
+    return isOlder
   }
 
   // ---------------------------------------------------------------- list
