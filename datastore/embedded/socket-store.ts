@@ -7,7 +7,9 @@ import { text } from 'node:stream/consumers'
 import type { Clock } from '../../lib/clock.ts'
 import { messageOf, TwillError } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
+import { Delivery } from '../delivery.ts'
 import { Health } from '../health.ts'
+import { OpenWatches } from '../open-watches.ts'
 import type { Commit, CommitOutcome, KeyValue, Store, StoreStatus, Watch, WatchMessage } from '../store.ts'
 import { STORE_PATH, type StoreCall, storeFailure } from './protocol.ts'
 
@@ -32,9 +34,8 @@ export class SocketStore implements Store {
   readonly #options: SocketStoreOptions
   readonly #modules: { readonly clock: Clock; readonly log: Log }
   readonly #health = new Health()
-  readonly #watches = new Set<SocketWatch>()
+  readonly #watches = new OpenWatches()
   #cluster: string | null = null
-  #closed = false
 
   /** Connects at each call. */
   constructor(options: SocketStoreOptions, modules: { clock: Clock; log: Log }) {
@@ -56,19 +57,10 @@ export class SocketStore implements Store {
   }
 
   watch(prefix: string, listener: (message: WatchMessage) => void): Watch {
-    this.#checkOpen()
-    const watch = new SocketWatch(
-      { open: () => this.#open('watch', { prefix }), saw: revision => this.#health.answered(revision) },
-      this.#modules,
-      listener,
-    )
-    this.#watches.add(watch)
-    return {
-      close: async () => {
-        this.#watches.delete(watch)
-        await watch.close()
-      },
-    }
+    this.#watches.check()
+    const open = () => this.#open('watch', { prefix })
+    const modules = { ...this.#modules, health: this.#health }
+    return this.#watches.add(new SocketWatch({ prefix, open }, modules, listener))
   }
 
   expectCluster(uid: string): void {
@@ -76,17 +68,15 @@ export class SocketStore implements Store {
   }
 
   status(): StoreStatus {
-    const status = this.#health.status()
-    return this.#closed ? { ...status, connected: false, reason: 'closed' } : status
+    return this.#watches.status(this.#health.status())
   }
 
   async close(): Promise<void> {
-    this.#closed = true
-    await Promise.all([...this.#watches].map(watch => watch.close()))
+    await this.#watches.close()
   }
 
   async #call<T extends { revision: number }>(call: StoreCall, body: object): Promise<T> {
-    this.#checkOpen()
+    this.#watches.check()
     try {
       const answer = await this.#open(call, body)
       const result = JSON.parse(await text(answer)) as T
@@ -151,35 +141,32 @@ export class SocketStore implements Store {
     const message = `daemon at ${socketPath}: ${why}${hint === undefined ? '' : `; ${hint}`}`
     return new TwillError('store.unavailable', message, { socketPath }, { retryable })
   }
-
-  #checkOpen(): void {
-    if (this.#closed) throw new TwillError('store.unavailable', 'the store is closed')
-  }
 }
 
 interface WatchOptions {
+  readonly prefix: string
   readonly open: () => Promise<IncomingMessage>
-  readonly saw: (revision: number) => void
+}
+
+interface WatchModules {
+  readonly clock: Clock
+  readonly log: Log
+  readonly health: Health
 }
 
 class SocketWatch implements Watch {
   readonly #options: WatchOptions
-  readonly #modules: { readonly clock: Clock; readonly log: Log }
-  readonly #listener: (message: WatchMessage) => void
+  readonly #clock: Clock
+  readonly #delivery: Delivery
   readonly #closing = new AbortController()
   readonly #done: Promise<void>
   #answer: IncomingMessage | null = null
-  /** null: nothing said yet. */
-  #connected: boolean | null = null
 
-  constructor(
-    options: WatchOptions,
-    modules: { clock: Clock; log: Log },
-    listener: (message: WatchMessage) => void,
-  ) {
+  constructor(options: WatchOptions, modules: WatchModules, listener: (message: WatchMessage) => void) {
     this.#options = options
-    this.#modules = modules
-    this.#listener = listener
+    this.#clock = modules.clock
+    const { prefix } = options
+    this.#delivery = new Delivery({ prefix, listener, ended: this.#closing.signal }, modules)
     this.#done = this.#run()
   }
 
@@ -198,8 +185,8 @@ class SocketWatch implements Watch {
         () => 'the daemon closed the watch',
         error => messageOf(error),
       )
-      this.#tell({ type: 'connection', connected: false, reason })
-      await this.#modules.clock.sleep(RECONNECT_MS, signal)
+      this.#delivery.connection(false, reason)
+      await this.#clock.sleep(RECONNECT_MS, signal)
     }
   }
 
@@ -212,19 +199,7 @@ class SocketWatch implements Watch {
     for await (const chunk of answer.setEncoding('utf8')) {
       const lines = `${rest}${chunk}`.split('\n')
       rest = lines.pop() as string
-      for (const line of lines) this.#tell(JSON.parse(line) as WatchMessage)
-    }
-  }
-
-  #tell(message: WatchMessage): void {
-    if (this.#closing.signal.aborted) return
-    if (message.type !== 'connection') this.#options.saw(message.revision)
-    else if (message.connected === this.#connected) return
-    else this.#connected = message.connected
-    try {
-      this.#listener(message)
-    } catch (error) {
-      this.#modules.log.error({ err: messageOf(error) }, 'listener of a watch threw')
+      for (const line of lines) this.#delivery.tell(JSON.parse(line) as WatchMessage)
     }
   }
 }

@@ -10,6 +10,7 @@ import type { IEvent, IWatchResponse } from 'etcd3'
 import type { Clock, Random } from '../../lib/clock.ts'
 import { messageOf } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
+import { Delivery } from '../delivery.ts'
 import type { Health } from '../health.ts'
 import { CLUSTER_KEY } from '../keys.ts'
 import type { StoreEvent, Watch, WatchMessage } from '../store.ts'
@@ -34,13 +35,11 @@ export class EtcdWatch implements Watch {
   readonly #prefix: string
   readonly #options: ResolvedEtcdOptions
   readonly #modules: EtcdWatchModules
-  readonly #listener: (message: WatchMessage) => void
+  readonly #delivery: Delivery
   readonly #closing = new AbortController()
   readonly #done: Promise<void>
   #position: number | null = null
   #term = 0
-  #connected = false
-  #told = false
   #failures = 0
   #subscription: Subscription | null = null
 
@@ -52,7 +51,8 @@ export class EtcdWatch implements Watch {
     this.#prefix = options.prefix
     this.#options = options.etcd
     this.#modules = modules
-    this.#listener = listener
+    const { prefix } = options
+    this.#delivery = new Delivery({ prefix, listener, ended: this.#closing.signal }, modules)
     this.#done = this.#run()
   }
 
@@ -78,7 +78,7 @@ export class EtcdWatch implements Watch {
   async #pause(error: unknown): Promise<void> {
     if (this.#closing.signal.aborted) return
     this.#modules.health.lost(error)
-    this.#tellConnection(false, messageOf(error))
+    this.#delivery.connection(false, messageOf(error))
     const { first, last } = this.#options.backoffMs
     const limit = Math.min(last, first * 2 ** this.#failures++)
     await this.#modules.clock.sleep(limit * (0.5 + this.#modules.random.fraction() / 2), this.#closing.signal)
@@ -87,8 +87,8 @@ export class EtcdWatch implements Watch {
   async #snapshot(): Promise<void> {
     const { entries, revision } = await this.#modules.calls.list(this.#prefix)
     this.#position = revision
-    this.#tellConnection(true, null)
-    this.#deliver({ type: 'snapshot', entries, revision })
+    this.#delivery.connection(true, null)
+    this.#delivery.tell({ type: 'snapshot', entries, revision })
   }
 
   /** Returns when only a fresh list can tell the state; `#position` is null then. */
@@ -154,7 +154,7 @@ export class EtcdWatch implements Watch {
     }
     this.#term = term
     this.#failures = 0
-    this.#tellConnection(true, null)
+    this.#delivery.connection(true, null)
     return true
   }
 
@@ -168,28 +168,11 @@ export class EtcdWatch implements Watch {
     const last = events.at(-1)
     if (last === undefined) return
     this.#position = last.modRevision
-    this.#deliver({ type: 'events', events, revision: last.modRevision })
+    this.#delivery.tell({ type: 'events', events, revision: last.modRevision })
   }
 
   #decode(event: IEvent): StoreEvent {
     const entry = decode(event.kv, this.#options.prefix)
     return event.type === 'Delete' ? { ...entry, value: null } : entry
-  }
-
-  #tellConnection(connected: boolean, reason: string | null): void {
-    if (this.#told && this.#connected === connected) return
-    this.#told = true
-    this.#connected = connected
-    this.#deliver({ type: 'connection', connected, reason })
-  }
-
-  #deliver(message: WatchMessage): void {
-    if (this.#closing.signal.aborted) return
-    if (message.type !== 'connection') this.#modules.health.answered(message.revision)
-    try {
-      this.#listener(message)
-    } catch (error) {
-      this.#modules.log.error({ prefix: this.#prefix, err: messageOf(error) }, 'listener of a watch threw')
-    }
   }
 }

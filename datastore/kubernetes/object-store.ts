@@ -1,9 +1,9 @@
 /** A Store whose records are objects of a Kubernetes API server: what the two halves of it, resources and records, share. */
 import type { Clock, Random } from '../../lib/clock.ts'
-import { TwillError } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
 import { Health } from '../health.ts'
 import { CLUSTER_KEY } from '../keys.ts'
+import { OpenWatches } from '../open-watches.ts'
 import type { Commit, CommitOutcome, KeyValue, Store, StoreStatus, Watch, WatchMessage } from '../store.ts'
 import type { KubernetesClient } from './client.ts'
 import { type Collection, collectionsUnder } from './collection.ts'
@@ -32,8 +32,7 @@ export class ObjectStore implements Store {
   readonly #collections: readonly Collection[]
   readonly #modules: ObjectWatchModules
   readonly #identity: ClusterIdentity
-  readonly #watches = new Set<Watch>()
-  #closed = false
+  readonly #watches = new OpenWatches()
 
   constructor(options: ObjectStoreOptions, modules: ObjectStoreModules) {
     const health = new Health()
@@ -49,35 +48,29 @@ export class ObjectStore implements Store {
   }
 
   async get(key: string): Promise<{ entry: KeyValue | null; revision: number }> {
-    this.#checkOpen()
+    this.#watches.check()
     return await this.#modules.calls.get(key)
   }
 
   async list(prefix: string): Promise<{ entries: KeyValue[]; revision: number }> {
-    this.#checkOpen()
+    this.#watches.check()
     return await this.#modules.calls.list(prefix)
   }
 
   async commit(commit: Commit): Promise<CommitOutcome> {
-    this.#checkOpen()
+    this.#watches.check()
     return await this.#modules.calls.commit(commit)
   }
 
   watch(prefix: string, listener: (message: WatchMessage) => void): Watch {
-    this.#checkOpen()
+    this.#watches.check()
     const open = collectionsUnder(this.#collections, prefix).map(
       collection => (heard: (message: WatchMessage) => void) =>
         new ObjectWatch({ collection, prefix }, this.#modules, heard),
     )
     const [single] = open
     const watch = open.length === 1 && single ? single(listener) : new CombinedWatch(open, listener)
-    this.#watches.add(watch)
-    return {
-      close: async () => {
-        this.#watches.delete(watch)
-        await watch.close()
-      },
-    }
+    return this.#watches.add(watch)
   }
 
   expectCluster(uid: string): void {
@@ -85,19 +78,11 @@ export class ObjectStore implements Store {
   }
 
   status(): StoreStatus {
-    const status = this.#modules.health.status()
-    return this.#closed ? { ...status, connected: false, reason: 'closed' } : status
+    return this.#watches.status(this.#modules.health.status())
   }
 
   /** The client stays open: whoever made it closes it. */
   async close(): Promise<void> {
-    this.#closed = true
-    const watches = [...this.#watches]
-    this.#watches.clear()
-    await Promise.all(watches.map(watch => watch.close()))
-  }
-
-  #checkOpen(): void {
-    if (this.#closed) throw new TwillError('store.unavailable', 'the store is closed')
+    await this.#watches.close()
   }
 }

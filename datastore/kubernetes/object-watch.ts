@@ -6,8 +6,9 @@
  * Whether this is still our cluster is looked at whenever a watch begins, before its events are believed.
  */
 import type { Clock, Random } from '../../lib/clock.ts'
-import { isTwillError, messageOf } from '../../lib/errors.ts'
+import { isTwillError } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
+import { Delivery } from '../delivery.ts'
 import type { Health } from '../health.ts'
 import type { StoreEvent, Watch, WatchMessage } from '../store.ts'
 import { Backoff } from './backoff.ts'
@@ -34,12 +35,11 @@ export class ObjectWatch implements Watch {
   readonly #collection: Collection
   readonly #prefix: string
   readonly #modules: ObjectWatchModules
-  readonly #listener: (message: WatchMessage) => void
+  readonly #delivery: Delivery
   readonly #closing = new AbortController()
   readonly #backoff: Backoff
   readonly #done: Promise<void>
   #position: number | null = null
-  #connected: boolean | null = null
 
   constructor(
     options: { readonly collection: Collection; readonly prefix: string },
@@ -49,7 +49,8 @@ export class ObjectWatch implements Watch {
     this.#collection = options.collection
     this.#prefix = options.prefix
     this.#modules = modules
-    this.#listener = listener
+    const { prefix } = options
+    this.#delivery = new Delivery({ prefix, listener, ended: this.#closing.signal }, modules)
     this.#backoff = new Backoff(modules)
     this.#done = this.#run()
   }
@@ -90,8 +91,8 @@ export class ObjectWatch implements Watch {
     const { signal } = this.#closing
     const { entries, revision } = await calls.listOf(this.#collection, this.#prefix, signal)
     this.#position = revision
-    this.#tellConnection(true, null)
-    this.#deliver({ type: 'snapshot', entries, revision })
+    this.#delivery.connection(true, null)
+    this.#delivery.tell({ type: 'snapshot', entries, revision })
   }
 
   /** Returns when the server ends it, which it does now and then. */
@@ -104,7 +105,7 @@ export class ObjectWatch implements Watch {
       timeoutSeconds: Math.round(WATCH_SECONDS * (1 + random.fraction())),
       allowWatchBookmarks: true,
     }
-    const onOpen = () => this.#tellConnection(true, null)
+    const onOpen = () => this.#delivery.connection(true, null)
     await client.watch(
       this.#collection.path,
       query,
@@ -121,7 +122,7 @@ export class ObjectWatch implements Watch {
     this.#backoff.reset()
     const event = type === 'BOOKMARK' ? null : this.#eventOf(type, object)
     this.#position = revisionOf(object)
-    if (event !== null) this.#deliver({ type: 'events', events: [event], revision: event.modRevision })
+    if (event !== null) this.#delivery.tell({ type: 'events', events: [event], revision: event.modRevision })
   }
 
   #eventOf(type: ObjectEvent['type'], object: ObjectEvent['object']): StoreEvent | null {
@@ -140,24 +141,8 @@ export class ObjectWatch implements Watch {
     } else {
       const failure = readFailure(error)
       this.#modules.health.lost(failure)
-      this.#tellConnection(false, failure.message)
+      this.#delivery.connection(false, failure.message)
     }
     await this.#modules.clock.sleep(this.#backoff.next(error), this.#closing.signal)
-  }
-
-  #tellConnection(connected: boolean, reason: string | null): void {
-    if (this.#connected === connected) return
-    this.#connected = connected
-    this.#deliver({ type: 'connection', connected, reason })
-  }
-
-  #deliver(message: WatchMessage): void {
-    if (this.#closing.signal.aborted) return
-    if (message.type !== 'connection') this.#modules.health.answered(message.revision)
-    try {
-      this.#listener(message)
-    } catch (error) {
-      this.#modules.log.error({ prefix: this.#prefix, err: messageOf(error) }, 'listener of a watch threw')
-    }
   }
 }
