@@ -3,8 +3,8 @@
  * mark, and what is about to be created or deleted, is looked up in the record `cluster`. A replacement needs no look: the
  * record's definition lets nobody change the mark.
  *
- * Limit: between the look and a creation or deletion the server may become another. Nothing of a foreign cluster is ever
- * written over, though: both name the very revision that they were decided on, or the absence.
+ * Limit: between the look and a creation the server may become another, which then has one record more, of which its mark
+ * says whose it is. Nothing of another cluster is ever written over or deleted: a deletion names the object by its uid.
  */
 import { messageOf, TwillError } from '../../lib/errors.ts'
 import { CLUSTER_KEY } from '../keys.ts'

@@ -10,8 +10,9 @@ import { createHash } from 'node:crypto'
 import type { Random } from '../../lib/clock.ts'
 import { isTwillError, TwillError } from '../../lib/errors.ts'
 import { PREFIX } from '../keys.ts'
-import type { KubernetesClient, KubernetesObject, Query } from './client.ts'
+import type { KubernetesClient, KubernetesObject, ObjectMeta, Query } from './client.ts'
 import { type Collection, revisionOf, type StoredRecord } from './collection.ts'
+import { changedMeanwhile, nothingSent } from './store-failure.ts'
 
 export const RECORDS_GROUP = 'records.twill.network'
 export const RECORDS_VERSION = 'v1'
@@ -98,14 +99,25 @@ export class Records implements Collection {
 
   async remove(key: string, expected: number): Promise<number> {
     const known = Math.max(this.#options.lastRevision(), expected)
-    const body = {
-      kind: 'DeleteOptions',
-      apiVersion: 'v1',
-      preconditions: { resourceVersion: String(expected) },
-    }
+    const { uid } = await this.#current(key, expected)
+    const preconditions = { uid, resourceVersion: String(expected) }
+    const body = { kind: 'DeleteOptions', apiVersion: 'v1', preconditions }
     await this.#client.request('DELETE', `${this.path}/${this.nameOf(key)}`, { body })
     // The answer does not say. It came later than all that was known before.
     return known + 1
+  }
+
+  /** Its uid is no other object's: what becomes of the server after this, nothing of another cluster is deleted. */
+  async #current(key: string, expected: number): Promise<ObjectMeta> {
+    const query = { fieldSelector: `metadata.name=${this.nameOf(key)}` }
+    const { items } = await this.#client
+      .request<{ readonly items?: readonly RecordObject[] }>('GET', this.path, { query })
+      .catch(nothingSent)
+    const current = items?.find(object => this.recordIn(object)?.key === key)
+    if (current === undefined || revisionOf(current) !== expected) throw changedMeanwhile(key)
+    const [own, mark] = [this.#options.cluster(), this.recordIn(current)?.cluster]
+    if (own !== null && mark !== undefined && mark !== own) throw foreign(own, `it is of cluster ${mark}`)
+    return current.metadata
   }
 
   #body(key: string, value: string, expected: number | null) {
@@ -146,6 +158,10 @@ function recordName(shown: string, key: string): string {
 
 function asForeign(error: unknown, expected: string | null): never {
   if (!isTwillError(error, 'kubernetes.invalid') || !error.message.includes(OTHER_CLUSTER)) throw error
-  const message = `this node belongs to cluster ${expected}; the API server has the record of another: ${error.message}`
-  throw new TwillError('store.foreign-cluster', message, { expected }, { retryable: true, cause: error })
+  throw foreign(expected, error.message, error)
+}
+
+function foreign(expected: string | null, why: string, cause?: TwillError): TwillError {
+  const message = `this node belongs to cluster ${expected}; the API server has the record of another: ${why}`
+  return new TwillError('store.foreign-cluster', message, { expected }, { retryable: true, cause })
 }

@@ -17,7 +17,7 @@ import { API_VERSION } from '../resources/metadata.ts'
 import type { KubernetesClient, KubernetesObject, ObjectMeta, Query } from './client.ts'
 import { type Collection, revisionOf, type StoredRecord } from './collection.ts'
 import { CUSTOM_KINDS, GROUP, VERSION } from './definitions/definitions.ts'
-import { APPLY_DEFINITIONS } from './store-failure.ts'
+import { APPLY_DEFINITIONS, changedMeanwhile, nothingSent } from './store-failure.ts'
 
 export const POOL_FINALIZER = 'twill.network/pool'
 /** `<uid in the address space>/<uid of the object>` */
@@ -301,17 +301,3 @@ function refusedByRules(error: unknown): never {
   const hint = isOlder ? `: the definitions are older than this: ${APPLY_DEFINITIONS}` : ''
   throw new TwillError('document.invalid', error.message + hint, error.data, { cause: error })
 }
-
-/** A read before the write: no answer to it leaves nothing in doubt. */
-function nothingSent(error: unknown): never {
-  if (!isTwillError(error, 'kubernetes.unavailable')) throw error
-  throw new TwillError(
-    error.code,
-    error.message,
-    { ...error.data, sent: false },
-    { retryable: true, cause: error },
-  )
-}
-
-const changedMeanwhile = (key: string) =>
-  new TwillError('kubernetes.conflict', `${key}: changed meanwhile`, { key, reason: 'Conflict' })

@@ -41,3 +41,18 @@ export function definitionsMissing(error: TwillError): TwillError {
     { retryable: true, cause: error },
   )
 }
+
+/** Of a read before the write: no answer to it leaves nothing in doubt. */
+export function nothingSent(error: unknown): never {
+  if (!isTwillError(error, 'kubernetes.unavailable')) throw error
+  throw new TwillError(
+    error.code,
+    error.message,
+    { ...error.data, sent: false },
+    { retryable: true, cause: error },
+  )
+}
+
+/** Such a read found another revision than was expected, or nothing. */
+export const changedMeanwhile = (key: string): TwillError =>
+  new TwillError('kubernetes.conflict', `${key}: changed meanwhile`, { key, reason: 'Conflict' })

@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { connectKubernetes } from '../../datastore/kubernetes/client.ts'
+import { connectKubernetes, type KubernetesClient } from '../../datastore/kubernetes/client.ts'
 import { RECORDS_GROUP, RECORDS_VERSION } from '../../datastore/kubernetes/records.ts'
 import { kubernetesStore } from '../../datastore/kubernetes/store.ts'
 import type { Commit, KeyValue, Store } from '../../datastore/store.ts'
@@ -37,13 +37,24 @@ const cutOff = server.kubeconfigFor('admin', ['system:masters'], {
   server: `https://127.0.0.1:${proxy.port}`,
 })
 
-async function open(kubeconfig = server.kubeconfig): Promise<Store> {
+/** @param beforeChange whenever something is about to be sent that changes something */
+async function open(kubeconfig = server.kubeconfig, beforeChange = () => {}): Promise<Store> {
   const readBytes = (path: string) => readFile(path)
   const client = await connectKubernetes({ kubeconfig }, { ...modules, readFile: readBytes, environment: {} })
-  const store = kubernetesStore({ ...modules, client })
+  const store = kubernetesStore({ ...modules, client: noticing(client, beforeChange) })
   ending.push(() => store.close().then(() => client.close()))
   return store
 }
+
+const noticing = (client: KubernetesClient, beforeChange: () => void): KubernetesClient => ({
+  request(method, path, options) {
+    if (method !== 'GET') beforeChange()
+    return client.request(method, path, options)
+  },
+  watch: (...args) => client.watch(...args),
+  status: () => client.status(),
+  close: () => client.close(),
+})
 
 test.after(async () => {
   for (const end of ending) await end()
@@ -79,11 +90,10 @@ const LOST: readonly (readonly [name: string, commit: (before: number) => Commit
 
 for (const [name, commitOf, before] of LOST)
   test(`${name} whose answer is lost is in doubt, and was made`, async () => {
-    const store = await open(cutOff)
+    const store = await open(cutOff, () => proxy.swallowAnswers(true))
     const { key } = commitOf(0)
     const expected = before === null ? 0 : (await direct.commit({ key, expected: 0, value: before })).revision
     await store.get(key)
-    proxy.swallowAnswers(true)
     const failing = failureOf(store.commit(commitOf(expected)))
     await until('its effect', async () => (await entryOf(key))?.value !== (before ?? undefined))
     proxy.cut()

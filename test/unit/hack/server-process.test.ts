@@ -26,7 +26,11 @@ test('a test process that is told to end takes its servers along', async () => {
   child.kill('SIGTERM')
   assert.equal(await once(child, 'exit'), [143, null])
   try {
-    await until(() => !isThere(pid), 10_000, () => `process ${pid} is still there`)
+    await until(
+      () => !isThere(pid),
+      10_000,
+      () => `process ${pid} is still there`,
+    )
   } finally {
     if (isThere(pid)) process.kill(pid)
   }

@@ -1,8 +1,10 @@
 /** Watches and revisions of the store on custom resources, with answers by hand and time moved. */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import type { KubernetesObject } from '../../../../datastore/kubernetes/client.ts'
 import { refused } from '../../../../datastore/kubernetes/failure.ts'
 import { kubernetesStore } from '../../../../datastore/kubernetes/store.ts'
+import { isTwillError } from '../../../../lib/errors.ts'
 import { silentLog } from '../../../../lib/log.ts'
 import { object, page, ScriptedClient } from '../../../fixtures/kubernetes/scripted-client.ts'
 import { ManualClock, SeededRandom, settle } from '../../../fixtures/manual-clock.ts'
@@ -74,9 +76,45 @@ test('after the store went back a deletion is told by a revision of now', async 
   assert.is((await read).revision, 95)
   const deleting = store.commit({ key: 'slots/p/a', expected: 90, value: null })
   await settle()
+  client.answer(page(95, [slot('a', 90)]))
+  await settle()
   client.answer({})
   const { revision } = await deleting
   assert.ok(revision > 95 && revision <= 100, String(revision))
+  await store.close()
+})
+
+const CLUSTER = (uid: string) =>
+  object('cluster', 1, { spec: { key: 'cluster', value: JSON.stringify({ v: 1, uid }) } })
+
+test('a deletion names the object that it means, and means none of another cluster', async () => {
+  const { client, store } = await watching()
+  store.expectCluster('ours')
+  const remove = async (object: object) => {
+    const removing = store.commit({ key: 'slots/p/a', expected: 90, value: null })
+    removing.catch(() => {})
+    await settle()
+    client.answer(page(100, [CLUSTER('ours')]))
+    await settle()
+    // From here on another server answers.
+    client.answer(page(100, [object as KubernetesObject]))
+    await settle()
+    return { removing }
+  }
+  const theirs = object('a', 90, { spec: { key: 'slots/p/a', value: '1', cluster: 'theirs' } })
+  const { removing: refused } = await remove(theirs)
+  const failure = await refused.then(
+    () => null,
+    error => error,
+  )
+  assert.ok(isTwillError(failure, 'store.foreign-cluster'), String(failure))
+  const ours = object('a', 90, { spec: { key: 'slots/p/a', value: '1', cluster: 'ours' } })
+  const { removing } = await remove(ours)
+  assert.match(client.asked.at(-1) as string, /^DELETE /)
+  const { preconditions } = client.body as { preconditions: object }
+  assert.equal(preconditions, { uid: 'uid-of-a', resourceVersion: '90' })
+  client.answer({})
+  assert.ok((await removing).committed)
   await store.close()
 })
 
