@@ -29,8 +29,8 @@ export interface Surroundings {
   dropsPods: boolean
   /** node2 has a firewall, as Docker and distributions leave them. */
   firewall: boolean
-  /** Ours are in /opt/cni/bin, beside the reference plugins; otherwise somebody installs them. */
-  executables: boolean
+  /** Twill is on the machine, its executables beside the reference plugins; otherwise somebody installs it. */
+  twill: boolean
 }
 
 export interface UpOptions {
@@ -62,7 +62,7 @@ interface RigRecord {
   surroundings?: Surroundings
 }
 
-const ALL_OF_IT: Surroundings = { dropsPods: true, firewall: true, executables: true }
+const ALL_OF_IT: Surroundings = { dropsPods: true, firewall: true, twill: true }
 
 const FIREWALLED = 'node2'
 
@@ -146,8 +146,12 @@ export class Cluster {
     const network = { cluster: this.name, node: nodeLayout(name), generation: nodes[name]!.generation }
     const firewalled = surroundings.firewall && name === FIREWALLED
     await connectNode(this.underlay, machine, { ...network, firewalled })
-    writeDaemonConfig(machine, store === 'embedded' ? { datastore: { type: 'embedded' }, ...config } : config)
-    await installPlugins(machine, surroundings.executables)
+    if (surroundings.twill)
+      writeDaemonConfig(
+        machine,
+        store === 'embedded' ? { datastore: { type: 'embedded' }, ...config } : config,
+      )
+    await installPlugins(machine, surroundings.twill)
     markReady(machine)
   }
 
@@ -280,12 +284,12 @@ async function readyOrDown(machine: Machine): Promise<boolean> {
  * The reference plugins and our executables, where runtimes look for them. Without ours, plugins are files as a package
  * installs them: whoever sees the folder from a container follows no link out of it.
  */
-async function installPlugins(machine: Machine, executables: boolean): Promise<void> {
+async function installPlugins(machine: Machine, twill: boolean): Promise<void> {
   const installed = existsSync(REFERENCE) ? readdirSync(REFERENCE) : []
   const plugins = installed.map(name => join(REFERENCE, name))
   const built = join(ROOT, 'dist/bin')
   const ours = ['twill', 'twill-ipam', 'twill-offline'].map(name => join(built, name)).filter(existsSync)
-  const lines = executables
+  const lines = twill
     ? [...plugins, ...ours].map(path => `ln -sfn '${path}' /opt/cni/bin/`)
     : plugins.map(path => `cp -u '${path}' /opt/cni/bin/`)
   await machine.script(lines.join('\n'))

@@ -102,6 +102,11 @@ export class Machine {
     return `/proc/${this.pid}/root${inside}`
   }
 
+  /** A folder that is the machine's alone (node-init.sh says which), as the host has it, whether or not the machine runs. */
+  disk(inside: string): string {
+    return join(this.state, 'own', inside)
+  }
+
   /** Arguments of `nsenter` that run this command inside. */
   enter(command: string[]): string[] {
     return ['-t', String(this.pid), '-n', '-m', '-u', '-i', '-p', '--', ...command]

@@ -1,8 +1,9 @@
 /**
- * What happens to a node, with a containerd that asks for STATUS: its daemon restarts and is killed under load, its
+ * What happens to a node, with a containerd that asks for STATUS: its daemon is killed and replaced under load, its
  * data path breaks, its power fails.
  */
 import * as assert from 'uvu/assert'
+import { DAEMON_POD, NAMESPACE } from '../../hack/rig/kubernetes/daemonset.ts'
 import { until } from '../../hack/rig/processes.ts'
 import { untilAllAnswer } from '../fixtures/kubernetes/answers.ts'
 import { readySince, untilCondition } from '../fixtures/kubernetes/conditions.ts'
@@ -13,7 +14,7 @@ import { readStatus } from '../fixtures/node-state.ts'
 import { startTraffic } from '../fixtures/traffic.ts'
 
 const lab = new KubernetesLab('life')
-const test = lab.suite('life', { nodes: 2, containerd: '2.4' })
+const test = lab.suite('life', { nodes: 2, install: 'daemonset', containerd: '2.4' })
 
 const [NODE, OTHER] = ['node1', 'node2'] as const
 const WAVES = ['wave-0', 'wave-1']
@@ -44,14 +45,14 @@ test('a chain that speaks CNI 1.1.0 is offered to the runtime as such', async ()
   }
 })
 
-test('daemons are killed and restarted: no packet is lost, pods start, no node turns NotReady', async () => {
+test('daemons are killed, and all replaced at once: no packet is lost, pods start, no node turns NotReady', async () => {
   const since = await readySince(lab)
   const traffic = await startTraffic(lab, webOf(NODE).name, webOf(OTHER).name)
-  const { rig } = lab.cluster
   for (const [round, wave] of WAVES.entries()) {
     await lab.apply(deployment(wave, 4))
-    await Promise.all(lab.nodes.map(node => (round === 0 ? rig.killDaemon(node) : rig.stopDaemon(node))))
-    await Promise.all(lab.nodes.map(node => rig.startDaemon(node, { timeoutMs: 120_000 })))
+    if (round === 0) await Promise.all(lab.nodes.map(node => lab.cluster.killDaemon(node)))
+    else await lab.kubectl('-n', NAMESPACE, 'delete', 'pods', '-l', DAEMON_POD)
+    await Promise.all(lab.nodes.map(node => lab.cluster.awaitDaemon(node)))
     await untilAllAnswer(lab, web, await lab.ready(`app=${wave}`, 4))
   }
   await traffic.stop()

@@ -5,6 +5,7 @@
 import * as assert from 'uvu/assert'
 import { EXECUTABLES } from '../../daemon/cni/executables.ts'
 import { STARTUP_TAINT } from '../../daemon/kubernetes/own-node.ts'
+import { DEFINITIONS } from '../../hack/rig/kubernetes/cluster.ts'
 import { DAEMON_POD, NAMESPACE } from '../../hack/rig/kubernetes/daemonset.ts'
 import { until } from '../../hack/rig/processes.ts'
 import { untilAllAnswer } from '../fixtures/kubernetes/answers.ts'
@@ -12,6 +13,7 @@ import { readySince, untilCondition } from '../fixtures/kubernetes/conditions.ts
 import { KubernetesLab, type LabPod } from '../fixtures/kubernetes/lab.ts'
 import { askHttp } from '../fixtures/kubernetes/netexec.ts'
 import { daemonSet, onNode, pod, service } from '../fixtures/kubernetes/objects.ts'
+import { nodeLeftovers } from '../fixtures/node-leftovers.ts'
 import { readStatus } from '../fixtures/node-state.ts'
 import { v4 } from '../fixtures/talk.ts'
 import { startTraffic } from '../fixtures/traffic.ts'
@@ -100,6 +102,19 @@ test('pods on two nodes talk, and reach a Service', async () => {
     }
 })
 
+test('twillctl in the container needs to be told nothing', async () => {
+  for (const node of lab.nodes) {
+    assert.match(await lab.twillctl(node, ['status']), new RegExp(`\\b${node}\\b`))
+    assert.match(await lab.twillctl(node, ['get', 'nodes']), /^node1 .*\nnode2 /m)
+    await until(
+      async () => (await lab.cluster.twillctl(node, ['ipam', 'check'])).status === 0,
+      60_000,
+      () => `${node}: twillctl ipam check does not agree`,
+      500,
+    )
+  }
+})
+
 test('kubectl applies a pool, which is accepted; one that overlaps it is not, and says why', async () => {
   await lab.apply(pool('shop', '10.77.0.0/24'))
   assert.is((await untilCondition(lab, 'ippool/shop', 'Accepted', 'True')).reason, 'Entered')
@@ -173,6 +188,24 @@ test('with a Node object anew its machine is a node again, the one it was, and i
   assert.is((await readStatus(lab.cluster.rig, OTHER)).node.uid, removed)
   web = await lab.ready('app=web', 2)
   await untilAllAnswer(lab, web)
+})
+
+test('Twill goes off drained nodes: nothing of it is left there, and nothing keeps its definitions', async () => {
+  const { install, uninstall } = lab.cluster.kustomizations
+  await lab.remove(daemonSet('web'), service('web', 'web'))
+  await lab.kubectl('drain', ...lab.nodes, '--ignore-daemonsets', '--timeout=120s')
+  await lab.kubectl('apply', '-k', uninstall)
+  await lab.kubectl('-n', NAMESPACE, 'rollout', 'status', 'daemonset/twilld', '--timeout=300s')
+  const logs = await lab.kubectl('-n', NAMESPACE, 'logs', '-l', DAEMON_POD, '-c', 'uninstall', '--tail=-1')
+  for (const node of lab.nodes) {
+    assert.match(logs, new RegExp(`^Twill is off node ${node}$`, 'm'))
+    assert.equal(await nodeLeftovers(lab.cluster.rig, node), [])
+    const { reason } = await untilCondition(lab, `node/${node}`, 'NetworkUnavailable', 'True')
+    assert.is(reason, 'TwillIsUninstalled')
+  }
+  assert.is(logs.match(/this was the last node: pools .*pods-v4/g)?.length, 1, logs)
+  await lab.kubectl('delete', '-k', install, '--timeout=120s')
+  await lab.kubectl('delete', '-f', DEFINITIONS, '--timeout=60s')
 })
 
 test.run()

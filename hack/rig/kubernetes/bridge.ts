@@ -10,7 +10,7 @@ import type { KubernetesNode } from './node.ts'
 const CONFLIST = '/etc/cni/net.d/10-bridge.conflist'
 
 export const BRIDGE: PodNetwork = {
-  surroundings: { dropsPods: false, firewall: false, executables: false },
+  surroundings: { dropsPods: false, firewall: false, twill: false },
   store: 'none',
   podRanges: CLUSTER_CIDR,
   taints: [],

@@ -12,14 +12,23 @@ import { layApiPath } from './api-path.ts'
 import { BRIDGE } from './bridge.ts'
 import { ControlPlane } from './control-plane.ts'
 import { Credentials } from './credentials.ts'
-import { twillByDaemonSet } from './daemonset.ts'
+import {
+  awaitServing,
+  daemonPod,
+  type Kustomizations,
+  killDaemon,
+  kustomizationsIn,
+  NAMESPACE,
+  twillByDaemonSet,
+} from './daemonset.ts'
 import { applyDns, awaitDns } from './dns.ts'
+import { imageStore } from './image-store.ts'
 import { imagesArchive } from './images.ts'
 import { raiseInotifyLimit } from './inotify.ts'
 import { type KindWishes, type KubernetesKind, settleKind } from './kind.ts'
 import { Kubectl } from './kubectl.ts'
 import type { PodNetwork } from './network.ts'
-import { CHAINED, KubernetesNode, type Tools } from './node.ts'
+import { CHAINED, containerdOn, KubernetesNode, type Tools } from './node.ts'
 import { twillByProcess } from './twill.ts'
 
 export interface KubernetesUp extends KindWishes {
@@ -30,7 +39,7 @@ export interface KubernetesUp extends KindWishes {
 }
 
 /** Twill's kinds; its daemons wait until there are such. */
-const DEFINITIONS = join(import.meta.dirname, '../../../deploy/crds')
+export const DEFINITIONS = join(import.meta.dirname, '../../../deploy/crds')
 
 const PROGRAMS = [
   ...['kube-apiserver', 'kube-controller-manager', 'kube-scheduler'],
@@ -88,13 +97,25 @@ export class KubernetesCluster {
     const nodes = this.#nodes(kind, tools)
     await Promise.all([
       step('API server, controller manager, scheduler', () => this.#controlPlane(tools).up()),
-      ...nodes.map(node => step(`${node.name}: containerd, images`, () => node.startRuntime(images))),
+      step('containerd, images', () => this.#startRuntimes(nodes, { kind, tools, images })),
     ])
     const kubectl = this.#kubectl(tools)
     await applyDns(kubectl)
     if (kind.cni !== 'bridge') await kubectl.must(['apply', '-f', DEFINITIONS])
     await this.#join(nodes, step)
     await step('names are answered', () => awaitDns(kubectl))
+  }
+
+  async #startRuntimes(
+    nodes: readonly KubernetesNode[],
+    { kind, tools, images }: { kind: KubernetesKind; tools: Tools; images: readonly string[] },
+  ): Promise<void> {
+    const { underlay: machine } = this.rig
+    const containerd = containerdOn(machine, kind, tools)
+    const store = nodes.every(node => node.hasImages)
+      ? undefined
+      : await imageStore(images, { machine, containerd })
+    await Promise.all(nodes.map(node => node.startRuntime(images, store)))
   }
 
   /** Makes nodes of machines on which containerd runs. */
@@ -184,6 +205,32 @@ export class KubernetesCluster {
   /** @returns what kubectl printed. @throws Error with what it said */
   async mustKubectl(args: readonly string[], input?: string): Promise<string> {
     return this.#kubectl(await toolsOf(this.kind)).must(args, input)
+  }
+
+  /** Folders for `kubectl -k`, of a DaemonSet. */
+  get kustomizations(): Kustomizations {
+    return kustomizationsIn(this.#folder)
+  }
+
+  /** As an operator runs it: in the daemon's container, or on the machine of which the daemon is a process. */
+  async twillctl(node: string, args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
+    const { kind } = this
+    if (kind.install === 'process') return this.node(node).run(['twillctl', ...args], options)
+    const kubectl = this.#kubectl(await toolsOf(kind))
+    const at = ['-n', NAMESPACE, 'exec', '-i', await daemonPod(node, kubectl)]
+    return kubectl.run([...at, '--', 'twillctl', ...args], options)
+  }
+
+  /** SIGKILL to the daemon in its container. Returns when it has ended; kubelet starts another. */
+  killDaemon(node: string): Promise<void> {
+    return killDaemon(this.node(node))
+  }
+
+  /** Of a DaemonSet. Returns when the node's serves. */
+  async awaitDaemon(node: string): Promise<void> {
+    const { kind } = this
+    const tools = await toolsOf(kind)
+    await awaitServing(this.#node(node, kind, tools), this.#kubectl(tools))
   }
 
   /** @throws Error if the rig has no such node */

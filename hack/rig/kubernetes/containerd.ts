@@ -6,6 +6,8 @@ import { demandRunning, describeLogs } from './kubectl.ts'
 
 export type ContainerdVersion = '1.6' | '2.4'
 
+/** What it keeps: images, and what containers write. */
+export const STORE = '/var/lib/containerd'
 export const CONTAINERD_SOCKET = '/run/containerd/containerd.sock'
 
 const CONFIG = '/etc/containerd/config.toml'
@@ -47,6 +49,10 @@ export class Containerd {
     this.#options = options
   }
 
+  get version(): ContainerdVersion {
+    return this.#options.version
+  }
+
   /** Starts it unless it runs, and returns when it answers. */
   async up(): Promise<void> {
     const { version, sandboxImage } = this.#options
@@ -66,6 +72,11 @@ export class Containerd {
       () => `${machine.name}: containerd does not answer\n${describeLogs(culprits)}`,
       50,
     )
+  }
+
+  /** Its databases are whole afterwards. */
+  async down(): Promise<void> {
+    await this.#machine.endService('containerd', 'TERM')
   }
 
   /** @param archive as the machine sees it */

@@ -2,11 +2,11 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import { stringify } from 'yaml'
-import { STARTUP_TAINT } from '../../../daemon/kubernetes/own-node.ts'
 import { whyNotReady } from '../daemon.ts'
 import { PODS, ROOT } from '../layout.ts'
-import { until } from '../processes.ts'
-import { twillConfig } from './config.ts'
+import type { Machine } from '../machine.ts'
+import { isLive, until } from '../processes.ts'
+import { TAINTS, twillConfig } from './config.ts'
 import type { KubernetesKind } from './kind.ts'
 import { demandRunning, type Kubectl } from './kubectl.ts'
 import type { PodNetwork } from './network.ts'
@@ -16,48 +16,90 @@ import { twillArchive } from './twill-image.ts'
 export const NAMESPACE = 'twill-system'
 /** A label of the daemons' pods. */
 export const DAEMON_POD = 'app.kubernetes.io/name=twilld'
+/** Its command line. */
+const IN_CONTAINER = '^/usr/bin/node .*/twilld.mjs'
 const SERVING_MS = 300_000
 
 /** @param folder of the rig, where the kustomization is written */
 export function twillByDaemonSet(folder: string, store: KubernetesKind['store']): PodNetwork {
   return {
-    surroundings: { dropsPods: true, firewall: false, executables: false },
+    surroundings: { dropsPods: true, firewall: false, twill: false },
     store: store === 'etcd' ? 'etcd' : 'none',
     podRanges: `${PODS.v4},${PODS.v6}`,
-    taints: [{ key: STARTUP_TAINT, effect: 'NoExecute' }],
+    taints: TAINTS,
     images: () => [twillArchive()],
     async install(nodes, kubectl) {
-      await kubectl.must(['apply', '-k', writeKustomization(folder, store)])
+      writeKustomizations(folder, store)
+      await kubectl.must(['apply', '-k', kustomizationsIn(folder).install])
       const running = nodes.filter(node => node.machine.running)
       await Promise.all(running.map(node => awaitServing(node, kubectl)))
     },
   }
 }
 
+export interface Kustomizations {
+  /** What `up` has applied. */
+  install: string
+  /** The same of deploy/manifests/uninstall. */
+  uninstall: string
+}
+
+export const kustomizationsIn = (folder: string): Kustomizations => ({
+  install: join(folder, 'manifests'),
+  uninstall: join(folder, 'uninstall'),
+})
+
 /**
  * The manifests with the rig's configuration. deploy/manifests/etcd wants certificates that the rig's etcd has not: its
  * base is used.
  */
-function writeKustomization(folder: string, store: KubernetesKind['store']): string {
-  const own = join(folder, 'manifests')
+function writeKustomizations(folder: string, store: KubernetesKind['store']): void {
+  const { install: own, uninstall } = kustomizationsIn(folder)
   mkdirSync(own, { recursive: true })
+  mkdirSync(uninstall, { recursive: true })
   writeFileSync(join(own, 'twilld.yaml'), stringify(twillConfig(store, null)))
   const manifests = { etcd: 'base', kubernetes: 'kubernetes' }[store]
   const behavior = { etcd: 'create', kubernetes: 'replace' }[store]
+  const kind = { apiVersion: 'kustomize.config.k8s.io/v1beta1', kind: 'Kustomization' }
   const kustomization = {
-    apiVersion: 'kustomize.config.k8s.io/v1beta1',
-    kind: 'Kustomization',
+    ...kind,
     namespace: NAMESPACE,
     // Absolute ones are not taken.
     resources: [relative(own, join(ROOT, 'deploy/manifests', manifests))],
     configMapGenerator: [{ name: 'twilld', namespace: NAMESPACE, behavior, files: ['twilld.yaml'] }],
   }
   writeFileSync(join(own, 'kustomization.yaml'), stringify(kustomization))
-  return own
+  const change = relative(uninstall, join(ROOT, 'deploy/manifests/uninstall/change'))
+  const taken = { ...kind, resources: [relative(uninstall, own)], components: [change] }
+  writeFileSync(join(uninstall, 'kustomization.yaml'), stringify(taken))
+}
+
+/** @returns the name of the daemon's pod. @throws Error: none is there that stays */
+export async function daemonPod(node: string, kubectl: Kubectl): Promise<string> {
+  const words = ['-n', NAMESPACE, 'get', 'pods', '-l', DAEMON_POD, `--field-selector=spec.nodeName=${node}`]
+  const { items } = await kubectl.json<{ items: DaemonPod[] }>(words)
+  const pod = items.find(({ metadata }) => metadata.deletionTimestamp === undefined)
+  if (pod === undefined) throw new Error(`${node}: there is no pod of twilld`)
+  return pod.metadata.name
+}
+
+interface DaemonPod {
+  metadata: { name: string; deletionTimestamp?: string }
+}
+
+/** Returns when the process in the container has ended; kubelet starts another. */
+export async function killDaemon(machine: Machine): Promise<void> {
+  const pid = (await machine.must(['pgrep', '-f', IN_CONTAINER])).trim()
+  await machine.must(['kill', '-KILL', pid])
+  await until(
+    () => !isLive(machine.path(`/proc/${pid}/status`)),
+    20_000,
+    () => `${machine.name}: twilld does not end on SIGKILL`,
+  )
 }
 
 /** The daemon's socket is in a folder of the node: what answers there is of this boot. */
-async function awaitServing({ machine, culprits }: KubernetesNode, kubectl: Kubectl): Promise<void> {
+export async function awaitServing({ machine, culprits }: KubernetesNode, kubectl: Kubectl): Promise<void> {
   let reason: string | undefined
   const serves = async () => {
     demandRunning(culprits)

@@ -10,6 +10,7 @@ export const USAGE = `usage: hack/kubernetes COMMAND       (TWILL_CLUSTER names 
   down                                    remove everything, say what
   status                                  nodes and pods
   kubectl ARGUMENTS...                    as the administrator, with the files of this machine
+  twillctl NODE ARGUMENTS...              where the node's daemon runs: in its container
   node stop|start NODE                    power off, boot again
   exec NODE -- COMMAND...                 NODE may be "underlay", where the API server is
   leftovers                               what of this rig is on the host`
@@ -17,14 +18,14 @@ export const USAGE = `usage: hack/kubernetes COMMAND       (TWILL_CLUSTER names 
 /** How many names follow each verb. */
 const NAMES = { up: 0, down: 0, status: 0, exec: 1, 'node stop': 1, 'node start': 1, leftovers: 0 }
 
-export type Verb = keyof typeof NAMES | 'kubectl'
+export type Verb = keyof typeof NAMES | 'kubectl' | 'twillctl'
 
 export interface Invocation {
   verb: Verb
   name: string
   nodes: number | undefined
   wishes: KindWishes
-  /** What follows "kubectl", or "--". */
+  /** What follows "kubectl", "twillctl NODE", or "--". */
   command: string[]
 }
 
@@ -35,6 +36,7 @@ const OPTIONS = { nodes: text, cni: text, install: text, store: text, proxy: tex
 export function parse(argv: readonly string[]): Invocation {
   const nothing = { name: '', nodes: undefined, wishes: {} }
   if (argv[0] === 'kubectl') return { verb: 'kubectl', ...nothing, command: argv.slice(1) }
+  if (argv[0] === 'twillctl') return { verb: 'twillctl', ...nothing, ...ofNode(argv.slice(1)) }
   const split = argv.indexOf('--')
   const command = split === -1 ? [] : argv.slice(split + 1)
   const { values, positionals } = read(split === -1 ? argv : argv.slice(0, split))
@@ -48,6 +50,11 @@ export function parse(argv: readonly string[]): Invocation {
     containerd: oneOf('--containerd', values.containerd, KINDS.containerd),
   }
   return { verb, name, nodes: count(values.nodes), wishes, command }
+}
+
+function ofNode([name, ...command]: readonly string[]): Pick<Invocation, 'name' | 'command'> {
+  if (name === undefined) throw new UsageError('twillctl NODE ARGUMENTS...')
+  return { name, command }
 }
 
 function read(argv: readonly string[]) {

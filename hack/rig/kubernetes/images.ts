@@ -7,12 +7,13 @@
  */
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
-import { CACHE, goTool } from '../../go/tools.ts'
+import { goTool } from '../../go/tools.ts'
 import { type Image, writeArchive } from '../../image/archive.ts'
 import { type Contents, fingerprint } from '../../image/contents.ts'
 import { findProgram, programs } from '../../image/programs.ts'
+import { IMAGES_FOLDER, moveInto } from './cache.ts'
 
 const REGISTRY = 'registry.k8s.io'
 const SUITE = `${REGISTRY}/e2e-test-images`
@@ -28,7 +29,6 @@ export const IMAGES = {
 } as const
 
 const PATH = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
-const FOLDER = join(CACHE, 'images')
 
 /** Programs that tests run in agnhost's and glibc-dns-testing's pods, instead of busybox's of the same names. */
 const NETWORK_PROGRAMS = ['curl', 'dig', 'nslookup', 'nc', 'getent', 'ss']
@@ -39,7 +39,7 @@ const NETWORK_PROGRAMS = ['curl', 'dig', 'nslookup', 'nc', 'getent', 'ss']
  */
 export async function imagesArchive(): Promise<string> {
   const images = await kubernetesImages()
-  const archive = join(FOLDER, `kubernetes-${nameOf(images)}.tar`)
+  const archive = join(IMAGES_FOLDER, `kubernetes-${nameOf(images)}.tar`)
   if (existsSync(archive)) return archive
   writeArchive(archive, images)
   return archive
@@ -124,7 +124,7 @@ function corednsLayer(folder: string): Contents {
 
 /** agnhost's porter serves TLS with it. Nobody verifies it; made once, since each is another. */
 function porterCertificate(): { certificate: string; key: string } {
-  const folder = join(FOLDER, 'porter')
+  const folder = join(IMAGES_FOLDER, 'porter')
   const made = { certificate: join(folder, 'localhost.crt'), key: join(folder, 'localhost.key') }
   if (existsSync(folder)) return made
   const fresh = `${folder}.${process.pid}`
@@ -141,23 +141,13 @@ function porterCertificate(): { certificate: string; key: string } {
 /** Compiled once for its source. Static: there is nothing else in the image. */
 function pauseProgram(): string {
   const source = join(import.meta.dirname, 'pause.c')
-  const program = join(FOLDER, `pause-${fingerprint({ '/pause': { file: source } }).slice(0, 16)}`)
+  const program = join(IMAGES_FOLDER, `pause-${fingerprint({ '/pause': { file: source } }).slice(0, 16)}`)
   if (existsSync(program)) return program
-  mkdirSync(FOLDER, { recursive: true })
+  mkdirSync(IMAGES_FOLDER, { recursive: true })
   const fresh = `${program}.${process.pid}`
   execFileSync(findProgram('gcc'), ['-Os', '-s', '-static', '-Wall', '-Werror', '-o', fresh, source])
   renameSync(fresh, program)
   return program
-}
-
-/** Somebody else may have made it meanwhile: theirs stays. */
-function moveInto(fresh: string, folder: string): void {
-  try {
-    renameSync(fresh, folder)
-  } catch (error) {
-    if (!existsSync(folder)) throw error
-    rmSync(fresh, { recursive: true })
-  }
 }
 
 function nameOf(images: readonly Image[]): string {

@@ -50,6 +50,8 @@ const HANDLERS: Record<Verb, Handler> = {
   status,
   leftovers,
   kubectl: (cluster, { command }) => kubectl(cluster, command),
+  twillctl: async (cluster, { name, command }) =>
+    (await cluster.twillctl(name, command, { inherit: true })).status,
   exec: async (cluster, { name, command }) =>
     (await cluster.rig.exec(name, command, { inherit: true })).status,
   'node stop': (cluster, { name }) => done(cluster.stopNode(name)),
@@ -59,7 +61,7 @@ const HANDLERS: Record<Verb, Handler> = {
 async function main(): Promise<number> {
   try {
     const argv = process.argv.slice(2)
-    if (argv[0] !== 'kubectl' && asksForHelp(argv)) {
+    if (!['kubectl', 'twillctl'].includes(argv[0] ?? '') && asksForHelp(argv)) {
       console.log(USAGE)
       return 0
     }

@@ -1,11 +1,12 @@
 /** A node of Kubernetes on a machine of the rig: containerd with the images, kubelet, kube-proxy. */
-import { appendFileSync, cpSync, existsSync, mkdirSync, readFileSync } from 'node:fs'
+import { cpSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { nodeLayout } from '../layout.ts'
 import type { Machine } from '../machine.ts'
 import { until } from '../processes.ts'
 import { Containerd } from './containerd.ts'
 import type { Credentials } from './credentials.ts'
+import { hasImages, importMissing, putImages } from './image-store.ts'
 import { IMAGES } from './images.ts'
 import type { KubernetesKind } from './kind.ts'
 import { type Culprit, demandRunning, describeLogs, type Kubectl } from './kubectl.ts'
@@ -48,10 +49,14 @@ interface NodeObject {
   status: { conditions?: NodeCondition[] }
 }
 
-/** Names the archives whose images are in containerd's store, which is kept when the node stops. */
-const IMPORTED = '/var/lib/containerd/rig-imported'
-
 const READY_MS = 300_000
+
+export const containerdOn = (machine: Machine, kind: KubernetesKind, tools: Tools): Containerd =>
+  new Containerd(machine, {
+    version: kind.containerd,
+    bin: tools.newer?.containerd,
+    sandboxImage: IMAGES.pause,
+  })
 
 export class KubernetesNode {
   readonly machine: Machine
@@ -80,23 +85,21 @@ export class KubernetesNode {
     return nodeLayout(this.name)
   }
 
-  /** @param images archives, as the machine sees them; each holds what its name says */
-  async startRuntime(images: readonly string[]): Promise<void> {
+  get hasImages(): boolean {
+    return hasImages(this.machine)
+  }
+
+  /**
+   * @param archives of images, as the machine sees them
+   * @param store with these images, for a node that has none; it keeps its own when it stops
+   */
+  async startRuntime(archives: readonly string[], store?: string): Promise<void> {
     const { machine } = this
-    const options = {
-      version: this.#kind.containerd,
-      bin: this.#tools.newer?.containerd,
-      sandboxImage: IMAGES.pause,
-    }
+    const containerd = containerdOn(machine, this.#kind, this.#tools)
     await this.#replacePlugins()
-    const containerd = new Containerd(machine, options)
+    if (store !== undefined && !this.hasImages) await putImages(machine, store)
     await containerd.up()
-    const record = machine.path(IMPORTED)
-    const imported = existsSync(record) ? readFileSync(record, 'utf8').split('\n') : []
-    for (const archive of images.filter(each => !imported.includes(each))) {
-      await containerd.importImages(archive)
-      appendFileSync(record, `${archive}\n`)
-    }
+    await importMissing(archives, { machine, containerd })
   }
 
   /** After each boot: the machine's own come first. */

@@ -14,7 +14,7 @@ export const KUBECONFIG = `${ETC}/twilld.conf`
 
 export function twillByProcess(credentials: Credentials, store: KubernetesKind['store']): PodNetwork {
   return {
-    surroundings: { dropsPods: true, firewall: false, executables: true },
+    surroundings: { dropsPods: true, firewall: false, twill: true },
     store: store === 'etcd' ? 'etcd' : 'none',
     podRanges: `${PODS.v4},${PODS.v6}`,
     taints: [],
