@@ -121,7 +121,7 @@ export async function readMapOf(ip: Ip, store: Store, warn: Warn): Promise<Addre
   const pools = (await readPools(store, warn)).filter(({ entered }) =>
     contains(parseCidr(entered.spec.cidr), ip),
   )
-  const found = pools.find(({ state }) => state !== 'Conflict') ?? pools[0]
+  const found = pools.find(({ state }) => state !== 'Conflict' && state !== 'Pending') ?? pools[0]
   if (found === undefined) return null
   const poolUid = found.resource.metadata.uid ?? ''
   const key = slotKey(poolUid, cidrOf(ip, slotPrefixOf(found.entered)))

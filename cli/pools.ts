@@ -1,15 +1,16 @@
 /** Pools with their entry in the address space: a pool without one is not in use, whatever its document says. */
+import type { AddressSpaceRecord } from '../datastore/records/address-space.ts'
 import type { IPPool } from '../datastore/resources/ippool.ts'
 import { kindNamed } from '../datastore/resources/kinds.ts'
 import type { Store } from '../datastore/store.ts'
-import { asEntered, isEntryOf, type PoolEntry, readSpace } from '../ipam/address-space.ts'
+import { asEntered, isEntryOf, type PoolEntry, readSpace, rivalOf } from '../ipam/address-space.ts'
 import { listResources } from './resources.ts'
 
 /**
  * Open; Disabled by its document; Closing while it is being deleted; Changed: its document says another range than was
- * entered; Conflict: it overlaps one that came first.
+ * entered; Conflict: it overlaps one that came first; Pending: no daemon has entered it yet.
  */
-export type PoolState = 'Open' | 'Disabled' | 'Closing' | 'Changed' | 'Conflict'
+export type PoolState = 'Open' | 'Disabled' | 'Closing' | 'Changed' | 'Conflict' | 'Pending'
 
 export interface KnownPool {
   readonly resource: IPPool
@@ -25,12 +26,17 @@ export async function readPools(store: Store, warn: (line: string) => void): Pro
   return resources.map(resource => ({
     resource,
     entered: asEntered(resource, space),
-    state: stateOf(resource, entries.get(resource.metadata.uid ?? '')),
+    state: stateOf(resource, entries.get(resource.metadata.uid ?? ''), space),
   }))
 }
 
-function stateOf(resource: IPPool, entry: PoolEntry | undefined): PoolState {
-  if (entry === undefined || entry.name !== resource.metadata.name) return 'Conflict'
+function stateOf(
+  resource: IPPool,
+  entry: PoolEntry | undefined,
+  space: Pick<AddressSpaceRecord, 'pools'>,
+): PoolState {
+  if (entry === undefined || entry.name !== resource.metadata.name)
+    return rivalOf(space, { ...resource.metadata, ...resource.spec }) === undefined ? 'Pending' : 'Conflict'
   if (!isEntryOf(entry, resource)) return 'Changed'
   if (entry.state === 'closed') return 'Closing'
   return resource.spec.disabled ? 'Disabled' : 'Open'

@@ -71,9 +71,10 @@ export class Session {
     const { datastore, socket, configFile } = this.settings
     if (datastore.type === 'kubernetes') return null
     if (datastore.type === 'etcd') return this.modules.openStore(datastore)
-    return this.modules.openEmbedded({
-      socketPath: socket,
-      hint: `for a datastore in etcd: --etcd-endpoints, TWILL_DATASTORE_ENDPOINTS or datastore.endpoints in ${configFile}`,
-    })
+    const hints = [
+      `for a datastore in etcd: --etcd-endpoints, TWILL_DATASTORE_ENDPOINTS or datastore.endpoints in ${configFile}`,
+      `for one in Kubernetes: TWILL_DATASTORE_TYPE=kubernetes or datastore.type in ${configFile}`,
+    ]
+    return this.modules.openEmbedded({ socketPath: socket, hint: hints.join('; ') })
   }
 }

@@ -37,10 +37,18 @@ export function entryOf(pool: IPPool, uid: string): PoolEntry {
 export function withEntry(space: AddressSpaceRecord, wanted: PoolEntry): AddressSpaceRecord | typeof KEEP {
   const same = space.pools.find(pool => pool.name === wanted.name)
   if (same !== undefined && same.state === 'open' && isSameRange(same, wanted)) return KEEP
-  const other = same ?? space.pools.find(pool => overlaps(parseCidr(pool.cidr), parseCidr(wanted.cidr)))
+  const other = rivalOf(space, wanted)
   if (other !== undefined) throw overlapError(wanted, other)
   return { ...space, pools: [...space.pools, wanted] }
 }
+
+/** Who has the name, or else any part of the range. */
+export const rivalOf = (
+  { pools }: Pick<AddressSpaceRecord, 'pools'>,
+  wanted: Pick<PoolEntry, 'name' | 'cidr'>,
+): PoolEntry | undefined =>
+  pools.find(pool => pool.name === wanted.name) ??
+  pools.find(pool => overlaps(parseCidr(pool.cidr), parseCidr(wanted.cidr)))
 
 export function overlapError(wanted: PoolEntry, other: PoolEntry): TwillError {
   const closing = other.state === 'closed' ? ', which is being removed' : ''

@@ -60,7 +60,8 @@ export async function deletePool(
   modules: Modules,
 ): Promise<PoolDeletion> {
   const { store } = modules
-  const uid = options.uid ?? (await uidOf(store, name))
+  const uid = options.uid ?? (await uidOf(store, name)) ?? (await removeUnentered(store, name))
+  if (uid === null) return GONE
   const closed = await changeEntry(store, uid, entry => ({ ...entry, state: 'closed' }))
   const users = await usersOf(store, uid)
   const isUsed = hasPods(users)
@@ -149,15 +150,31 @@ const hasPods = (users: readonly PoolUser[]): boolean => users.some(({ holders }
 
 const isPod = ({ kind }: Pick<LedgerEntry, 'kind'>): boolean => kind !== 'tunnel'
 
-/** Of the resource, or of an entry whose resource is missing: the rest of a creation or removal that stopped. */
-async function uidOf(store: Store, name: string): Promise<string> {
+/**
+ * Of the resource, or of an entry whose resource is missing: the rest of a creation or removal that stopped. null: the
+ * resource has neither: it was written past Twill, and nobody has entered it.
+ */
+async function uidOf(store: Store, name: string): Promise<string | null> {
   const resource = (await store.get(poolKey(name))).entry
   const uid = resource === null ? undefined : parsePool(resource.value, resource.key).metadata.uid
   if (uid !== undefined) return uid
-  const found = (await readSpace(store)).pools.find(pool => pool.name === name)
-  if (found === undefined) throw notFound(name)
-  return found.uid
+  const found = await entryNamed(store, name)
+  if (found === undefined && resource === null) throw notFound(name)
+  return found?.uid ?? null
 }
+
+/** Nothing was handed out from it. @returns the UID of a daemon that entered it meanwhile */
+async function removeUnentered(store: Store, name: string): Promise<string | null> {
+  await changeRecord<IPPool>(store, {
+    key: poolKey(name),
+    parse: parsePool,
+    step: current => (current !== null && current.metadata.uid === undefined ? null : KEEP),
+  })
+  return (await entryNamed(store, name))?.uid ?? null
+}
+
+const entryNamed = async (store: Store, name: string): Promise<PoolEntry | undefined> =>
+  (await readSpace(store)).pools.find(pool => pool.name === name)
 
 /**
  * Takes the entry out, guarded by the revision read before the list that shows no part: whoever opens the pool

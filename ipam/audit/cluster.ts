@@ -14,7 +14,7 @@ import type { Part, SlotRecord } from '../../datastore/records/slot.ts'
 import type { IPPool } from '../../datastore/resources/ippool.ts'
 import { type Cidr, contains, covers, formatCidr, parseCidr, parseIp } from '../../lib/address.ts'
 import { messageOf } from '../../lib/errors.ts'
-import { changedError, isEntryOf, isNamesakeOf } from '../address-space.ts'
+import { changedError, isEntryOf, isNamesakeOf, rivalOf } from '../address-space.ts'
 import { poolKey } from '../pools.ts'
 import { checkSlot } from '../slot.ts'
 import type { Finding } from './finding.ts'
@@ -88,14 +88,17 @@ function auditPools({ pools, space, unreadable }: ClusterFacts): ClusterFinding[
   const notEntered = pools
     .filter(pool => !space.pools.some(entry => isNamesakeOf(entry, pool)))
     .map(({ metadata, spec }): ClusterFinding => {
-      const rival = space.pools.find(entry => entry.cidr === spec.cidr || entry.name === metadata.name)
+      const rival = rivalOf(space, { name: metadata.name, cidr: spec.cidr })
       const why = rival === undefined ? '' : `: ${rival.name} (${rival.cidr}) is in it`
       return {
         ...plain,
         kind: 'pool.not-entered',
         object: `IPPool ${metadata.name}`,
         message: `its ${spec.cidr} does not stand in the address space${why}; nothing is handed out from it`,
-        mend: 'delete the pool, or the one that it collides with',
+        mend:
+          rival === undefined
+            ? 'a daemon enters it when it sees it: is one running?'
+            : 'delete the pool, or the one that it collides with',
       }
     })
   const withoutDocument = space.pools

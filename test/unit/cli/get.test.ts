@@ -141,6 +141,18 @@ test('JSON: one object by name, a list without, each with its status', async () 
   assert.is(all.at(-1).status.addresses, String(2n ** 64n))
 })
 
+test('a pool that nobody has entered yet collides with nobody', async () => {
+  const cli = await cluster()
+  await cli.put('resources/ippools/fresh', {
+    apiVersion: 'twill.network/v1alpha1',
+    kind: 'IPPool',
+    metadata: { name: 'fresh' },
+    spec: { cidr: '10.77.0.0/24' },
+  })
+  const { status } = JSON.parse((await cli.run('get', 'ippool', 'fresh', '-o', 'json')).out)
+  assert.is(status.state, 'Pending')
+})
+
 test('YAML of a node of which the operator said nothing is a document to begin with', async () => {
   const { out } = await (await cluster()).run('get', 'node', 'node2', '-o', 'yaml')
   assert.is(out, 'apiVersion: twill.network/v1alpha1\nkind: Node\nmetadata:\n  name: node2\nspec: {}\n')

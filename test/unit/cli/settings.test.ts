@@ -176,7 +176,7 @@ test('nor is there a daemon: the line names the socket, and all three places for
   assert.equal(await cli.run('get', 'nodes'), {
     code: 1,
     out: '',
-    err: 'error: daemon at /run/twill/api.sock: no such socket: is twilld running?; for a datastore in etcd: --etcd-endpoints, TWILL_DATASTORE_ENDPOINTS or datastore.endpoints in /etc/twill/twilld.yaml\n',
+    err: 'error: daemon at /run/twill/api.sock: no such socket: is twilld running?; for a datastore in etcd: --etcd-endpoints, TWILL_DATASTORE_ENDPOINTS or datastore.endpoints in /etc/twill/twilld.yaml; for one in Kubernetes: TWILL_DATASTORE_TYPE=kubernetes or datastore.type in /etc/twill/twilld.yaml\n',
   })
 })
 

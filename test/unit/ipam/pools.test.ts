@@ -198,6 +198,44 @@ test('a drained pool is closed at once, and removed when the last address has co
   assert.equal(left(rig), [])
 })
 
+test('a pool that was written past Twill and that nobody could enter is deleted', async () => {
+  const rig = new Rig()
+  await rig.createPool('one', '10.0.0.0/24')
+  rig.put('resources/ippools/two', pool('two', '10.0.0.0/25'))
+  assert.equal(await deletePool('two', { drain: false }, rig.modules), { removed: true })
+  assert.is(rig.read('resources/ippools/two'), null)
+  assert.equal(
+    space(rig).map(({ name }) => name),
+    ['one'],
+  )
+  assert.is(await outcome(deletePool('two', { drain: false }, rig.modules)), 'resource.not-found')
+})
+
+test('a pool that is entered while it is deleted as one that nobody entered leaves no entry', async () => {
+  const rig = new Rig()
+  rig.put('resources/ippools/two', pool('two', '10.0.0.0/25'))
+  const { store } = rig.modules
+  const entered = {
+    ...store,
+    get: store.get.bind(store),
+    list: store.list.bind(store),
+    commit: (change: Parameters<typeof store.commit>[0]) => {
+      if (change.value === null && change.key === 'resources/ippools/two')
+        rig.put('address-space', {
+          v: 1,
+          pools: [{ uid: 'u', name: 'two', cidr: '10.0.0.0/25', blockSize: 26, state: 'open' }],
+          restored: null,
+        })
+      return store.commit(change)
+    },
+  }
+  assert.equal(
+    await deletePool('two', { drain: false }, { ...rig.modules, store: entered as typeof store }),
+    { removed: true },
+  )
+  assert.equal(space(rig), [])
+})
+
 test('a deletion that waits is taken back: the pool hands out again, and who still waits is told', async () => {
   const rig = new Rig()
   const node = await withPod(rig)
