@@ -68,7 +68,7 @@ class Demo {
 
   async tell(): Promise<void> {
     say('A Kubernetes: an API server with etcd, two nodes with containerd, kubelet, kube-proxy, and Twill')
-    await this.#cluster.up({ nodes: 2, cni: 'twill', onStep: line })
+    await this.#cluster.up({ nodes: 2, cni: 'twill', install: 'daemonset', onStep: line })
     say('A Deployment of two pods, one on each node, and a Service before them')
     await timed('kubectl apply, until both are ready', async () => {
       await this.#cluster.mustKubectl(['apply', '-f', '-'], WEB)
@@ -105,10 +105,15 @@ class Demo {
 
   async #whatStands(): Promise<void> {
     say('What stands')
-    for (const words of ['get nodes -o wide', 'get pods -A -o wide'])
+    await this.#kubectl('wait ippool --all --for=condition=Accepted --timeout=60s')
+    for (const words of [
+      'get nodes -o wide',
+      'get pods -A -o wide',
+      'get ippools -o wide',
+      'exec -n twill-system ds/twilld -- twillctl get nodes',
+      'exec -n twill-system ds/twilld -- twillctl ipam show',
+    ])
       quote(`kubectl ${words}`, await this.#kubectl(words))
-    for (const words of ['twillctl get ippools', 'twillctl get nodes'])
-      quote(`node1$ ${words}`, await this.#cluster.node('node1').must(words.split(' ')))
     const leaks = (await this.#cluster.rig.leaks()).map(leak => `${leak.kind} ${leak.packets}`)
     console.log(`\ndropped by the underlay for carrying a pod's address: ${leaks.join(', ')}`)
   }
