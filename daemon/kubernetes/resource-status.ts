@@ -1,6 +1,7 @@
 /**
  * What daemons make of the custom resources, written into their status: whether a pool is in use and why not, what holds
- * where its document is silent, and who is in the way of one that is being deleted. Kubernetes' deletion of a pool is brought to its end here: closed, drained, removed.
+ * where its document is silent, and who is in the way of one that is being deleted. Kubernetes' deletion of a pool is
+ * brought to its end here: closed, drained, removed.
  *
  * Every daemon sees the same, so a few of them act at a time, chosen by chance; what changes nothing is not written.
  */

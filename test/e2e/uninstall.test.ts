@@ -4,7 +4,7 @@ import * as assert from 'uvu/assert'
 import { Cluster } from '../../hack/rig/cluster.ts'
 import { until } from '../../hack/rig/processes.ts'
 import { FAULT_POINTS } from '../../lib/fault.ts'
-import { kernelState } from '../fixtures/kernel-state.ts'
+import { nodeLeftovers } from '../fixtures/node-leftovers.ts'
 import { readOwnedParts, readStatus, untilAgreed } from '../fixtures/node-state.ts'
 
 const rig = new Cluster(`twr-u-${process.pid}`)
@@ -39,20 +39,7 @@ async function reaches(from: string, to: string): Promise<void> {
     )
 }
 
-const FILES = `
-ls -A /etc/cni/net.d /run/twill 2>/dev/null
-ls -A /var/lib/twill
-ls -A /opt/cni/bin | grep twill
-iptables-save | grep TWILL; ip6tables-save | grep TWILL
-true`
-
-/** Files, chains, and what is in the kernel; switches stay. */
-async function leftovers(node: string): Promise<string[]> {
-  const { stdout } = await rig.exec(node, ['sh', '-c', FILES])
-  const kernel = (await kernelState(rig, node)).split('\n')
-  const all = [...stdout.split('\n'), ...kernel.filter(line => !line.startsWith('sysctl '))]
-  return all.filter(line => line !== '' && line !== 'nft: no table' && !/^\/\S+:$/.test(line))
-}
+const leftovers = (node: string): Promise<string[]> => nodeLeftovers(rig, node)
 
 test('refused while its daemon runs, and while pods live there: nothing is changed', async () => {
   const running = await uninstall('node1', { force: true })
