@@ -2,7 +2,7 @@
  * Kubernetes' own end-to-end suite against a rig: ginkgo runs its tests in parallel from the underlay's network, where
  * the API server and the nodes are reached. `down` ends it with the rest of the rig.
  */
-import { existsSync, mkdirSync, readFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { goTool } from '../go/tools.ts'
 import type { KubernetesCluster } from '../rig/kubernetes/cluster.ts'
@@ -37,7 +37,9 @@ export interface SuiteOptions {
 /** @throws Error with ginkgo's last words, if it ends without a report */
 export async function runSuite(cluster: KubernetesCluster, options: SuiteOptions): Promise<TestResult[]> {
   const bin = await goTool('kubernetes', ['ginkgo', 'e2e.test', 'kubectl'])
-  mkdirSync(options.folder, { recursive: true })
+  // Its tests leave kubeconfigs behind them.
+  const temporary = join(options.folder, 'tmp')
+  mkdirSync(temporary, { recursive: true })
   const report = join(options.folder, 'report.json')
   const log = join(options.folder, 'ginkgo.log')
   const { underlay } = cluster.rig
@@ -46,8 +48,9 @@ export async function runSuite(cluster: KubernetesCluster, options: SuiteOptions
   const { status } = await run(
     'nsenter',
     ['-t', String(underlay.pid), '-n', '--', 'sh', '-c', 'exec "$@" >"$0" 2>&1', log, ...ginkgo, ...suite],
-    { env: underlay.environment, timeoutMs: options.timeoutMs + GRACE_MS },
+    { env: { ...underlay.environment, TMPDIR: temporary }, timeoutMs: options.timeoutMs + GRACE_MS },
   )
+  rmSync(temporary, { recursive: true, force: true })
   if (existsSync(report)) return readReport(readFileSync(report, 'utf8'))
   const said = readFileSync(log, 'utf8').split('\n').slice(-30).join('\n')
   throw new Error(`the suite ended without a report (exit ${status}):\n${said}`)
