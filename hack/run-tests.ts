@@ -17,7 +17,7 @@ interface Totals {
   passed: number
   failed: number
   skipped: string[]
-  broken: string[]
+  broken: FileResult[]
 }
 
 /** Most tests with machines wait most of the time: a second file costs the first little. */
@@ -38,10 +38,10 @@ function report(result: FileResult): void {
   const verdict = result.failed > 0 ? 'FAIL' : 'ok'
   const counts = `${result.passed}/${result.passed + result.failed}`
   console.log(`  ${verdict.padEnd(4)} ${result.file}  ${counts}  ${(result.durationMs / 1000).toFixed(1)} s`)
-  if (result.failed > 0) {
-    if (result.output !== '') console.log(result.output.replace(/^/gm, '       '))
-    for (const reason of result.reasons) console.log(`       ${reason}`)
-  }
+  if (result.failed === 0) return
+  // The reasons first: a log that is kept in part keeps them.
+  for (const text of [...result.reasons, result.output])
+    if (text !== '') console.log(text.replace(/^/gm, '       '))
 }
 
 async function runSuite(suite: Suite, totals: Totals): Promise<void> {
@@ -56,7 +56,7 @@ async function runSuite(suite: Suite, totals: Totals): Promise<void> {
       totals.passed += result.passed
       totals.failed += result.failed
       totals.skipped.push(...result.skipped.map(entry => `${file}: ${entry.test}: ${entry.reason}`))
-      totals.broken.push(...(result.failed > 0 ? [file] : []))
+      totals.broken.push(...(result.failed > 0 ? [result] : []))
     }
   }
   await Promise.all(Array.from({ length: parallelism(suite) }, worker))
@@ -64,7 +64,9 @@ async function runSuite(suite: Suite, totals: Totals): Promise<void> {
 }
 
 function close(totals: Totals): void {
-  if (totals.broken.length > 0) console.log(`failed files:\n${totals.broken.map(f => `  ${f}`).join('\n')}`)
+  if (totals.broken.length > 0) console.log('failed files:')
+  for (const { file, reasons } of totals.broken)
+    console.log([`  ${file}`, ...reasons.map(reason => reason.replace(/^/gm, '       '))].join('\n'))
   if (totals.skipped.length > 0) console.log(`skipped:\n${totals.skipped.map(s => `  ${s}`).join('\n')}`)
   const skipped = totals.skipped.length > 0 ? `, ${totals.skipped.length} skipped` : ''
   console.log(`${totals.passed} passed, ${totals.failed} failed${skipped}`)

@@ -33,14 +33,21 @@ async function collect(file: string): Promise<SuiteRun[]> {
 }
 
 async function runAll(runs: SuiteRun[]): Promise<DriverReport> {
-  const report: DriverReport = { passed: 0, failed: 0, skipped: [], omitted: 0, suites: runs.length }
+  const report: DriverReport = {
+    passed: 0,
+    failed: 0,
+    skipped: [],
+    omitted: 0,
+    suites: runs.length,
+    errors: [],
+  }
   for (const run of runs) {
     const [errors, passed, omitted, total] = await run()
     report.passed += passed
     report.failed += total - passed
     report.omitted += omitted
-    if (errors !== true) process.stdout.write(`\n${errors}\n`)
-    else if (passed < total) process.stdout.write('\na before hook, or an after hook of each test, threw\n')
+    if (errors !== true) report.errors.push(errors)
+    else if (passed < total) report.errors.push('a before hook, or an after hook of each test, threw')
   }
   report.skipped = globals.TWILL_SKIPPED ?? []
   // A test that skips itself returns, and uvu counts it as passed.

@@ -22,6 +22,8 @@ export interface DriverReport {
   /** Tests left out by `.only` or `.skip`. */
   omitted: number
   suites: number
+  /** What uvu says of the failed tests, a text for each suite. */
+  errors: string[]
 }
 
 export interface FileResult {
@@ -30,7 +32,9 @@ export interface FileResult {
   /** Failed tests, and one more for each reason why the file as a whole is no proof of anything. */
   failed: number
   skipped: SkippedTest[]
+  /** Why the file failed: what uvu said of its tests, then what speaks against the file as a whole. */
   reasons: string[]
+  /** What the tests printed. */
   output: string
   durationMs: number
 }
@@ -110,13 +114,13 @@ function faultsOf(ending: Ending, timeoutMs: number): string[] {
 export async function runFile(file: string, timeoutMs: number): Promise<FileResult> {
   const started = performance.now()
   const ending = await runDriver(file, timeoutMs)
-  const reasons = [...staticFaults(readFileSync(file, 'utf8')), ...faultsOf(ending, timeoutMs)]
+  const faults = [...staticFaults(readFileSync(file, 'utf8')), ...faultsOf(ending, timeoutMs)]
   return {
     file,
     passed: ending.report?.passed ?? 0,
-    failed: (ending.report?.failed ?? 0) + reasons.length,
+    failed: (ending.report?.failed ?? 0) + faults.length,
     skipped: ending.report?.skipped ?? [],
-    reasons,
+    reasons: [...(ending.report?.errors ?? []).map(text => text.trim()), ...faults],
     output: ending.output.trim(),
     durationMs: performance.now() - started,
   }

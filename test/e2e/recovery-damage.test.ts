@@ -62,6 +62,13 @@ async function heals(damage: string): Promise<void> {
   await traffic()
 }
 
+/** Takes the jumps and the chains away in one transaction: between two the daemon would mend the first. */
+const unhook = (program: string, ...hooks: string[]): string => `${program}-restore --noflush <<END
+*filter
+${hooks.map(hook => `-D ${hook} -j TWILL-${hook}\n-F TWILL-${hook}\n-X TWILL-${hook}`).join('\n')}
+COMMIT
+END`
+
 const lines = async (script: string): Promise<string[]> =>
   (await rig.node(NODE).script(script))
     .trim()
@@ -145,8 +152,12 @@ test('the VXLAN device: down, another MTU, another MAC, deleted, replaced by one
   await heals('ip link set twill-vx4 mtu 1400')
   await heals('ip link set twill-vx4 address 02:00:00:00:00:99')
   await heals('ip link del twill-vx4')
-  await heals(`ip link del twill-vx4
-ip link add twill-vx4 type vxlan id 99 dstport 4789 local 192.168.77.12 dev eth0 nolearning
+  // The daemon may make its own again before the other one is there: then once more.
+  await heals(`for attempt in $(seq 20); do
+  ip link del twill-vx4
+  ip link add twill-vx4 type vxlan id 99 dstport 4789 local 192.168.77.12 dev eth0 nolearning && break
+done
+ip -d link show twill-vx4 | grep -q 'vxlan id 99 '
 ip link set twill-vx4 alias twill:vxlan up`)
 })
 
@@ -165,7 +176,7 @@ test("the pod's pair: attached again with the same addresses and MAC", async () 
 
 test('nftables: table, chain, rule, element, a stranger among the elements, a hook', async () => {
   await heals('nft delete table inet twill')
-  await heals('nft flush chain inet twill forward; nft delete chain inet twill forward')
+  await heals("nft 'flush chain inet twill forward; delete chain inet twill forward'")
   await heals('nft flush chain inet twill from_pod')
   const [handle] = await lines(`nft -a list chain inet twill leak | sed -n 's/.*not masqueraded.*handle //p'`)
   await heals(`nft delete rule inet twill leak handle ${handle}`)
@@ -180,7 +191,7 @@ test('accept chains in a foreign firewall: jump, rule, chain, a whole flush', as
   await heals('iptables -D FORWARD -j TWILL-FORWARD')
   await heals('ip6tables -D INPUT -j TWILL-INPUT')
   await heals('iptables -F TWILL-INPUT')
-  await heals('iptables -D FORWARD -j TWILL-FORWARD; iptables -F TWILL-FORWARD; iptables -X TWILL-FORWARD')
+  await heals(unhook('iptables', 'FORWARD'))
 })
 
 test('accept chains in iptables-legacy, which reports nothing', async () => {
@@ -208,14 +219,8 @@ test('everything at once', async () => {
   const before = await repairs()
   await rig.node(NODE).script(`
 nft delete table inet twill
-for program in iptables ip6tables; do
-  $program -D FORWARD -j TWILL-FORWARD
-  $program -D INPUT -j TWILL-INPUT
-  $program -F TWILL-FORWARD
-  $program -F TWILL-INPUT
-  $program -X TWILL-FORWARD
-  $program -X TWILL-INPUT
-done
+${unhook('iptables', 'FORWARD', 'INPUT')}
+${unhook('ip6tables', 'FORWARD', 'INPUT')}
 ip link del ${pod.host}
 ip link del twill-vx4
 ip -4 route flush table all proto 84

@@ -31,6 +31,14 @@ test('counts tests, not files', () => {
   assert.is(status, 1)
 })
 
+test('what failed stands before what the tests printed, and once more at the end', () => {
+  const body = `${head}test('a', () => { console.log('chatter'); assert.is(1, 2) })\ntest.run()\n`
+  const { output } = run(body)
+  const said = 'Expected values to be strictly equal'
+  assert.ok(output.indexOf(said) < output.indexOf('chatter'), output)
+  assert.ok(output.lastIndexOf(said) > output.indexOf('failed files:'), output)
+})
+
 test('passes what passes', () => {
   const { status, closing } = run(`${head}test('a', () => assert.is(1, 1))\ntest.run()\n`)
   assert.is(closing, '1 passed, 0 failed')
