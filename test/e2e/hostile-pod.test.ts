@@ -95,7 +95,7 @@ test('pods that flap their link and their MAC hold up neither the others nor the
 for (const [what, script] of [
   ['deletes', 'for i in $(seq 30); do ip link del eth0 || true; sleep 0.05; done'],
   ['renames', 'ip link set eth0 down; ip link set eth0 name away; ip link set away up'],
-  ['replaces', 'ip link del eth0; ip link add eth0 type veth peer name other'],
+  ['replaces', "printf 'link del eth0\\nlink add eth0 type veth peer name other\\n' | ip -b -"],
   ['gives away', 'unshare -n sleep 30 >/dev/null 2>&1 & sleep 0.3; ip link set eth0 netns $!'],
 ] as const)
   test(`a pod that ${what} its interface is taken down like any other`, async () => {
