@@ -34,13 +34,14 @@ export interface Removal {
 /** Heartbeat intervals without a movement after which a node counts as silent. */
 const SILENT_INTERVALS = 2.5
 
-/** @param by who removes it, for people. @throws resource.in-use: it lives; store.* */
+/** @param by who removes it, for people. @throws resource.in-use: it lives; document.invalid: its records; store.* */
 export async function removeNode(name: string, by: string, modules: RemovalModules): Promise<Removal> {
-  const { store } = modules
-  const identities = await identitiesOf(name, store)
+  const { store, note } = modules
   const { entry } = await store.get(nodeKey(name))
-  await watchSilence(name, identities, modules)
   const registered = entry === null ? [] : [parseNode(entry.value, entry.key).uid]
+  const { identities, unreadable } = await identitiesOf(name, registered, store)
+  for (const reason of unreadable) note(`not looked at, whosever it is: ${reason}`)
+  await watchSilence(name, identities, modules)
   const terms = { by, endsWith: 'return', mayMark: refuseMoved } as const
   const fencedParts = await removeIdentities(name, identities, registered, terms, modules)
   const allowances = identities.map(({ value }) => value.allowanceMs)

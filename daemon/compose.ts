@@ -433,7 +433,7 @@ async function startNode(
       conditions: [
         ...auditConditions(audit.last()?.report),
         ...announcement.conditions(),
-        ...(membership?.node.conditions() ?? []),
+        ...(membership?.conditions() ?? []),
         ...ipam.conditions().map(({ pool, reason }) => ({
           type: 'PoolRefused',
           message: reason.startsWith(`IPPool ${pool} `) ? reason : `${pool}: ${reason}`,

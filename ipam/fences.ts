@@ -69,6 +69,8 @@ export class Fences {
   /** BOOTTIME before which no fence that is known now is due. */
   #noneDueBeforeMs = Number.NEGATIVE_INFINITY
   readonly #unreadable: UnreadableRecords
+  /** By owner. */
+  readonly #unjudgeable: UnreadableRecords
   #tidied = false
   readonly #sweeping: Periodic
 
@@ -77,6 +79,7 @@ export class Fences {
     this.#modules = modules
     this.#nodes = modules.nodes
     this.#unreadable = new UnreadableRecords(modules)
+    this.#unjudgeable = new UnreadableRecords(modules)
     this.#unsubscribe = this.#nodes.subscribe(changes => this.#observeNodes(changes))
     const { clock, random, log } = modules
     this.#sweeping = new Periodic(
@@ -97,6 +100,11 @@ export class Fences {
   stop(): Promise<void> {
     this.#unsubscribe()
     return this.#sweeping.stop()
+  }
+
+  /** Liveness records of removed nodes whose parts stay as they are, because nobody knows what was agreed on. */
+  get unreadable(): readonly string[] {
+    return this.#unjudgeable.reasons
   }
 
   /** The watch shows these slots changed. */
@@ -144,10 +152,11 @@ export class Fences {
     const orphans = this.#judge()
     for (const owner of this.#orphanedSinceMs.keys())
       if (!orphans.has(owner)) this.#orphanedSinceMs.delete(owner)
+    this.#unjudgeable.keepOnly(owner => orphans.has(owner))
     for (const [owner, keys] of orphans) {
       const sinceMs = this.#orphanedSinceMs.get(owner) ?? nowMs
       this.#orphanedSinceMs.set(owner, sinceMs)
-      if (this.#takesPart(sinceMs)) await this.#unreadable.spare(owner, () => this.#fenceOwner(owner, keys))
+      if (this.#takesPart(sinceMs)) await this.#unjudgeable.spare(owner, () => this.#fenceOwner(owner, keys))
     }
   }
 

@@ -16,7 +16,7 @@ import { changeRecord, KEEP } from './change-record.ts'
 import { sameHardware } from './hardware.ts'
 import type { OwnPart } from './ipam.ts'
 import type { NodeIpam } from './node-ipam.ts'
-import { fenceAll, forgetNode, withdrawName } from './removal.ts'
+import { fenceAll, forgetIfPartless, withdrawName } from './removal.ts'
 
 export interface LeaveOptions {
   readonly uid: string
@@ -59,7 +59,7 @@ export async function leaveCluster(options: LeaveOptions, modules: LeaveModules)
   const fenced = marked === null ? 0 : await fenceAll(marked, store)
   faultPoint('leave.fenced')
   await withdrawName(options.name, new Set([options.uid]), store)
-  if (fenced === 0) await forgetNode(options.uid, store)
+  if (fenced === 0) await forgetIfPartless(options.uid, store)
   const { entries: others } = await store.list(PREFIX.nodes)
   const allowanceMs = marked?.allowanceMs ?? 0
   return { freed: owned - kept.length, fenced, allowanceMs, last: others.length === 0 }

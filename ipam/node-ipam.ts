@@ -510,9 +510,11 @@ export class NodeIpam implements Ipam {
     this.#running?.pools.recheck()
   }
 
-  /** Records that cannot be read and that this node needs, each a sentence. */
+  /** Records that cannot be read and that this node needs, for itself or for what removed nodes left, each a sentence. */
   unreadable(): readonly string[] {
-    return this.#running?.upkeep.unreadable.reasons ?? []
+    if (this.#running === null) return []
+    const { upkeep, fences } = this.#running
+    return [...new Set([...upkeep.unreadable.reasons, ...fences.unreadable])]
   }
 
   /** Something else than the slots shows that the store went back to an older state (rule 16). */

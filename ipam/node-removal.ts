@@ -8,8 +8,9 @@ import { recordParser } from '../datastore/record.ts'
 import { type LivenessRecord, livenessRecord } from '../datastore/records/liveness.ts'
 import type { Store } from '../datastore/store.ts'
 import type { Random } from '../lib/clock.ts'
+import { messageOf } from '../lib/errors.ts'
 import { type Changed, changeRecord, KEEP } from './change-record.ts'
-import { fenceAll, forgetNode, withdrawName } from './removal.ts'
+import { fenceAll, forgetIfPartless, withdrawName } from './removal.ts'
 
 export interface NodeIdentity {
   readonly value: LivenessRecord
@@ -31,12 +32,34 @@ export interface RemovalModules {
 
 const parseLiveness = recordParser(livenessRecord)
 
-/** A replaced machine leaves its earlier identity behind under the same name. @throws store.*, document.invalid */
-export async function identitiesOf(name: string, store: Store): Promise<NodeIdentity[]> {
-  const { entries } = await store.list(PREFIX.liveness)
-  return entries
-    .map(({ key, value, modRevision }) => ({ value: parseLiveness(value, key), modRevision }))
-    .filter(({ value }) => value.name === name)
+export interface NameIdentities {
+  readonly identities: readonly NodeIdentity[]
+  /** Of liveness records that do not say whose they are, each why: what such a node owns is fenced once it can be read. */
+  readonly unreadable: readonly string[]
+}
+
+/**
+ * A replaced machine leaves its earlier identity behind under the same name.
+ * @param registered uids that the name is known to have
+ * @throws store.*; document.invalid: the record of one of `registered`
+ */
+export async function identitiesOf(
+  name: string,
+  registered: readonly string[],
+  store: Store,
+): Promise<NameIdentities> {
+  const identities: NodeIdentity[] = []
+  const unreadable: string[] = []
+  const own = new Set(registered.map(livenessKey))
+  for (const { key, value: text, modRevision } of (await store.list(PREFIX.liveness)).entries)
+    try {
+      const value = parseLiveness(text, key)
+      if (value.name === name) identities.push({ value, modRevision })
+    } catch (error) {
+      if (own.has(key)) throw error
+      unreadable.push(messageOf(error))
+    }
+  return { identities, unreadable }
 }
 
 /**
@@ -56,7 +79,7 @@ export async function removeIdentities(
   for (const identity of identities) {
     const marked = await mark(identity, terms, modules)
     const fenced = await fenceAll(marked, store)
-    if (fenced === 0) await forgetNode(marked.uid, store)
+    if (fenced === 0) await forgetIfPartless(marked.uid, store)
     fencedParts += fenced
   }
   const uids = identities.map(({ value }) => value.uid)

@@ -9,6 +9,7 @@ import { type LivenessRecord, livenessRecord } from '../datastore/records/livene
 import { type NodeRecord, nodeRecord } from '../datastore/records/node.ts'
 import { type SlotRecord, slotRecord } from '../datastore/records/slot.ts'
 import type { KeyValue, Store } from '../datastore/store.ts'
+import { isTwillError } from '../lib/errors.ts'
 import { changeRecord, KEEP } from './change-record.ts'
 import { fenceParts } from './slot.ts'
 
@@ -23,23 +24,41 @@ const parseSlot = recordParser(slotRecord)
 const parseNode = recordParser(nodeRecord)
 const parseLiveness = recordParser(livenessRecord)
 
-/** Puts the fence of its mark into each of its parts. Returns how many it has. @throws store.* */
+/**
+ * Puts the fence of its mark into each of its parts. Returns how many it has. A slot that cannot be read keeps nothing from
+ * being removed: the daemons fence it once it can (`Fences`). @throws store.*
+ */
 export async function fenceAll(removed: LivenessRecord, store: Store): Promise<number> {
   const { entries } = await store.list(PREFIX.slots)
-  const fence = { id: removed.removed?.fence ?? '', allowanceMs: removed.allowanceMs }
   let fenced = 0
-  for (const { key, value, modRevision } of entries) {
-    const record = parseSlot(value, key)
-    if (!record.parts.some(part => part.owner === removed.uid)) continue
-    const changed = await changeRecord<SlotRecord>(store, {
-      key,
-      parse: parseSlot,
-      known: { value: record, modRevision },
-      step: current => (current === null ? KEEP : (fenceParts(current, removed.uid, fence) ?? KEEP)),
-    })
-    fenced += changed.value?.parts.filter(part => part.owner === removed.uid).length ?? 0
-  }
+  for (const entry of entries) fenced += (await ifReadable(() => fenceIn(entry, removed, store))) ?? 0
   return fenced
+}
+
+async function fenceIn(
+  { key, value, modRevision }: KeyValue,
+  { uid, removed, allowanceMs }: LivenessRecord,
+  store: Store,
+): Promise<number> {
+  const record = parseSlot(value, key)
+  if (!record.parts.some(({ owner }) => owner === uid)) return 0
+  const fence = { id: removed?.fence ?? '', allowanceMs }
+  const changed = await changeRecord<SlotRecord>(store, {
+    key,
+    parse: parseSlot,
+    known: { value: record, modRevision },
+    step: current => (current === null ? KEEP : (fenceParts(current, uid, fence) ?? KEEP)),
+  })
+  return changed.value?.parts.filter(({ owner }) => owner === uid).length ?? 0
+}
+
+async function ifReadable<T>(work: () => Promise<T>): Promise<T | null> {
+  try {
+    return await work()
+  } catch (error) {
+    if (isTwillError(error, 'document.invalid')) return null
+    throw error
+  }
 }
 
 /** Others stop routing to it. A record that another machine has written under the name meanwhile stays. @throws store.* */

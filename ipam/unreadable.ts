@@ -19,8 +19,17 @@ export class UnreadableRecords {
     return [...new Set(this.#reasons.values())]
   }
 
+  get byAbout(): ReadonlyMap<string, string> {
+    return this.#reasons
+  }
+
   has(about: string): boolean {
     return this.#reasons.has(about)
+  }
+
+  /** Those about anything else concern nobody any more. */
+  keepOnly(isMeant: (about: string) => boolean): void {
+    for (const about of this.#reasons.keys()) if (!isMeant(about)) this.#reasons.delete(about)
   }
 
   /** Runs what reads records about one thing; false when one of them cannot be read. @throws every other error */

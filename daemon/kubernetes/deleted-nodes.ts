@@ -12,6 +12,7 @@ import type { NodeRecord } from '../../datastore/records/node.ts'
 import type { Store } from '../../datastore/store.ts'
 import { ACTORS } from '../../ipam/fences.ts'
 import { identitiesOf, removeIdentities } from '../../ipam/node-removal.ts'
+import { UnreadableRecords } from '../../ipam/unreadable.ts'
 import type { Clock, Random } from '../../lib/clock.ts'
 import { messageOf } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
@@ -42,11 +43,14 @@ export class DeletedNodes {
   readonly #options: Required<DeletedNodesOptions>
   readonly #modules: DeletedNodesModules
   readonly #sweeping: Periodic
+  /** By name of the node that is not removed because of it. */
+  readonly #unreadable: UnreadableRecords
 
   constructor(options: DeletedNodesOptions, modules: DeletedNodesModules) {
     this.#options = { sweepEveryMs: SWEEP_EVERY_MS, ...options }
     this.#modules = modules
     const { clock, random, log } = modules
+    this.#unreadable = new UnreadableRecords({ log })
     this.#sweeping = new Periodic(
       { everyMs: this.#options.sweepEveryMs },
       {
@@ -65,20 +69,34 @@ export class DeletedNodes {
     return this.#sweeping.stop()
   }
 
+  conditions(): { type: string; message: string }[] {
+    return [...this.#unreadable.byAbout].map(([name, reason]) => ({
+      type: 'DamagedRecord',
+      message: `Node ${name} was deleted in Kubernetes, but cannot be removed: ${reason}`,
+    }))
+  }
+
   async #sweep(signal: AbortSignal): Promise<void> {
     const judged = this.#modules.nodes().filter(({ kubernetes }) => kubernetes === true)
     const others = judged.filter(({ name }) => name !== this.#options.nodeName)
+    this.#unreadable.keepOnly(name => others.some(node => node.name === name) && !this.#stands(name))
     if (others.length === 0 || this.#modules.random.fraction() >= ACTORS / judged.length) return
     const { entries, isConnected } = this.#modules.kubernetesNodes
     if (!isConnected || !entries.has(this.#options.nodeName)) return
-    for (const node of others) if (!entries.has(node.name)) await this.#remove(node, signal)
+    for (const node of others)
+      if (!this.#stands(node.name)) await this.#unreadable.spare(node.name, () => this.#remove(node, signal))
+  }
+
+  #stands(name: string): boolean {
+    return this.#modules.kubernetesNodes.entries.has(name)
   }
 
   async #remove({ name, uid }: NodeRecord, signal: AbortSignal): Promise<void> {
     const { client, store, log } = this.#modules
     if (await nodeStands(name, client, signal)) return
     const terms = { by: `deletion of Node ${name} in Kubernetes`, endsWith: 'recreation' } as const
-    const fenced = await removeIdentities(name, await identitiesOf(name, store), [uid], terms, this.#modules)
+    const { identities } = await identitiesOf(name, [uid], store)
+    const fenced = await removeIdentities(name, identities, [uid], terms, this.#modules)
     log.warn({ removed: name, uid, fenced }, 'a node whose Node object was deleted is removed')
   }
 }

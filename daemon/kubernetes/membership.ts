@@ -70,6 +70,10 @@ export class Membership {
     }
   }
 
+  conditions(): { type: string; message: string }[] {
+    return [...this.node.conditions(), ...this.#deletedNodes.conditions()]
+  }
+
   /** Of our Node object. */
   podCidrs(): PodCidrs {
     return this.node.node?.podCidrs ?? 'unknown'

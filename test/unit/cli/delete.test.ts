@@ -221,6 +221,22 @@ test('rule 14: an earlier identity of the same name is fenced too; another machi
   assert.not.equal(await cli.record('nodes/node1'), null)
 })
 
+test('a liveness record of another that cannot be read is named and kept; its own stops it', async () => {
+  const cli = await withNode()
+  await cli.put('liveness/uid-other', { v: 2 })
+  const { code, err } = await cli.run('delete', 'node', 'node2')
+  assert.is(code, 0, err)
+  assert.match(err, /not looked at.*liveness\/uid-other.*newer/)
+  assert.equal(await cli.record('liveness/uid-other'), { v: 2 })
+
+  const own = await withNode()
+  await own.put('liveness/uid-node2', { v: 2 })
+  const refused = await own.run('delete', 'node', 'node2')
+  assert.is(refused.code, 1)
+  assert.match(refused.err, /liveness\/uid-node2.*newer/)
+  assert.not.equal(await own.record('nodes/node2'), null)
+})
+
 test('a node that never registered: only what the operator wrote goes', async () => {
   const cli = new Twillctl()
   cli.files.set('n.yaml', 'apiVersion: twill.network/v1alpha1\nkind: Node\nmetadata: {name: later}\n')

@@ -5,6 +5,7 @@ import type { LedgerRecord } from '../../../datastore/records/ledger.ts'
 import type { SlotRecord } from '../../../datastore/records/slot.ts'
 import { Heartbeat } from '../../../ipam/heartbeat.ts'
 import { type Log, silentLog } from '../../../lib/log.ts'
+import { liveness } from '../../fixtures/cluster-records.ts'
 import { settle } from '../../fixtures/manual-clock.ts'
 import { Rig, type RigNode } from './rig.ts'
 
@@ -107,12 +108,17 @@ for (const [problem, bad] of Object.entries(BAD)) {
     await rig.clock.advance(2 * MINUTE)
     assert.is(textOf(rig, 'liveness/uid-v'), bad)
     assert.is(owned().filter(part => part?.fence).length, 4, 'all but the one of which nobody knows')
+    assert.match(a.ipam?.unreadable().join() ?? '', new RegExp(`liveness/uid-v.*${problem}`))
     write(rig, slots[1] as string, bad.replace('"par', ''))
     await rig.clock.advance(20 * MINUTE)
     assert.is(
       rig.cluster.list('slots/other/').filter(({ value }) => value.includes('"owner":null')).length,
       3,
     )
+    rig.put('liveness/uid-v', { ...liveness('v'), removed: { fence: 'f', by: 'me', endsWith: 'return' } })
+    await rig.clock.advance(2 * MINUTE)
+    assert.match(textOf(rig, slots[0] as string) ?? '', '"fence":{"id":"f"')
+    assert.equal(a.ipam?.unreadable(), [])
     a.kill()
   })
 
