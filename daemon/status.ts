@@ -8,6 +8,7 @@ import { VXLAN_LINK } from '../kernel/ownership.ts'
 import { VERSION } from '../lib/version.ts'
 import type { LeaseStatus, PodStatus, Status } from './api/types.ts'
 import type { Base } from './base.ts'
+import { capped } from './capped.ts'
 import type { Attachment, Lease } from './journal/records.ts'
 import type { LoopReport } from './loop.ts'
 import type { Cluster, Recalled } from './node/cluster.ts'
@@ -73,12 +74,12 @@ export function statusOf(parts: StatusParts): Status {
     leases: parts.leases.map(leaseStatus),
     reconcile: { converged: parts.loop.converged, failing, repairs: parts.repairs },
     foreignFilters: parts.foreignFilters,
-    conditions: [
+    conditions: capped([
       ...parts.conditions,
       ...kubernetesConditions(parts.kubernetes),
       ...parts.loop.problems.map(({ message }) => ({ type: 'Overlay', message })),
       ...parts.cluster.damaged().map(message => ({ type: 'DamagedRecord', message })),
-    ],
+    ]),
   }
 }
 

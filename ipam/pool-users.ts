@@ -5,6 +5,7 @@ import type { PoolUser } from './pool-removal.ts'
 
 /** Of each node. */
 const NAMED_MAX = 3
+const NODES_MAX = 10
 
 type HolderOfPool = PoolUser['holders'][number]
 
@@ -19,7 +20,9 @@ export function inUseText(users: readonly PoolUser[], names: ReadonlyMap<string,
 
 /** "node1: pods default/web and default/db; node2: 1 empty part" */
 export function leftText(users: readonly PoolUser[], names: ReadonlyMap<string, string>): string {
-  return users.map(user => `${nameOf(user, names)}: ${whatOf(user)}`).join('; ')
+  const more = users.length - NODES_MAX
+  const named = users.slice(0, NODES_MAX).map(user => `${nameOf(user, names)}: ${whatOf(user)}`)
+  return [...named, ...(more > 0 ? [`and ${counted(more, 'more node')}`] : [])].join('; ')
 }
 
 function whatOf({ holders, parts }: PoolUser): string {
