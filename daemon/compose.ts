@@ -262,6 +262,7 @@ async function startNode(
     },
     { clock: systemClock, log, known: () => cluster.told },
   )
+  const published = () => cluster.nodes().find((node: NodeRecord) => node.name === config.nodeName)
   const facts = new NodeFacts(
     {
       name: config.nodeName,
@@ -272,7 +273,12 @@ async function startNode(
       vxlan: config.vxlan,
       observation,
     },
-    { cluster, registry, busy: () => attachments.busy(), tunnel: () => tunnel },
+    {
+      ...{ cluster, registry, busy: () => attachments.busy(), tunnel: () => tunnel },
+      // Until the API server has said so: what we said last, or each start would write the record twice.
+      kubernetesCluster: () =>
+        membership === null ? null : (membership.clusterUid() ?? published()?.kubernetesCluster ?? null),
+    },
   )
   const attachments: Attachments = new Attachments(
     { boot, reapDelayMs: REAP_DELAY_MS },
@@ -331,7 +337,7 @@ async function startNode(
     clock: systemClock,
     log,
     wanted: () => (cluster.complete && membership?.node.isDeleted !== true ? facts.record() : null),
-    published: () => cluster.nodes().find((node: NodeRecord) => node.name === config.nodeName),
+    published,
     nameLost: fail,
   })
   const heartbeat = new Heartbeat(

@@ -1,4 +1,5 @@
 /** This node as one of a Kubernetes cluster: its Node object, and what is done about those that are deleted. */
+import { clusterUidOf } from '../../datastore/kubernetes/cluster-uid.ts'
 import type { NodeRecord } from '../../datastore/records/node.ts'
 import type { Store } from '../../datastore/store.ts'
 import type { PodCidrs } from '../../ipam/pod-cidrs.ts'
@@ -10,6 +11,7 @@ import { NodeLife, type NodeLifeModules } from './node-life.ts'
 import type { KubernetesWatching } from './watching.ts'
 
 type Watching = Pick<KubernetesWatching, 'client' | 'facts'>
+type Facts = Watching['facts']
 
 export interface MembershipModules extends Pick<NodeLifeModules, 'announced' | 'trouble' | 'changed'> {
   readonly clock: Clock
@@ -27,14 +29,21 @@ export class Membership {
   readonly #modules: MembershipModules
   readonly #name: string
   readonly #deletedNodes: DeletedNodes
+  readonly #facts: Facts
+  #unsubscribe: () => void = () => undefined
   readonly node: NodeLife
 
   private constructor(name: string, { client, facts }: Watching, modules: MembershipModules) {
     this.#modules = modules
     this.#name = name
     this.node = new NodeLife({ name }, { ...modules, client })
+    this.#facts = facts
     const { nodes: kubernetesNodes } = facts
-    this.#deletedNodes = new DeletedNodes({ nodeName: name }, { ...modules, client, kubernetesNodes })
+    const clusterUid = () => this.clusterUid()
+    this.#deletedNodes = new DeletedNodes(
+      { nodeName: name },
+      { ...modules, client, kubernetesNodes, clusterUid },
+    )
   }
 
   /** null: the pods are not those of a Kubernetes cluster. */
@@ -70,6 +79,11 @@ export class Membership {
     }
   }
 
+  /** Of the Kubernetes cluster; null: not seen yet. */
+  clusterUid(): string | null {
+    return clusterUidOf(this.#facts.namespaces)
+  }
+
   conditions(): { type: string; message: string }[] {
     return [...this.node.conditions(), ...this.#deletedNodes.conditions()]
   }
@@ -80,11 +94,20 @@ export class Membership {
   }
 
   start(): void {
+    let told = this.clusterUid()
+    this.#unsubscribe = this.#facts.subscribe({
+      namespaces: () => {
+        if (told === this.clusterUid()) return
+        told = this.clusterUid()
+        this.#modules.changed()
+      },
+    })
     this.node.start()
     this.#deletedNodes.start()
   }
 
   async stop(): Promise<void> {
+    this.#unsubscribe()
     await Promise.all([this.node.stop(), this.#deletedNodes.stop()])
   }
 }

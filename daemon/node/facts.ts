@@ -31,6 +31,8 @@ export interface NodeFactsModules {
   readonly registry: Registry
   readonly busy: () => ReturnType<Attachments['busy']>
   readonly tunnel: () => Pick<TunnelAddresses, 'byFamily' | 'beside'>
+  /** uid of the cluster of its Node object; null: there is none, or it is not known. */
+  readonly kubernetesCluster: () => string | null
 }
 
 export class NodeFacts implements NodeView {
@@ -100,6 +102,7 @@ export class NodeFacts implements NodeView {
   record(): NodeRecord | null {
     const { underlay, hostAddresses } = this.#observation
     const { labels } = this.#options
+    const kubernetesCluster = this.#modules.kubernetesCluster()
     if (underlay.length === 0) return null
     const hasV4 = underlay.some(({ family }) => family === 4)
     return {
@@ -109,6 +112,7 @@ export class NodeFacts implements NodeView {
       incarnation: this.#options.incarnation,
       ...(Object.keys(labels).length === 0 ? {} : { labels: { ...labels } }),
       ...(this.#options.kubernetes ? { kubernetes: true as const } : {}),
+      ...(kubernetesCluster === null ? {} : { kubernetesCluster }),
       underlay: Object.fromEntries(underlay.map(({ family, address }) => [family, address])),
       hostAddresses: [...hostAddresses],
       vteps: hasV4 ? [{ family: 4, mac: this.#mac, ...this.#options.vxlan }] : [],

@@ -15,6 +15,8 @@ export const nodeRecord = z.object({
   labels: z.record(z.string(), z.string()).optional(),
   /** It has a Node object in Kubernetes, whose deletion removes it; absent: it has none. */
   kubernetes: z.literal(true).optional(),
+  /** Of which Kubernetes cluster (uid of kube-system); absent: not known yet. Only daemons of that cluster see the deletion. */
+  kubernetesCluster: z.string().min(1).optional(),
   /** Underlay addresses, without prefix. */
   underlay: z.object({ '4': z.string().optional(), '6': z.string().optional() }),
   /** Every other global address of the node: sources that pods see when the node itself speaks. */

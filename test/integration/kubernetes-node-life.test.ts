@@ -27,13 +27,23 @@ import { startApiServer, type TestApiServer } from '../fixtures/kubernetes/api-s
 
 const test = suite("a node's life in Kubernetes")
 const EVERY_MS = 200
+const KUBE_SYSTEM_UID = 'jsonpath={.items[?(@.metadata.name=="kube-system")].metadata.uid}'
 const PATIENCE_MS = 60_000
 
 let api: TestApiServer
+let clusterUid: string
 const closing: (() => Promise<void> | void)[] = []
 
 test.before(async () => {
   api = await startApiServer()
+  await until(
+    async () => {
+      clusterUid = await api.kubectl(['get', 'namespaces', '-o', KUBE_SYSTEM_UID])
+      return clusterUid !== ''
+    },
+    PATIENCE_MS,
+    () => 'no kube-system',
+  )
 })
 test.after.each(async () => {
   for (const close of closing.splice(0).reverse()) await close()
@@ -275,7 +285,7 @@ async function world(): Promise<World> {
       vteps: [],
       tunnel: {},
     },
-    ...(name === 'n3' ? {} : { kubernetes: true as const }),
+    ...(name === 'n3' ? {} : { kubernetes: true as const, kubernetesCluster: clusterUid }),
   }))
   for (const record of records) {
     await put(nodeKey(record.name), record)
@@ -304,7 +314,7 @@ async function sweeping({ store, nodes }: World, changes: Partial<DeletedNodesMo
   closing.push(() => kubernetesNodes.close())
   const deleted = new DeletedNodes(
     { nodeName: 'n1', sweepEveryMs: 50 },
-    { ...modules, client, store, nodes, kubernetesNodes, ...changes },
+    { ...modules, client, store, nodes, kubernetesNodes, clusterUid: () => clusterUid, ...changes },
   )
   closing.push(() => deleted.stop())
   deleted.start()
@@ -349,6 +359,15 @@ test('an API server that does not know our own node judges nobody', async () => 
     PATIENCE_MS,
     () => 'n2 stays',
   )
+})
+
+test('the cluster is asked for before a node is removed: those of another stay, whatever the watch showed', async () => {
+  await createNode('n1')
+  const at = await world()
+  const others = at.nodes().map(node => ({ ...node, kubernetesCluster: 'another' }))
+  await sweeping({ ...at, nodes: () => others }, { clusterUid: () => 'another' })
+  await systemClock.sleep(1_000)
+  assert.ok(await at.read(nodeKey('n2')))
 })
 
 test('a watch that is behind a Node object, or cut, removes nobody', async () => {

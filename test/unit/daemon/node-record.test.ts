@@ -9,9 +9,9 @@ const tunnel: ReturnType<NodeFactsModules['tunnel']> = {
   byFamily: () => ({ 4: '10.244.0.1' }),
   beside: () => [],
 }
-const modules = { tunnel: () => tunnel } as unknown as NodeFactsModules
 
-function published(labels: Record<string, string>, kubernetes = false) {
+function published(labels: Record<string, string>, kubernetes = false, cluster: string | null = null) {
+  const modules = { tunnel: () => tunnel, kubernetesCluster: () => cluster } as unknown as NodeFactsModules
   const observation = {
     underlay: [
       { family: 4 as const, address: '192.0.2.1', device: 'eth0', mtu: 1500, reason: 'default route' },
@@ -42,6 +42,13 @@ test('with a Node object in Kubernetes it says so, and only then', () => {
   assert.is(record?.kubernetes, true)
   assert.equal(recordParser(nodeRecord)(JSON.stringify(record), 'nodes/n1'), record)
   assert.not.ok('kubernetes' in (published({}) as object))
+  assert.not.ok('kubernetesCluster' in (record as object))
+})
+
+test('the Kubernetes cluster of its Node object stands in it once it is known', () => {
+  const record = published({}, true, 'uid-of-kube-system')
+  assert.is(record?.kubernetesCluster, 'uid-of-kube-system')
+  assert.equal(recordParser(nodeRecord)(JSON.stringify(record), 'nodes/n1'), record)
 })
 
 test.run()

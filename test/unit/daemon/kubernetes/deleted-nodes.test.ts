@@ -1,4 +1,4 @@
-/** Nodes whose Node object was deleted: what cannot be read keeps nobody else from being removed. */
+/** Nodes whose Node object was deleted: what cannot be read keeps nobody else from being removed, and who belongs elsewhere stays. */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { DeletedNodes } from '../../../../daemon/kubernetes/deleted-nodes.ts'
@@ -11,6 +11,7 @@ import { parseCidr } from '../../../../lib/address.ts'
 import { TwillError } from '../../../../lib/errors.ts'
 import { silentLog } from '../../../../lib/log.ts'
 import { liveness, nodeRecord, part, slot } from '../../../fixtures/cluster-records.ts'
+import { object, page } from '../../../fixtures/kubernetes/scripted-client.ts'
 import { ManualClock, SeededRandom } from '../../../fixtures/manual-clock.ts'
 
 const EVERY_MS = 1_000
@@ -25,7 +26,10 @@ function setUp(...others: string[]) {
   const write = (key: string, value: string) =>
     assert.ok(cluster.commit({ key, expected: cluster.get(key)?.modRevision ?? 0, value }).committed)
   const nodes = ['n1', ...others].map(
-    (name): NodeRecord => ({ ...nodeRecord(name, Number(name.slice(1))), kubernetes: true }),
+    (name): NodeRecord => ({
+      ...nodeRecord(name, Number(name.slice(1))),
+      ...(name === 'n9' ? {} : { kubernetes: true, kubernetesCluster: 'a' }),
+    }),
   )
   for (const node of nodes) {
     const { name } = node
@@ -34,13 +38,18 @@ function setUp(...others: string[]) {
     write(slotOf(name), JSON.stringify(slot([part(`10.0.${name.slice(1)}.0/28`, node.uid, 1)])))
   }
   const kubernetesNodes = { entries: new Map([['n1', {}]]), isConnected: true }
-  const absent = () =>
-    Promise.reject(new TwillError('kubernetes.not-found', 'no such Node', { reason: 'NotFound' }))
-  const client = { request: absent } as never
+  /** Of what the watch shows, and of what the API server answers now. */
+  const clusterUid = { watched: 'a' as string | null, asked: 'a' }
+  const client = {
+    request: async (_method: string, path: string) => {
+      if (path === '/api/v1/namespaces') return page(9, [object('kube-system', 1, { uid: clusterUid.asked })])
+      throw new TwillError('kubernetes.not-found', 'no such Node', { reason: 'NotFound' })
+    },
+  } as never
   const deleted = new DeletedNodes(
     { nodeName: 'n1', sweepEveryMs: EVERY_MS },
     {
-      ...{ client, store, clock, kubernetesNodes },
+      ...{ client, store, clock, kubernetesNodes, clusterUid: () => clusterUid.watched },
       random: new SeededRandom(1),
       log: silentLog,
       nodes: () => nodes.filter(({ name }) => cluster.get(nodeKey(name)) !== null),
@@ -50,7 +59,7 @@ function setUp(...others: string[]) {
   const registered = () => cluster.list('nodes/').map(({ key }) => key)
   const fenced = (name: string) =>
     (JSON.parse(cluster.get(slotOf(name))?.value ?? '') as SlotRecord).parts[0]?.fence != null
-  return { clock, cluster, deleted, write, registered, fenced }
+  return { clock, cluster, deleted, write, registered, fenced, clusterUid }
 }
 
 test('a liveness record that cannot be read stops the removal of its node alone, which a condition names', async () => {
@@ -90,6 +99,33 @@ test('a slot that cannot be read stops no removal, and the mark for it stays', a
   assert.equal([registered(), fenced('n3')], [['nodes/n1'], true])
   assert.is(cluster.get(slotOf('n2'))?.value, DAMAGED)
   assert.match(cluster.get('liveness/uid-n2')?.value ?? '', /deletion of Node n2/)
+  await deleted.stop()
+})
+
+for (const [where, others] of Object.entries({ elsewhere: 'b', 'not known yet': null }))
+  test(`a kubeconfig of a cluster that is ${where}, with a Node of our name, removes nobody`, async () => {
+    const { clock, deleted, registered, clusterUid } = setUp('n2', 'n3', 'n9')
+    clusterUid.watched = others
+    await clock.advance(3 * EVERY_MS)
+    assert.equal(registered(), ['nodes/n1', 'nodes/n2', 'nodes/n3', 'nodes/n9'])
+    const said = deleted.conditions().map(({ type, message }) => `${type}: ${message}`)
+    if (others === null) assert.equal(said, [])
+    else
+      assert.match(
+        said.join(),
+        /^ForeignKubernetes: nodes n1, n2, n3 are of another .*\(kube-system a\).*\(kube-system b\)/,
+      )
+    clusterUid.watched = 'a'
+    await clock.advance(2 * EVERY_MS)
+    assert.equal([registered(), deleted.conditions()], [['nodes/n1', 'nodes/n9'], []])
+    await deleted.stop()
+  })
+
+test('a watch that still shows the old cluster while the API server is another removes nobody', async () => {
+  const { clock, deleted, registered, clusterUid } = setUp('n2')
+  clusterUid.asked = 'b'
+  await clock.advance(3 * EVERY_MS)
+  assert.equal(registered(), ['nodes/n1', 'nodes/n2'])
   await deleted.stop()
 })
 

@@ -25,6 +25,7 @@ function setUp() {
 const judged = (name: string): NodeRecord => ({
   ...nodeRecord(name, Number(name.slice(1))),
   kubernetes: true,
+  kubernetesCluster: 'cluster',
 })
 
 test('the look for deleted Node objects', async () => {
@@ -35,6 +36,7 @@ test('the look for deleted Node objects', async () => {
       ...modules,
       nodes: () => [judged('n1'), judged('n2')],
       kubernetesNodes: { entries: new Map([['n1', {}]]), isConnected: true },
+      clusterUid: () => 'cluster',
     },
   )
   deleted.start()
