@@ -1,14 +1,23 @@
 /** Who this node is in the cluster: asked of the store, remembered in the journal. */
 import { bindCluster } from '../../datastore/cluster.ts'
+import { Backoff } from '../../datastore/kubernetes/backoff.ts'
 import { establishIdentity } from '../../ipam/identity.ts'
-import { systemClock } from '../../lib/clock.ts'
+import { type Clock, type Random, systemClock } from '../../lib/clock.ts'
 import { isTwillError, messageOf, TwillError } from '../../lib/errors.ts'
 import { systemRandom } from '../../lib/random.ts'
 import type { Base } from '../base.ts'
 
 /** A start without the store, once this node has been in the cluster before, waits this long for it. */
 export const STORE_PATIENCE_MS = 4_000
-const RETRY_MS = 1_000
+/** A node that cannot say who it is serves no new pods: it does not wait for longer than this. */
+const RETRY_LAST_MS = 10_000
+
+type Asking = Pick<Base, 'config' | 'local' | 'store' | 'boot' | 'log'>
+
+interface Time {
+  readonly clock: Clock
+  readonly random: Random
+}
 
 export interface Identified {
   readonly uid: string
@@ -30,22 +39,26 @@ export interface Identification extends Identified {
 
 /**
  * Asks the store who we are. A node that was in the cluster before goes on under its journaled UID when the store
- * stays away, and asks on. A new one waits.
+ * stays away, and asks on, less and less often: thousands may ask. A new one waits.
  */
 export async function identify(
-  base: Base,
+  base: Asking,
   hardware: string,
   waiting: (reason: string) => void,
+  time: Time = { clock: systemClock, random: systemRandom },
 ): Promise<Identification> {
   const { local, log, store } = base
+  const { clock } = time
+  const backoff = new Backoff(time, { lastMs: RETRY_LAST_MS })
   for (;;) {
     const known = local.node
     let contested = false
-    const asked = askStore(base, hardware, () => {
+    let pauseMs = 0
+    const asked = askStore(base, hardware, time, () => {
       contested = true
     })
     // A store that does answer, and says that another machine has our name, is heard to the end.
-    const away = systemClock.sleep(STORE_PATIENCE_MS).then(() => (contested ? asked : null))
+    const away = clock.sleep(STORE_PATIENCE_MS).then(() => (contested ? asked : null))
     const patience = known === null ? asked : Promise.race([asked, away])
     try {
       const identified = await patience
@@ -56,12 +69,13 @@ export async function identify(
           log.error({ error: error.message }, 'the datastore is of another cluster')
         else throw error
       }
+      pauseMs = backoff.next(error)
       waiting(`the datastore does not tell who this node is: ${messageOf(error)}`)
       log.warn({ error: messageOf(error) }, 'the datastore does not answer')
     }
     if (known !== null) {
       store.expectCluster(known.clusterUid)
-      const confirmed = confirm(base, hardware, known.uid, asked)
+      const confirmed = confirm(base, hardware, known.uid, asked, time)
       return {
         uid: known.uid,
         clusterUid: known.clusterUid,
@@ -71,13 +85,18 @@ export async function identify(
         byStore: false,
       }
     }
-    await systemClock.sleep(RETRY_MS)
+    await clock.sleep(pauseMs)
   }
 }
 
-async function askStore(base: Base, hardware: string, contested: () => void = () => {}): Promise<Identified> {
+async function askStore(
+  base: Asking,
+  hardware: string,
+  { clock, random }: Time,
+  contested: () => void = () => {},
+): Promise<Identified> {
   const { config, local, store, boot, log } = base
-  const clusterUid = await bindCluster(local.node?.clusterUid ?? null, { store, random: systemRandom })
+  const clusterUid = await bindCluster(local.node?.clusterUid ?? null, { store, random })
   const identity = await establishIdentity(
     {
       name: config.nodeName,
@@ -89,8 +108,8 @@ async function askStore(base: Base, hardware: string, contested: () => void = ()
     },
     {
       store,
-      clock: systemClock,
-      random: systemRandom,
+      clock,
+      random,
       log,
       contested,
       remember: uid => local.append({ t: 'node', uid, name: config.nodeName, clusterUid }),
@@ -101,12 +120,14 @@ async function askStore(base: Base, hardware: string, contested: () => void = ()
 
 /** @throws what ends the daemon: another one has our name, or we are somebody new and must begin anew */
 async function confirm(
-  base: Base,
+  base: Asking,
   hardware: string,
   uid: string,
   underWay: Promise<Identified>,
+  time: Time,
 ): Promise<void> {
-  for (let asked = underWay; ; asked = askStore(base, hardware)) {
+  const backoff = new Backoff(time, { lastMs: RETRY_LAST_MS })
+  for (let asked = underWay; ; asked = askStore(base, hardware, time)) {
     try {
       const identified = await asked
       if (identified.uid === uid) return
@@ -117,7 +138,7 @@ async function confirm(
       )
     } catch (error) {
       if (isTwillError(error, 'node.name-taken')) throw error
-      await systemClock.sleep(RETRY_MS)
+      await time.clock.sleep(backoff.next(error))
     }
   }
 }

@@ -6,11 +6,16 @@ const FIRST_MS = 500
 const LAST_MS = 30_000
 
 export class Backoff {
-  readonly #random: Random
+  readonly #random: Pick<Random, 'fraction'>
+  readonly #lastMs: number
   #failures = 0
 
-  constructor(modules: { random: Random }) {
+  constructor(
+    modules: { readonly random: Pick<Random, 'fraction'> },
+    { lastMs = LAST_MS }: { readonly lastMs?: number } = {},
+  ) {
     this.#random = modules.random
+    this.#lastMs = lastMs
   }
 
   /** Something worked. */
@@ -20,12 +25,13 @@ export class Backoff {
 
   /** Between half and all of the doubled limit: nodes that lost the server together do not come back together. */
   next(error: unknown): number {
-    const limit = Math.min(LAST_MS, FIRST_MS * 2 ** this.#failures++)
+    const limit = Math.min(this.#lastMs, FIRST_MS * 2 ** this.#failures++)
     return Math.max(limit * (0.5 + this.#random.fraction() / 2), retryAfterMs(error))
   }
 }
 
 function retryAfterMs(error: unknown): number {
-  const wished = isTwillError(error) ? error.data.retryAfterMs : null
-  return typeof wished === 'number' ? Math.min(wished, LAST_MS) : 0
+  if (!isTwillError(error)) return 0
+  const { retryAfterMs: wished } = error.data
+  return typeof wished === 'number' ? Math.min(wished, LAST_MS) : retryAfterMs(error.cause)
 }

@@ -39,7 +39,7 @@ export const DAEMON_RIGHTS: readonly Right[] = [
     resource: 'namespaces',
     verbs: ['list', 'watch'],
     why: 'their labels and annotations',
-    cost: 'no pool is read anew, and policies know no labels of theirs',
+    cost: 'no pool is read anew, policies know no labels of theirs, and deleted nodes are not removed',
   },
   {
     group: '',
