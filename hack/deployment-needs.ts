@@ -37,9 +37,17 @@ const MOUNTS: Readonly<Record<string, RegExp>> = {
   '/etc/cni/net.d': /(EROFS|ENOENT)[^\n"]*\/etc\/cni/,
   '/opt/cni/bin': /(EROFS|ENOENT)[^\n"]*\/opt\/cni/,
   '/run/netns': /namespace \S+ cannot be opened: ENOENT/,
-  '/host/proc/sys/net': /host\.sysctls: there is no \S+/,
+  '/host/proc/sys/net': /write sysctl net\/\S+: EROFS/,
   '/run/xtables.lock': /iptables-legacy: [^"]*xtables\.lock[^"]*/,
 }
+
+/** What it sees then is the file on which a namespace was mounted, which nobody may read. */
+const PROPAGATION: Readonly<Record<string, RegExp>> = {
+  '/run/netns': /namespace \S+ cannot be opened: EACCES/,
+}
+
+/** Goes with the mount: that a path is missing which a setting names proves nothing. */
+const ONLY_FOR: Readonly<Record<string, string>> = { '/host/proc/sys/net': 'TWILL_HOST_SYSCTLS' }
 
 const needs: readonly Need[] = [
   ...capabilities.add.map(what => {
@@ -52,7 +60,15 @@ const needs: readonly Need[] = [
     .filter(path => path !== '/etc/twill')
     .map(what => {
       const volumeMounts = container.volumeMounts.filter(({ mountPath }) => mountPath !== what)
-      return need(what, MOUNTS[what], { ...container, volumeMounts })
+      const env = container.env.filter(({ name }) => name !== ONLY_FOR[what])
+      return need(what, MOUNTS[what], { ...container, env, volumeMounts })
+    }),
+  ...container.volumeMounts
+    .filter(({ mountPropagation }) => mountPropagation !== undefined)
+    .map(({ mountPath: what }) => {
+      const alone = ({ mountPropagation: _, ...mount }: (typeof container.volumeMounts)[number]) => mount
+      const volumeMounts = container.volumeMounts.map(each => (each.mountPath === what ? alone(each) : each))
+      return need(`propagation to ${what}`, PROPAGATION[what], { ...container, volumeMounts })
     }),
 ]
 
