@@ -1,13 +1,11 @@
 /**
  * The demo: two nodes, a pod on each, attached as a runtime does it, ping and TCP across the overlay, IPv4 and IPv6.
- * Each line says what happened and how long it took. Whatever fails, everything comes down again, unless --keep.
+ * Each line says what happened and how long it took.
  */
-import { parseArgs } from 'node:util'
-import colors from 'picocolors'
 import { Cluster } from './cluster.ts'
 import { nodeLayout, UNDERLAY } from './layout.ts'
 import { printStatus } from './status.ts'
-import { clearAway, line, quote, say, takeDown, timed } from './story.ts'
+import { line, play, quote, say, timed } from './story.ts'
 
 const TCP_PORT = '7777'
 
@@ -78,39 +76,19 @@ async function story(cluster: Cluster): Promise<void> {
     quote(`node1$ ${words}`, await output(cluster, 'node1', words.split(' ')))
 }
 
-async function takeAllDown(cluster: Cluster): Promise<void> {
-  say('Everything down again')
+async function deletePods(cluster: Cluster): Promise<void> {
   for (const pod of cluster.pods())
     await timed(`DEL ${pod.name}`, async () => cluster.deletePod(pod.name).then(() => ''))
-  await takeDown(cluster)
 }
 
-async function main(): Promise<void> {
-  const { values } = parseArgs({ options: { keep: { type: 'boolean' } } })
-  const cluster = new Cluster(process.env.TWILL_CLUSTER ?? 'twill')
-  const begin = performance.now()
-  say('Twill')
-  line('set-up and build', Number(process.env.SETUP_MS ?? 0))
-  await clearAway(cluster)
-  try {
-    await story(cluster)
-    if (values.keep) {
-      say('Left up')
-      for (const words of ['status', `exec client -- ping ${cluster.pod('web').addresses[0]}`, 'down'])
-        console.log(`  hack/cluster ${words}`)
-      return
-    }
-    await takeAllDown(cluster)
-  } catch (error) {
-    if (!values.keep) await cluster.down()
-    throw error
-  }
-  console.log(`\n${((performance.now() - begin) / 1000).toFixed(1)} s`)
-}
-
-try {
-  await main()
-} catch (error) {
-  console.error(colors.red(`\nthe demo failed: ${(error as Error).message}`))
-  process.exitCode = 1
-}
+const cluster = new Cluster(process.env.TWILL_CLUSTER ?? 'twill')
+await play({
+  title: 'Twill',
+  rig: cluster,
+  story: () => story(cluster),
+  ending: () => deletePods(cluster),
+  next: () =>
+    ['status', `exec client -- ping ${cluster.pod('web').addresses[0]}`, 'down'].map(
+      words => `hack/cluster ${words}`,
+    ),
+})

@@ -1,10 +1,8 @@
 /**
  * The demo on a real Kubernetes: a cluster from nothing, pods on two nodes that talk, a Service, and what Twill made of
- * it. Each line says what happened and how long it took. Whatever fails, everything comes down again, unless --keep.
+ * it. Each line says what happened and how long it took.
  */
-import { parseArgs } from 'node:util'
-import colors from 'picocolors'
-import { clearAway, line, quote, say, takeDown, timed } from '../story.ts'
+import { line, play, quote, say, timed } from '../story.ts'
 import { KubernetesCluster } from './cluster.ts'
 import { IMAGES } from './images.ts'
 import { SERVICES } from './layout.ts'
@@ -119,38 +117,13 @@ class Demo {
   }
 }
 
-async function main(): Promise<void> {
-  const { values } = parseArgs({ options: { keep: { type: 'boolean' } } })
-  const cluster = new KubernetesCluster(process.env.TWILL_CLUSTER ?? 'twill')
-  const begin = performance.now()
-  say('Twill in Kubernetes')
-  line('set-up and build', Number(process.env.SETUP_MS ?? 0))
-  await clearAway(cluster)
-  try {
-    await new Demo(cluster).tell()
-    if (values.keep) {
-      say('Left up')
-      for (const words of [
-        'status',
-        `kubectl get services -A`,
-        `exec node1 -- nc -zv ${SERVICES.dns} 53`,
-        'down',
-      ])
-        console.log(`  hack/kubernetes ${words}`)
-      return
-    }
-    say('Everything down again')
-    await takeDown(cluster)
-  } catch (error) {
-    if (!values.keep) await cluster.down()
-    throw error
-  }
-  console.log(`\n${((performance.now() - begin) / 1000).toFixed(1)} s`)
-}
-
-try {
-  await main()
-} catch (error) {
-  console.error(colors.red(`\nthe demo failed: ${(error as Error).message}`))
-  process.exitCode = 1
-}
+const cluster = new KubernetesCluster(process.env.TWILL_CLUSTER ?? 'twill')
+await play({
+  title: 'Twill in Kubernetes',
+  rig: cluster,
+  story: () => new Demo(cluster).tell(),
+  next: () =>
+    ['status', 'kubectl get services -A', `exec node1 -- nc -zv ${SERVICES.dns} 53`, 'down'].map(
+      words => `hack/kubernetes ${words}`,
+    ),
+})
