@@ -42,6 +42,7 @@ import { ChainSurvey } from './cni/chain.ts'
 import { builtExecutables, ExecutableFiles } from './cni/executables.ts'
 import type { Config } from './config.ts'
 import { journaledHolders } from './journal/holders.ts'
+import { connectIfEnabled } from './kubernetes/connection.ts'
 import { Membership } from './kubernetes/membership.ts'
 import { ResourceStatus } from './kubernetes/resource-status.ts'
 import { watchKubernetes } from './kubernetes/watching.ts'
@@ -93,22 +94,23 @@ export async function startDaemon(config: Config, modules: DaemonModules): Promi
     { stateDir: config.stateDir, boot, coolDownMs: config.coolDown },
     { clock: systemClock, log },
   )
-  const datastore = await openDatastore(config.datastore, config, {
-    clock: systemClock,
-    random: systemRandom,
-    log,
-    files,
-    readFile: path => files.readFile(path),
-    environment: process.env,
-  })
-  const { store, database } = datastore
-  const kubernetes = await watchKubernetes(config, {
-    clock: systemClock,
-    random: systemRandom,
-    log,
-    // Not before a server has answered.
+  let node: RunningNode | null = null
+  let waitingFor = 'starting'
+  const status = () => node?.status() ?? startingStatus(base, waitingFor)
+  const metrics = createMetrics({ status, audit: () => node?.audit.last() ?? null })
+  const system = { clock: systemClock, random: systemRandom, log }
+  const client = await connectIfEnabled(config.kubernetes, {
+    ...system,
     onAnswer: (verb, code) => metrics.kubernetesRequest(verb, code),
   })
+  const kubernetes = client === null ? null : watchKubernetes(config, { ...system, client })
+  const datastore = await openDatastore(config.datastore, config, {
+    ...system,
+    files,
+    readFile: path => files.readFile(path),
+    kubernetes,
+  })
+  const { store, database } = datastore
   const base: Base = {
     config,
     log,
@@ -120,10 +122,6 @@ export async function startDaemon(config: Config, modules: DaemonModules): Promi
     kubernetes,
     startedAt: new Date(systemClock.realtimeMs()).toISOString(),
   }
-  let node: RunningNode | null = null
-  let waitingFor = 'starting'
-  const status = () => node?.status() ?? startingStatus(base, waitingFor)
-  const metrics = createMetrics({ status, audit: () => node?.audit.last() ?? null })
   const auditor = async () => {
     if (node === null) throw notReady(waitingFor)
     return node.audit
@@ -157,6 +155,7 @@ export async function startDaemon(config: Config, modules: DaemonModules): Promi
       await node?.stop()
       await kubernetes?.stop()
       await datastore.close()
+      client?.close()
       await local.close()
       await kernel.close()
       lock.release()

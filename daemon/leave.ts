@@ -22,6 +22,7 @@ import { counted } from '../lib/plural.ts'
 import { systemRandom } from '../lib/random.ts'
 import type { Config } from './config.ts'
 import { livingHolders } from './journal/holders.ts'
+import { connectIfEnabled } from './kubernetes/connection.ts'
 import { LocalState, lockNode } from './local-state.ts'
 import { hardwareOf, readBoot, readProductUuid } from './node/boot.ts'
 import { observeSelf } from './node/self.ts'
@@ -118,18 +119,19 @@ export async function leaveByConfig(
   machine: Machine,
   modules: Omit<LeavingModules, 'store' | 'clock'>,
 ): Promise<Leave> {
+  const system = { clock: systemClock, random: systemRandom, log: modules.log }
+  const client = await connectIfEnabled(config.kubernetes, system)
   const datastore = await openDatastore(config.datastore, config, {
-    clock: systemClock,
-    random: systemRandom,
-    log: modules.log,
+    ...system,
     files,
     readFile: path => files.readFile(path),
-    environment: process.env,
+    kubernetes: client === null ? null : { client, facts: null },
   })
   try {
     return await leaveWith(config, machine, { ...modules, store: datastore.store, clock: systemClock })
   } finally {
     await datastore.close()
+    client?.close()
   }
 }
 

@@ -14,13 +14,19 @@ export interface DeliveryOptions {
   readonly ended: AbortSignal
 }
 
+export interface DeliveryModules {
+  readonly log: Log
+  /** Hears how new the store is. */
+  readonly health: Pick<Health, 'answered'>
+}
+
 export class Delivery {
   readonly #options: DeliveryOptions
-  readonly #modules: { readonly log: Log; readonly health: Health }
+  readonly #modules: DeliveryModules
   /** null: nothing said yet. */
   #connected: boolean | null = null
 
-  constructor(options: DeliveryOptions, modules: { readonly log: Log; readonly health: Health }) {
+  constructor(options: DeliveryOptions, modules: DeliveryModules) {
     this.#options = options
     this.#modules = modules
   }

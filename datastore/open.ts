@@ -8,8 +8,9 @@ import type { Files } from './embedded/log.ts'
 import { EmbeddedStore } from './embedded/store.ts'
 import type { EtcdOptions } from './etcd/options.ts'
 import { EtcdStore } from './etcd/store.ts'
-import { connectKubernetes } from './kubernetes/client.ts'
-import { RoutedStore, resourceStore } from './kubernetes/routed.ts'
+import { connectKubernetes, type KubernetesClient } from './kubernetes/client.ts'
+import type { FollowedNamespaces } from './kubernetes/followed-watch.ts'
+import { type ResourceStoreModules, RoutedStore, resourceStore } from './kubernetes/routed.ts'
 import { kubernetesStore } from './kubernetes/store.ts'
 import type { DatastoreSettings, EtcdSettings, KubernetesSettings } from './settings.ts'
 import type { Store } from './store.ts'
@@ -27,6 +28,12 @@ export interface KubernetesModules {
   readonly environment: Readonly<Record<string, string | undefined>>
 }
 
+export interface FollowedKubernetes {
+  readonly client: KubernetesClient
+  /** null: nothing is followed. */
+  readonly facts: FollowedNamespaces | null
+}
+
 export interface OpenDatastore {
   readonly store: Store
   /** Of the embedded store; null: others reach the datastore themselves. */
@@ -35,24 +42,26 @@ export interface OpenDatastore {
 }
 
 /**
- * The daemon's datastore. The embedded one is in the state folder, which the caller has locked.
+ * The daemon's datastore. The embedded one is in the state folder, which the caller has locked. The client of the API
+ * server, and what is followed with it, stay open when it is closed. null: this is no Kubernetes cluster.
  * @throws config.invalid as openEtcd; store.damaged, store.unavailable: the embedded one cannot be read
  */
 export async function openDatastore(
   settings: DatastoreSettings,
-  options: { readonly stateDir: string; readonly kubernetes: KubernetesSettings },
-  modules: OpenModules & KubernetesModules & { readonly files: Files },
+  options: { readonly stateDir: string },
+  modules: OpenModules & { readonly files: Files; readonly kubernetes: FollowedKubernetes | null },
 ): Promise<OpenDatastore> {
-  if (!options.kubernetes.enabled) return openRecords(settings, options, modules)
+  const { kubernetes } = modules
+  if (kubernetes === null) return openRecords(settings, options, modules)
   const records = settings.type === 'kubernetes' ? null : await openRecords(settings, options, modules)
-  const store = await openKubernetes(options.kubernetes, records?.store ?? null, modules)
+  const store = routed(records?.store ?? null, { ...modules, ...kubernetes })
   const database = records?.database ?? null
   return { store, database, close: () => store.close().then(() => database?.close()) }
 }
 
 /**
  * The datastore of a Kubernetes cluster: resources at the API server, Twill's own records in `records`, or there too.
- * @throws config.invalid: the kubeconfig
+ * Over a connection of its own. @throws config.invalid: the kubeconfig
  */
 export async function openKubernetes(
   settings: KubernetesSettings,
@@ -60,11 +69,14 @@ export async function openKubernetes(
   modules: OpenModules & KubernetesModules,
 ): Promise<Store> {
   const client = await connectKubernetes(settings, modules)
-  const parts = { ...modules, client }
+  return routed(records, { ...modules, client }, () => client.close())
+}
+
+function routed(records: Store | null, modules: ResourceStoreModules, onClosed = () => {}): Store {
   return new RoutedStore({
-    records: records ?? kubernetesStore(parts),
-    resources: resourceStore(parts),
-    client,
+    records: records ?? kubernetesStore(modules),
+    resources: resourceStore(modules),
+    onClosed,
   })
 }
 

@@ -1,11 +1,10 @@
 /**
- * The daemon's side of Kubernetes: one connection, what is followed over it, and what status says of both. Nothing here
+ * The daemon's side of Kubernetes: what is followed over its connection, and what status says of both. Nothing here
  * keeps the node from starting or from serving pods: what the API server does not answer or does not allow is waited for,
  * and told.
  */
-import * as files from 'node:fs/promises'
 import { type AwaitPodModules, awaitPod } from '../../datastore/kubernetes/await-pod.ts'
-import { connectKubernetes, type KubernetesClient } from '../../datastore/kubernetes/client.ts'
+import type { KubernetesClient } from '../../datastore/kubernetes/client.ts'
 import { KubernetesFacts, type PodIdentity } from '../../datastore/kubernetes/facts.ts'
 import type { OwnPod } from '../../datastore/kubernetes/pod.ts'
 import type { Clock, Random } from '../../lib/clock.ts'
@@ -27,26 +26,19 @@ export interface WatchingModules {
   readonly clock: Clock
   readonly random: Random
   readonly log: Log
-  readonly onAnswer: (verb: string, code: number) => void
+  readonly client: KubernetesClient
 }
 
-/** null: not enabled. @throws config.invalid: the kubeconfig */
-export async function watchKubernetes(
-  { kubernetes, datastore, nodeName }: Pick<Config, 'kubernetes' | 'datastore' | 'nodeName'>,
+/** From here on, until `stop`. The client stays open. */
+export function watchKubernetes(
+  { datastore, nodeName }: Pick<Config, 'datastore' | 'nodeName'>,
   modules: WatchingModules,
-): Promise<KubernetesWatching | null> {
-  if (!kubernetes.enabled) return null
+): KubernetesWatching {
+  const { client } = modules
   const log = modules.log.child({ part: 'kubernetes' })
-  const readFile = (path: string) => files.readFile(path)
-  const client = await connectKubernetes(kubernetes, {
-    ...modules,
-    log,
-    readFile,
-    environment: process.env,
-  })
-  const facts = new KubernetesFacts({ nodeName }, { ...modules, log, client })
+  const facts = new KubernetesFacts({ nodeName }, { ...modules, log })
   const records = datastore.type === 'kubernetes'
-  const reviews = reviewKubernetes({ records }, { ...modules, log, client })
+  const reviews = reviewKubernetes({ records }, { ...modules, log })
   const waiting: AwaitPodModules = { facts, client, clock: modules.clock, log }
   return {
     client,
@@ -56,7 +48,6 @@ export async function watchKubernetes(
     async stop() {
       reviews.stop()
       await facts.close()
-      client.close()
     },
   }
 }

@@ -5,9 +5,9 @@
  * Invariant: each step may be repeated, and the journal, which knows who this node is, goes last: killed anywhere, a
  * second run does the rest. What is out of reach (API server, datastore) is told and does not hold up the rest.
  */
-import { readFile, stat } from 'node:fs/promises'
+import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { connectKubernetes, type KubernetesClient } from '../../datastore/kubernetes/client.ts'
+import type { KubernetesClient } from '../../datastore/kubernetes/client.ts'
 import { POOL_FINALIZER } from '../../datastore/kubernetes/resources.ts'
 import type { Holder } from '../../ipam/ipam.ts'
 import type { Kernel } from '../../kernel/kernel.ts'
@@ -18,6 +18,7 @@ import type { Log } from '../../lib/log.ts'
 import { pluginFolder } from '../cni/chain.ts'
 import { EXECUTABLES, removeExecutables } from '../cni/executables.ts'
 import type { Config } from '../config.ts'
+import { connectDaemon } from '../kubernetes/connection.ts'
 import { leaveByConfig, leaveText, observeMachine, openLocal, withKernel } from '../leave.ts'
 import { type LocalState, lockNode } from '../local-state.ts'
 import { clearKernel } from './clear-kernel.ts'
@@ -119,10 +120,8 @@ function inKubernetes(
   log: Log,
 ): Pick<StepModules, 'sayUnavailable' | 'letPoolsGo'> {
   if (!kubernetes.enabled) return { sayUnavailable: null, letPoolsGo: null }
-  const environment = process.env
-  const modules = { clock: systemClock, log, readFile: (path: string) => readFile(path), environment }
   const asked = async <T>(ask: (client: KubernetesClient) => Promise<T>): Promise<T> => {
-    const client = await connectKubernetes(kubernetes, modules)
+    const client = await connectDaemon(kubernetes, { clock: systemClock, log })
     return ask(client).finally(() => client.close())
   }
   return {

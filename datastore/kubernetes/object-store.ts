@@ -26,15 +26,25 @@ export interface ObjectStoreOptions {
   }) => readonly Collection[]
   /** False: it has no record of a cluster; whoever asks knows by other means. */
   readonly hasIdentity: boolean
+  /** A watch by what somebody follows already; null: nobody does. */
+  readonly followed?: Follow
 }
+
+type Follow = (
+  collection: Collection,
+  prefix: string,
+  listener: (message: WatchMessage) => void,
+) => Watch | null
 
 export class ObjectStore implements Store {
   readonly #collections: readonly Collection[]
   readonly #modules: ObjectWatchModules
   readonly #identity: ClusterIdentity
+  readonly #followed: Follow
   readonly #watches = new OpenWatches()
 
   constructor(options: ObjectStoreOptions, modules: ObjectStoreModules) {
+    this.#followed = options.followed ?? (() => null)
     const health = new Health()
     const identity = new ClusterIdentity(() => calls.getUnrecognised(CLUSTER_KEY))
     this.#collections = options.collections({
@@ -66,6 +76,7 @@ export class ObjectStore implements Store {
     this.#watches.check()
     const open = collectionsUnder(this.#collections, prefix).map(
       collection => (heard: (message: WatchMessage) => void) =>
+        this.#followed(collection, prefix, heard) ??
         new ObjectWatch({ collection, prefix }, this.#modules, heard),
     )
     const [single] = open

@@ -5,23 +5,25 @@
 import { PREFIX } from '../keys.ts'
 import { KINDS } from '../resources/kinds.ts'
 import type { Commit, CommitOutcome, KeyValue, Store, StoreStatus, Watch, WatchMessage } from '../store.ts'
-import type { KubernetesClient } from './client.ts'
-import { ObjectStore, type ObjectStoreModules } from './object-store.ts'
+import type { NamespaceRecord } from './cluster-objects.ts'
+import type { Collection, StoredRecord } from './collection.ts'
+import { WATCHED_PATHS } from './facts.ts'
+import { type FollowedNamespaces, FollowedWatch } from './followed-watch.ts'
+import { ObjectStore, type ObjectStoreModules, type ObjectStoreOptions } from './object-store.ts'
 import { collectionsOf } from './resources.ts'
 
 export class RoutedStore implements Store {
   readonly #records: Store
   readonly #resources: Store
+  readonly #onClosed: () => void
 
-  readonly #client: KubernetesClient
-
-  /** Closes all three. */
+  /** Closes both. */
   constructor(modules: {
     readonly records: Store
     readonly resources: Store
-    readonly client: KubernetesClient
+    readonly onClosed: () => void
   }) {
-    this.#client = modules.client
+    this.#onClosed = modules.onClosed
     this.#records = modules.records
     this.#resources = modules.resources
   }
@@ -52,7 +54,7 @@ export class RoutedStore implements Store {
 
   async close(): Promise<void> {
     await Promise.all([this.#records.close(), this.#resources.close()])
-    this.#client.close()
+    this.#onClosed()
   }
 
   #storeOf(key: string): Store {
@@ -60,6 +62,23 @@ export class RoutedStore implements Store {
   }
 }
 
+export interface ResourceStoreModules extends ObjectStoreModules {
+  /** What this node follows already; null: nothing. */
+  readonly facts?: FollowedNamespaces | null
+}
+
 /** Operator resources at the API server. The client stays open when the store is closed. */
-export const resourceStore = (modules: ObjectStoreModules): ObjectStore =>
-  new ObjectStore({ hasIdentity: false, collections: known => collectionsOf(KINDS, known, modules) }, modules)
+export function resourceStore({ facts = null, ...modules }: ResourceStoreModules): ObjectStore {
+  const collections = (known: { readonly lastRevision: () => number }) => collectionsOf(KINDS, known, modules)
+  if (facts === null) return new ObjectStore({ hasIdentity: false, collections }, modules)
+  const followed: ObjectStoreOptions['followed'] = (collection, prefix, listener) => {
+    if (collection.path !== WATCHED_PATHS.namespaces) return null
+    const recordOf = (metadata: NamespaceRecord) => namespaceDocument(collection, metadata)
+    return new FollowedWatch({ prefix, recordOf }, { ...modules, facts }, listener)
+  }
+  return new ObjectStore({ hasIdentity: false, collections, followed }, modules)
+}
+
+/** Of a Namespace everything but its version is kept. */
+const namespaceDocument = (collection: Collection, metadata: NamespaceRecord): StoredRecord =>
+  collection.recordIn({ metadata: { ...metadata, resourceVersion: '' } }) as StoredRecord

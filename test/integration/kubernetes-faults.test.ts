@@ -3,18 +3,18 @@
  * asks seldom, keeps what it knows, takes no memory for it, and is whole again afterwards, without a change missed or told
  * twice. Time goes twenty times as fast; with TWILL_FIVE_MINUTES=1 as it goes, for five minutes.
  */
-
+import * as files from 'node:fs/promises'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { connectDaemon } from '../../daemon/kubernetes/connection.ts'
 import { Membership } from '../../daemon/kubernetes/membership.ts'
 import { ResourceStatus } from '../../daemon/kubernetes/resource-status.ts'
 import { type KubernetesWatching, watchKubernetes } from '../../daemon/kubernetes/watching.ts'
 import { PREFIX, slotKey } from '../../datastore/keys.ts'
 import type { PodRecord } from '../../datastore/kubernetes/pod.ts'
-import { RoutedStore, resourceStore } from '../../datastore/kubernetes/routed.ts'
-import { kubernetesStore } from '../../datastore/kubernetes/store.ts'
+import { openDatastore } from '../../datastore/open.ts'
 import type { Store, WatchMessage } from '../../datastore/store.ts'
 import { until } from '../../hack/rig/processes.ts'
 import { parseCidr } from '../../lib/address.ts'
@@ -36,6 +36,7 @@ const TIMES = AS_IT_GOES ? 1 : 20
 const SILENCE_MS = 200_000
 const FAULT_MS = AS_IT_GOES ? (300_000 - SILENCE_MS) / (FAULT_NAMES.length - 1) : 30_000
 const NODE = 'n1'
+const NAMESPACES = 'resources/namespaces/'
 
 let api: TestApiServer
 let admin: ApiRequests
@@ -68,24 +69,20 @@ interface World {
   readonly membership: Membership
   readonly store: Store
   readonly pods: Replica<PodRecord>
-  /** Of slots and pools, as watches tell them. */
+  /** Of slots, pools and Namespaces, as watches tell them. */
   readonly records: Map<string, string>
 }
 
 /** All that a daemon has of Kubernetes. */
 async function start(): Promise<World> {
-  const watching = await watchKubernetes(
-    {
-      kubernetes: { enabled: true, kubeconfig: proxy.kubeconfig },
-      datastore: { type: 'kubernetes' },
-      nodeName: NODE,
-    },
-    { ...modules, onAnswer: () => undefined },
+  const datastore = { type: 'kubernetes' } as const
+  const client = await connectDaemon({ enabled: true, kubeconfig: proxy.kubeconfig }, modules)
+  const watching = watchKubernetes({ datastore, nodeName: NODE }, { ...modules, client })
+  const { store } = await openDatastore(
+    datastore,
+    { stateDir: api.folder },
+    { ...modules, files, readFile: path => files.readFile(path), kubernetes: watching },
   )
-  assert.ok(watching)
-  const { client, facts } = watching
-  const parts = { ...modules, client }
-  const store = new RoutedStore({ records: kubernetesStore(parts), resources: resourceStore(parts), client })
   const membership = Membership.of(NODE, watching, {
     ...modules,
     ...{ store, nodes: () => [], announced: () => true, trouble: () => null, changed: () => undefined },
@@ -93,12 +90,12 @@ async function start(): Promise<World> {
   assert.ok(membership)
   const status = new ResourceStatus(
     { everyMs: 3_000 },
-    { ...parts, store, nodes: () => [{ uid: 'u', name: NODE }] },
+    { ...modules, client, store, nodes: () => [{ uid: 'u', name: NODE }] },
   )
   const pods = new Replica<PodRecord>()
-  facts.subscribe({ pods: pods.onChange })
+  watching.facts.subscribe({ pods: pods.onChange })
   const records = new Map<string, string>()
-  const watches = [PREFIX.slots, 'resources/ippools/'].map(prefix =>
+  const watches = [PREFIX.slots, 'resources/ippools/', NAMESPACES].map(prefix =>
     store.watch(prefix, follow(records, prefix)),
   )
   membership.start()
@@ -109,6 +106,7 @@ async function start(): Promise<World> {
     await Promise.all(watches.map(watch => watch.close()))
     await store.close()
     await watching.stop()
+    client.close()
   })
   return { watching, membership, store, pods, records }
 }
@@ -131,7 +129,7 @@ const podNamed = (name: string) => ({
   spec: { nodeName: NODE, containers: [{ name: 'c', image: 'i' }] },
 })
 
-/** Made past the proxy: a pod comes, the one before goes, a slot is written, a pool comes. */
+/** Made past the proxy: a pod comes, the one before goes, a pool comes, a Namespace has another label. */
 async function change(step: number): Promise<void> {
   const pods = '/api/v1/namespaces/default/pods'
   assert.is((await admin.send('POST', pods, podNamed(`p${step}`))).code, 201)
@@ -143,6 +141,14 @@ async function change(step: number): Promise<void> {
     spec: { cidr: `10.${step}.0.0/24` },
   }
   assert.is((await admin.send('POST', '/apis/twill.network/v1alpha1/ippools', pool)).code, 201)
+  const label = { metadata: { labels: { step: `s${step}` } } }
+  const labelled = await admin.send(
+    'PATCH',
+    '/api/v1/namespaces/default',
+    label,
+    'application/merge-patch+json',
+  )
+  assert.is(labelled.code, 200)
 }
 
 const isWhole = ({ watching, membership, pods, records }: World, step: number): boolean =>
@@ -150,21 +156,27 @@ const isWhole = ({ watching, membership, pods, records }: World, step: number): 
   membership.node.conditions().length === 0 &&
   [...pods.entries.keys()].join() === `default/p${step}` &&
   records.has(`resources/ippools/pool${step}`) &&
+  records.get(`${NAMESPACES}default`)?.includes(`"step":"s${step}"`) === true &&
   records.has(slotKey('pool', parseCidr(`10.0.${step}.0/26`)))
 
+/** An attempt of which the answer was lost may have been made, and the next one finds it. */
 async function commitSlot(store: Store, step: number): Promise<void> {
   const key = slotKey('pool', parseCidr(`10.0.${step}.0/26`))
+  const value = `{"step":${step}}`
+  let last = 'nothing was tried'
   await until(
     async () => {
       try {
-        return (await store.commit({ key, value: `{"step":${step}}`, expected: 0 })).committed
+        const outcome = await store.commit({ key, value, expected: 0 })
+        return outcome.committed || outcome.current?.value === value
       } catch (error) {
-        if (isTwillError(error) && error.retryable) return false
-        throw error
+        if (!isTwillError(error) || !error.retryable) throw error
+        last = error.message
+        return false
       }
     },
     PATIENCE_MS,
-    () => `${key} cannot be written`,
+    () => `${key} cannot be written: ${last}`,
     50,
   )
 }
@@ -236,11 +248,12 @@ function counted(met: FaultyProxy['met']): Map<string, number> {
   return counts
 }
 
-/** Pods, Nodes and pools are each followed twice; a connection that is reset is tried once more. */
+/** Pods, Nodes and pools are each followed twice, Namespaces once; a connection that is reset is tried once more. */
 function boundOf(asked: string, most: number, passedMs: number): number {
   const every = (ms: number) => 2 * Math.ceil(passedMs / ms)
   if (asked.endsWith('/ippools')) return 2 * most + every(3_000)
   if (asked.endsWith(`/nodes/${NODE}`)) return most + every(5_000)
+  if (asked.endsWith('/namespaces')) return most
   if (asked.endsWith('/clusterrecords')) return 4 * most + every(3_000)
   return 2 * most
 }

@@ -254,7 +254,8 @@ test('a reservation that the definitions let in and no daemon can read, a mark t
   const store = new RoutedStore({
     records: new MemoryStore({}, { cluster: new MemoryCluster(), clock: systemClock }),
     resources: resourceStore({ ...modules, client }),
-    client,
+    // Others use it, too.
+    onClosed: () => undefined,
   })
   const warned: string[] = []
   const log: Log = { ...silentLog, warn: (_, message) => warned.push(message) }

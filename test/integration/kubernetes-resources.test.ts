@@ -44,7 +44,8 @@ const connect = () =>
 async function open(): Promise<Store> {
   const client = await connect()
   const records = new MemoryStore({}, { cluster, clock: systemClock })
-  const store = new RoutedStore({ records, resources: resourceStore({ ...modules, client }), client })
+  const resources = resourceStore({ ...modules, client })
+  const store = new RoutedStore({ records, resources, onClosed: () => client.close() })
   opened.push(store)
   return store
 }

@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { stringify } from 'yaml'
+import { connectDaemon } from '../../daemon/kubernetes/connection.ts'
 import { type KubernetesWatching, watchKubernetes } from '../../daemon/kubernetes/watching.ts'
 import { kubernetesConditions } from '../../daemon/status.ts'
 import { slotKey } from '../../datastore/keys.ts'
@@ -95,16 +96,12 @@ async function connect(
 
 /** Of the daemon whose service account it is. */
 async function watch(folder = account): Promise<KubernetesWatching> {
-  const watching = await watchKubernetes(
-    {
-      kubernetes: { enabled: true, kubeconfig: kubeconfigOf(folder) },
-      datastore: { type: 'kubernetes' },
-      nodeName: 'n1',
-    },
-    { ...modules, onAnswer: () => undefined },
+  const client = await connectDaemon({ enabled: true, kubeconfig: kubeconfigOf(folder) }, modules)
+  const watching = watchKubernetes(
+    { datastore: { type: 'kubernetes' }, nodeName: 'n1' },
+    { ...modules, client },
   )
-  assert.ok(watching)
-  ends.push(() => watching.stop())
+  ends.push(() => watching.stop().finally(() => client.close()))
   return watching
 }
 

@@ -14,7 +14,6 @@ import {
 } from '../../../daemon/node/snapshot.ts'
 import { recallWhenAway, SnapshotFile } from '../../../daemon/node/snapshot-file.ts'
 import { recalledCondition } from '../../../daemon/status.ts'
-import type { KubernetesClient } from '../../../datastore/kubernetes/client.ts'
 import { RoutedStore } from '../../../datastore/kubernetes/routed.ts'
 import { MemoryCluster } from '../../../datastore/memory/cluster.ts'
 import { MemoryStore } from '../../../datastore/memory/store.ts'
@@ -203,7 +202,7 @@ test('where pools are told by another server than the rest, the snapshot stands 
   const storeOf = () => new MemoryStore({}, { cluster: memory, clock })
   const [records, resources] = [storeOf(), storeOf()]
   resources.setUnavailable(true)
-  const store = new RoutedStore({ records, resources, client: { close() {} } as KubernetesClient })
+  const store = new RoutedStore({ records, resources, onClosed: () => {} })
   const all = startedAnew(clock, store)
   recallWhenAway(4000, { ...all, snapshot: { read: async () => snapshot() }, log: silentLog })
   all.remember()
