@@ -93,13 +93,15 @@ export interface ClientOptions {
   readonly timeoutMs: number
   /** A watch that brings nothing for so long is dead: bookmarks come every minute. */
   readonly silenceMs: number
+  /** Of a request; what a watch may say at once is bounded in watch-lines.ts. */
+  readonly answerMaxBytes: number
 }
 
 const UNAUTHORIZED = 401
 /** Many times a page of large objects: whoever sends more sends no list. */
 const ANSWER_MAX = 256 * 1024 * 1024
 
-const DEFAULTS: ClientOptions = { timeoutMs: 15_000, silenceMs: 150_000 }
+const DEFAULTS: ClientOptions = { timeoutMs: 15_000, silenceMs: 150_000, answerMaxBytes: ANSWER_MAX }
 
 /** Connects at the first request. @throws config.invalid: the kubeconfig, or a file that it names */
 export async function connectKubernetes(
@@ -250,12 +252,13 @@ class Client implements KubernetesClient {
   }
 
   async #read(answer: IncomingMessage, asked: Asked, deadline: Deadline): Promise<string> {
+    const { answerMaxBytes } = this.#options
     const chunks: Buffer[] = []
     let bytes = 0
     for await (const chunk of this.#chunks(answer, asked, deadline)) {
       bytes += chunk.length
-      if (bytes > ANSWER_MAX)
-        throw this.#lost(unavailable(asked, `the answer is longer than ${ANSWER_MAX} bytes`, true))
+      if (bytes > answerMaxBytes)
+        throw this.#lost(unavailable(asked, `the answer is longer than ${answerMaxBytes} bytes`, true))
       chunks.push(chunk)
     }
     return Buffer.concat(chunks).toString('utf8')

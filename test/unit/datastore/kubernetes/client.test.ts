@@ -3,7 +3,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { connectKubernetes } from '../../../../datastore/kubernetes/client.ts'
+import { type ClientOptions, connectKubernetes } from '../../../../datastore/kubernetes/client.ts'
 import { systemClock } from '../../../../lib/clock.ts'
 import { isTwillError, type TwillError } from '../../../../lib/errors.ts'
 import { silentLog } from '../../../../lib/log.ts'
@@ -17,7 +17,7 @@ let stop = async (): Promise<void> => {}
 test.after.each(() => stop())
 
 /** Answers nothing by itself. */
-async function serve() {
+async function serve(options: Partial<ClientOptions> = {}) {
   const all: Asked[] = []
   const waiting: { count: number; resolve: () => void }[] = []
   const server = createServer((request, response) => {
@@ -32,7 +32,7 @@ contexts: [{ name: it, context: { cluster: it, user: it } }]
 clusters: [{ name: it, cluster: { server: "http://127.0.0.1:${(server.address() as AddressInfo).port}" } }]
 users: [{ name: it, user: { token: ${state.token} } }]`
   const client = await connectKubernetes(
-    { kubeconfig: '/kubeconfig' },
+    { kubeconfig: '/kubeconfig', ...options },
     {
       clock: systemClock,
       log: silentLog,
@@ -95,6 +95,31 @@ test('a token that was replaced while several asked with the old one: all ask ag
     answer(each)
   }
   await requests
+})
+
+test('an answer without end is not gathered: the attempt fails, it is said, and its connection goes', async () => {
+  const { client, all, asked } = await serve({ answerMaxBytes: 1000 })
+  const whole = client.request('GET', '/whole')
+  await asked(1)
+  const text = JSON.stringify({ a: 'x'.repeat(1000 - '{"a":""}'.length) })
+  ;(all[0] as Asked).response.end(text)
+  assert.is(JSON.stringify(await whole), text)
+  for (const status of [200, 500]) {
+    const before = all.length
+    const endless = failureOf(client.request('GET', '/endless'))
+    await asked(before + 1)
+    const { response } = all[before] as Asked
+    const gone = new Promise(resolve => response.on('close', resolve))
+    response.writeHead(status)
+    response.write('x'.repeat(600))
+    response.write('x'.repeat(401))
+    const { code, message, retryable } = await endless
+    assert.equal([code, retryable], ['kubernetes.unavailable', true])
+    assert.match(message, /GET \/endless .*longer than 1000 bytes/)
+    assert.match(client.status().reason ?? '', /longer than 1000 bytes/)
+    assert.is(client.status().connected, false)
+    await gone
+  }
 })
 
 test('what is asked after the end is cancelled, and goes nowhere', async () => {
