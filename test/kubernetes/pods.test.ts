@@ -38,6 +38,7 @@ test('a pool for some', async () => {
 })
 
 test('annotations choose pool, address and MAC', async () => {
+  const choosing = pod('choosing', onNode(NODE), { annotations: { 'twill.network/ipv4-pool': 'shop' } })
   const annotations = {
     'twill.network/ipv4-pool': 'shop',
     'twill.network/ip-addresses': '10.77.0.77',
@@ -45,15 +46,17 @@ test('annotations choose pool, address and MAC', async () => {
   }
   const wishing = pod('wishing', onNode(NODE), { annotations })
   const plain = pod('plain', onNode(OTHER))
-  await lab.apply(wishing, plain)
+  await lab.apply(choosing, wishing, plain)
+  const [chosen] = (await lab.ready('app=choosing', 1)) as [LabPod]
+  assert.match(v4(chosen.addresses), /^10\.77\.0\./)
   const [{ addresses }] = (await lab.ready('app=wishing', 1)) as [LabPod]
   await lab.ready('app=plain', 1)
   assert.is(v4(addresses), '10.77.0.77')
   assert.is(addresses.length, 2, 'IPv6 is of whatever pool there is')
-  assert.is(await macOf(lab, 'wishing'), '02:00:5e:10:00:77')
+  assert.is(await macOf(lab, 'wishing'), '02:00:5e:10:00:77', 'MAC')
   for (const address of addresses)
     assert.is(await askHttp(lab, 'plain', address, { path: 'hostname' }), 'wishing')
-  await lab.remove(wishing, plain)
+  await lab.remove(choosing, wishing, plain)
 })
 
 test('junk in annotations is told by an event of the pod, and runs nowhere', async () => {
@@ -75,7 +78,8 @@ test('junk in annotations is told by an event of the pod, and runs nowhere', asy
     junk.map(([, , said], index) => ({ pod: `junk-${index}`, said })),
   )
   await lab.remove(...pods)
-  for (const path of [lab.node(NODE).path(touched), touched]) assert.not.ok(existsSync(path))
+  for (const path of [lab.node(NODE).path(touched), touched])
+    assert.not.ok(existsSync(path), `a shell has run an annotation: ${path} is there`)
   await allClean()
 })
 
@@ -132,17 +136,17 @@ test('probes of every kind reach pods on a node that drops what it was not told 
   await lab.remove(...kinds)
 })
 
-/** What a node's owner opens for Kubernetes, and nothing for pods. */
+/** What a node's owner opens for Kubernetes, on his own interface: nothing for pods, nor what they answer. */
 const FIREWALL = `
 for program in iptables ip6tables; do
-  $program -A INPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT
+  $program -A INPUT -i eth0 -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT
   $program -A INPUT -p tcp --dport 10250 -j ACCEPT
   $program -A INPUT -p udp --dport 4789 -j ACCEPT
   $program -P INPUT DROP
   $program -P FORWARD DROP
 done
-iptables -A INPUT -p icmp -j ACCEPT
-ip6tables -A INPUT -p ipv6-icmp -j ACCEPT`
+iptables -A INPUT -i eth0 -p icmp -j ACCEPT
+ip6tables -A INPUT -i eth0 -p ipv6-icmp -j ACCEPT`
 
 const NO_FIREWALL = `
 for program in iptables ip6tables; do
