@@ -7,13 +7,12 @@ import { ipPoolSpec } from '../datastore/resources/ippool.ts'
 import { labelKey, labelValue, resourceName } from '../datastore/resources/metadata.ts'
 import { datastoreSettings, kubernetesSettings, problemOfSettings } from '../datastore/settings.ts'
 import { OWN_PATHS } from '../kernel/host-paths.ts'
+import { absolutePath } from '../lib/absolute-path.ts'
 import { duration, FENCE_MARGIN } from '../lib/duration.ts'
 import { VXLAN_PORT } from '../routing/vxlan/vtep.ts'
 import { CHAINABLE, type Chainable } from './cni/chain.ts'
 
 const CHAINED = Object.keys(CHAINABLE) as Chainable[]
-const absolutePath = z.string().regex(/^\//, 'expected an absolute path')
-
 const tcpAddress = z.string().regex(/^.+:\d+$/, 'expected HOST:PORT')
 
 const underlay = z

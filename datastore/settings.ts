@@ -1,7 +1,6 @@
 /** How the datastore and Kubernetes are reached: the same words in the daemon's configuration and for the CLI. */
 import { z } from 'zod'
-
-const absolutePath = z.string().regex(/^\//, 'expected an absolute path')
+import { absolutePath } from '../lib/absolute-path.ts'
 
 const endpoint = z.string().regex(/^https?:\/\/[^/\s]+$/, 'expected http://HOST:PORT or https://HOST:PORT')
 

@@ -37,9 +37,13 @@ interface Definition {
   readonly element?: z.core.$ZodType
   readonly valueType?: z.core.$ZodType
   readonly options?: readonly z.core.$ZodType[]
+  readonly values?: readonly unknown[]
 }
 
 const VALUE_LENGTH = 80
+
+/** Schemas of paths: what cannot be one is not shown. */
+export const PATHS = new WeakSet<z.core.$ZodType>()
 
 export function validate<T>(schema: z.ZodType<T>, input: unknown): Validated<T> {
   const result = schema.safeParse(input)
@@ -65,7 +69,6 @@ export function problemsOf(schema: z.core.$ZodType, issues: readonly Issue[], in
 }
 
 function problemsOfIssue(schema: z.core.$ZodType, issue: Issue, input: unknown): Problem[] {
-  const value = formatValue(valueAt(input, issue.path))
   if (issue.code === 'unrecognized_keys') return unknownFields(schema, issue, input)
   if (issue.code === 'invalid_key')
     return [
@@ -76,6 +79,10 @@ function problemsOfIssue(schema: z.core.$ZodType, issue: Issue, input: unknown):
         message: issue.issues.map(expectation).join(', '),
       },
     ]
+  const found = valueAt(input, issue.path)
+  const value = schemasAt(schema, issue.path).some(each => PATHS.has(each))
+    ? formatPath(found)
+    : formatValue(found)
   return [{ field: formatField(issue.path), path: issue.path, value, message: expectation(issue) }]
 }
 
@@ -84,14 +91,37 @@ function unknownFields(
   issue: z.core.$ZodIssueUnrecognizedKeys,
   input: unknown,
 ): Problem[] {
-  const known = fieldsOf(schemasAt(schema, issue.path))
+  const schemas = schemasAt(schema, issue.path)
+  const meant = schemas.filter(each => mayBe(each, valueAt(input, issue.path)))
   return issue.keys.map(key => ({
     field: formatField([...issue.path, key]),
     path: [...issue.path, key],
-    value: formatValue(valueAt(input, [...issue.path, key])),
-    message: `unknown field, ${suggestion(key, known)}`,
+    value: formatDiscreetly(valueAt(input, [...issue.path, key])),
+    message: `unknown field, ${kindOf(key, schemas) ?? suggestion(key, fieldsOf(meant))}`,
   }))
 }
+
+/** Of the alternatives of a union, those that these fields do not exclude: `type: etcd` is no embedded one. */
+function mayBe(schema: z.core.$ZodType, value: unknown): boolean {
+  const given = value as Readonly<Record<string, unknown>>
+  return literalsOf(schema).every(([field, text]) => given[field] === undefined || given[field] === text)
+}
+
+/** Of which alternative that was not chosen the field is; null: of none. */
+function kindOf(key: string, schemas: readonly z.core.$ZodType[]): string | null {
+  const other = schemas.find(each => definitionOf(each).shape?.[key] !== undefined)
+  const literals = other === undefined ? [] : literalsOf(other)
+  return literals.length === 0
+    ? null
+    : `expected only with ${literals.map(([field, text]) => `${field}: ${text}`).join(', ')}`
+}
+
+/** Fields that can have one value only. */
+const literalsOf = (schema: z.core.$ZodType): [string, unknown][] =>
+  Object.entries(definitionOf(schema).shape ?? {}).flatMap(([field, each]) => {
+    const values = unwrapped(each).flatMap(inner => definitionOf(inner).values ?? [undefined])
+    return values.length === 1 && values[0] !== undefined ? [[field, values[0]] as [string, unknown]] : []
+  })
 
 /**
  * `did you mean x?` for a near miss, else `expected one of …`.
@@ -173,6 +203,19 @@ export function formatValue(value: unknown): string {
   const text = typeof value === 'bigint' ? String(value) : (JSON.stringify(value) ?? String(value))
   return text.length > VALUE_LENGTH ? `${text.slice(0, VALUE_LENGTH - 1)}…` : text
 }
+
+function formatPath(value: unknown): string {
+  return typeof value === 'object' && value !== null ? NOT_SHOWN : formatDiscreetly(value)
+}
+
+/** What is long or has several lines is not what was meant to stand there. */
+function formatDiscreetly(value: unknown): string {
+  const text = formatValue(value)
+  const isLong = (JSON.stringify(value) ?? '').length > VALUE_LENGTH
+  return isLong || (typeof value === 'string' && /[\r\n]/.test(value)) ? NOT_SHOWN : text
+}
+
+const NOT_SHOWN = '(not shown)'
 
 function valueAt(input: unknown, path: Path): unknown {
   return path.reduce<unknown>(

@@ -120,6 +120,11 @@ test('records in Kubernetes without Kubernetes, and words that are none, are ref
     /enabled: "yes": expected true or false/,
   )
   assert.match(await refusal({}, { TWILL_DATASTORE_TYPE: 'mysql' }, {}), /type: "mysql": expected/)
+  for (const pasted of ['users:\n- user: {token: s3cret}\n', `s3cret${'x'.repeat(300)}`]) {
+    const message = await refusal({ kubeconfig: pasted })
+    assert.match(message, /kubeconfig: \(not shown\): expected an absolute path/)
+    assert.not.match(message, 's3cret')
+  }
 })
 
 test('a default file that is there but not readable is told', async () => {

@@ -91,6 +91,46 @@ test('Kubernetes is off unless the file, a variable or a flag says so; without a
     assert.match(refusal(sources(minimal, { environment: { [variable]: text } })), expected)
 })
 
+test('endpoints belong to etcd, and are said to where the type is another', () => {
+  for (const type of ['kubernetes', 'embedded']) {
+    const text = `datastore: {type: ${type}, endpoints: ["http://a:1"]}\nkubernetes: {enabled: true}\n`
+    const message = refusal(sources(text))
+    assert.match(message, /datastore.endpoints: .*: unknown field, expected only with type: etcd/)
+    assert.not.match(message, 'did you mean')
+  }
+  assert.match(
+    refusal(sources('datastore: {type: kubernetes, endpoint: x}\nkubernetes: {enabled: true}\n')),
+    /datastore.endpoint: "x": unknown field, expected type/,
+  )
+  assert.match(refusal(sources('datastore: {endpoint: ["http://a:1"]}')), /did you mean endpoints/)
+})
+
+test('what was pasted where a path belongs is not shown: it may be a secret', () => {
+  const kubeconfig = 'apiVersion: v1\nusers:\n- user: {token: s3cret}\n'
+  const inline = JSON.stringify(kubeconfig)
+  const token = `s3cret${'x'.repeat(300)}`
+  for (const text of [
+    `kubernetes: {kubeconfig: ${inline}}\n`,
+    'kubernetes: {kubeconfig: {users: [{token: s3cret}]}}\n',
+    `kubernetes: {kubeconfig: ${token}}\n`,
+    `kubernetes: {kubeconfig: /${token}}\n`,
+    `kubernetes: {kubeconfigData: ${inline}}\n`,
+    `kubernetes: {token: ${token}}\n`,
+    `stateDir: ${token}\n`,
+  ]) {
+    const message = refusal(sources(minimal + text))
+    assert.match(
+      message,
+      /(kubernetes\.\w+|stateDir): \(not shown\): (expected an absolute path|expected text|unknown field)/,
+    )
+    assert.not.match(message, 's3cret')
+  }
+  const passwordFile = refusal(sources(`datastore: {endpoints: ["http://a:1"], passwordFile: ${token}}\n`))
+  assert.match(passwordFile, /passwordFile: \(not shown\)/)
+  const environment = { TWILL_KUBERNETES_KUBECONFIG: kubeconfig }
+  assert.match(refusal(sources(minimal, { environment })), /KUBECONFIG: kubernetes.kubeconfig: \(not shown\)/)
+})
+
 test('a wrong key is named with its file', () => {
   const message = refusal(sources(`${minimal}vxlan: {vnid: 5}\n`))
   assert.match(message, '/etc/twill/twilld.yaml')
