@@ -8,6 +8,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import type { KubernetesClient } from '../../datastore/kubernetes/client.ts'
 import { CUSTOM_KINDS } from '../../datastore/kubernetes/definitions/definitions.ts'
+import { readWhole } from '../../datastore/kubernetes/page.ts'
 import {
   documentOf,
   POOL_FINALIZER,
@@ -48,12 +49,8 @@ export interface ResourceStatusModules {
 /** How many daemons look, of all, in the time of one look. */
 const ACTORS = 2
 const OWN = ['Accepted', 'Draining']
-const PAGE_SIZE = 500
-
-interface Page {
-  readonly metadata: { readonly continue?: string }
-  readonly items: readonly StatusObject[]
-}
+/** The definitions may be applied anew meanwhile. */
+const AGAIN_MS = 600_000
 
 interface StatusObject extends ResourceObject {
   readonly metadata: ResourceObject['metadata'] & { readonly generation?: number }
@@ -73,6 +70,8 @@ export class ResourceStatus {
   readonly #sweeping: Periodic
   /** By uid: why it was not written, said once. */
   readonly #complaints = new Map<string, string>()
+  /** By uid: what the server takes and does not keep, its definitions being older; and BOOTTIME of that. */
+  readonly #dropped = new Map<string, { readonly inForce: InForce | null; readonly sinceMs: number }>()
 
   constructor(options: ResourceStatusOptions, modules: ResourceStatusModules) {
     this.#modules = modules
@@ -93,17 +92,18 @@ export class ResourceStatus {
   }
 
   async #sweep(signal: AbortSignal): Promise<void> {
-    const { random, nodes, store } = this.#modules
+    const { random, nodes, store, client } = this.#modules
     if (random.fraction() >= ACTORS / nodes().length) return
     const space = await readSpace(store)
     const seen = new Set<string>()
     for (const kind of CUSTOM_KINDS)
-      for (const object of await this.#list(kind, signal)) {
+      for (const object of (await readWhole(client, pathOf(kind), { signal })) as StatusObject[]) {
         seen.add(object.metadata.uid)
         signal.throwIfAborted()
         await this.#spare(object, () => this.#attend(kind, object, space, signal))
       }
-    for (const uid of this.#complaints.keys()) if (!seen.has(uid)) this.#complaints.delete(uid)
+    for (const known of [this.#complaints, this.#dropped])
+      for (const uid of known.keys()) if (!seen.has(uid)) known.delete(uid)
   }
 
   /** What is wrong with one keeps nothing from the others. */
@@ -131,21 +131,34 @@ export class ResourceStatus {
     const found =
       kind.kind === 'IPPool' ? await this.#ofPool(kind, object, space, signal) : ofReservation(kind, object)
     if (found === null) return
-    const { name, generation = 0, resourceVersion } = object.metadata
+    const { name, uid, generation = 0, resourceVersion } = object.metadata
     const now = new Date(this.#modules.clock.realtimeMs()).toISOString()
     const { conditions: present = [], inForce: told = null } = object.status ?? {}
     const conditions = mergedConditions(present, found.conditions, { own: OWN, generation, now })
-    const isTold = found.inForce === undefined || isDeepStrictEqual(found.inForce, told)
+    const { inForce } = found
+    const isTold = inForce === undefined || isDeepStrictEqual(inForce, told) || this.#isDropped(uid, inForce)
     if (conditions === null && isTold) return
     const status = {
       ...(conditions === null ? {} : { conditions }),
-      ...(isTold ? {} : { inForce: found.inForce }),
+      ...(isTold ? {} : { inForce }),
     }
-    await this.#modules.client.request('PATCH', `${pathOf(kind)}/${name}/status`, {
-      body: { metadata: { resourceVersion }, status },
-      contentType: 'application/merge-patch+json',
-      signal,
-    })
+    const written = await this.#modules.client.request<StatusObject>(
+      'PATCH',
+      `${pathOf(kind)}/${name}/status`,
+      {
+        body: { metadata: { resourceVersion }, status },
+        contentType: 'application/merge-patch+json',
+        signal,
+      },
+    )
+    if (isTold || isDeepStrictEqual(inForce, written.status?.inForce ?? null)) return
+    this.#dropped.set(uid, { inForce, sinceMs: this.#modules.clock.boottimeMs() })
+  }
+
+  #isDropped(uid: string, inForce: InForce | null): boolean {
+    const dropped = this.#dropped.get(uid)
+    if (dropped === undefined || this.#modules.clock.boottimeMs() - dropped.sinceMs > AGAIN_MS) return false
+    return isDeepStrictEqual(dropped.inForce, inForce)
   }
 
   /** null: it is gone. */
@@ -185,18 +198,6 @@ export class ResourceStatus {
     const path = `${pathOf(kind)}/${object.metadata.name}`
     await this.#modules.client.request('PUT', path, { body: withoutFinalizer(object), signal })
     return null
-  }
-
-  async #list(kind: ResourceKind, signal: AbortSignal): Promise<StatusObject[]> {
-    const objects: StatusObject[] = []
-    let token: string | undefined
-    do {
-      const query = { limit: PAGE_SIZE, continue: token }
-      const page: Page = await this.#modules.client.request('GET', pathOf(kind), { query, signal })
-      objects.push(...page.items)
-      token = page.metadata.continue
-    } while (token)
-    return objects
   }
 }
 

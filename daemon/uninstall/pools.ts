@@ -3,6 +3,7 @@
  * none will come. They are let go; a cluster that begins anew with them holds them again.
  */
 import type { KubernetesClient } from '../../datastore/kubernetes/client.ts'
+import { readWhole } from '../../datastore/kubernetes/page.ts'
 import {
   POOL_FINALIZER,
   pathOf,
@@ -16,8 +17,8 @@ const PATH = pathOf(kindNamed('ippool')!)
 
 /** @returns the names of those that were held. @throws kubernetes.* */
 export async function letPoolsGo(client: Pick<KubernetesClient, 'request'>): Promise<string[]> {
-  const { items } = await client.request<{ items: ResourceObject[] }>('GET', PATH)
-  const held = items.filter(({ metadata }) => metadata.finalizers?.includes(POOL_FINALIZER))
+  const pools: ResourceObject[] = await readWhole(client, PATH)
+  const held = pools.filter(({ metadata }) => metadata.finalizers?.includes(POOL_FINALIZER))
   for (const pool of held) {
     const body = withoutFinalizer(pool)
     await client.request('PUT', `${PATH}/${pool.metadata.name}`, { body }).catch(unlessGone)

@@ -1,5 +1,5 @@
-/** One page of a list. What stands between us and the server may answer 200 with something else: that is no empty list. */
-import { TwillError } from '../../lib/errors.ts'
+/** Lists, page by page. What stands between us and the server may answer 200 with something else: that is no empty list. */
+import { isTwillError, TwillError } from '../../lib/errors.ts'
 import type { KubernetesClient, KubernetesObject, RequestOptions } from './client.ts'
 
 export interface Page {
@@ -27,4 +27,30 @@ export async function readPage(
     { path, reason, sent: false },
     { retryable: true },
   )
+}
+
+const PAGE_SIZE = 500
+/** A list that takes longer than the server remembers its revision begins anew. */
+const ATTEMPTS = 3
+
+/** All of a list, for those who read it once. @throws kubernetes.* as readPage */
+export async function readWhole(
+  client: Pick<KubernetesClient, 'request'>,
+  path: string,
+  { signal }: Pick<RequestOptions, 'signal'> = {},
+): Promise<KubernetesObject[]> {
+  for (let attempt = 1; ; attempt++)
+    try {
+      const objects: KubernetesObject[] = []
+      let token: string | undefined
+      do {
+        const query = { limit: PAGE_SIZE, continue: token }
+        const page = await readPage(client, path, { query, ...(signal && { signal }) })
+        objects.push(...page.items)
+        token = page.metadata.continue
+      } while (token)
+      return objects
+    } catch (error) {
+      if (!isTwillError(error, 'kubernetes.gone') || attempt === ATTEMPTS) throw error
+    }
 }

@@ -12,12 +12,14 @@ import { sayUnavailable } from '../../../daemon/uninstall/node-object.ts'
 import { letPoolsGo } from '../../../daemon/uninstall/pools.ts'
 import { removeState } from '../../../daemon/uninstall/remove-files.ts'
 import { type StepModules, takeOff } from '../../../daemon/uninstall/uninstall.ts'
+import type { Query } from '../../../datastore/kubernetes/client.ts'
 import type { Holder } from '../../../ipam/ipam.ts'
 import { FakeKernel } from '../../../kernel/fake/kernel.ts'
 import { GATEWAY, POD_ALIAS_PREFIX, REAP_GROUP, VXLAN_ALIAS } from '../../../kernel/ownership.ts'
 import { systemClock } from '../../../lib/clock.ts'
 import { type ErrorCode, isTwillError, TwillError } from '../../../lib/errors.ts'
 import { silentLog } from '../../../lib/log.ts'
+import { page } from '../../fixtures/kubernetes/scripted-client.ts'
 import { holder } from '../ipam/rig.ts'
 
 const BOOT = 'boot:1'
@@ -504,7 +506,7 @@ test('the last node lets pools of Kubernetes go, and none before it', async ({ n
   assert.match(node.told.at(-1) ?? '', /^stays: the finalizer twill\.network\/pool .*no route/)
 })
 
-test('a pool is let go by its finalizer of ours alone; one that is gone meanwhile is none that fails', async () => {
+test('a pool of any page is let go by its finalizer of ours alone; one that is gone meanwhile is none that fails', async () => {
   const put: unknown[] = []
   const metadata = (name: string, finalizers?: string[]) => ({
     name,
@@ -521,9 +523,17 @@ test('a pool is let go by its finalizer of ours alone; one that is gone meanwhil
     { metadata: metadata('bare') },
     { metadata: metadata('gone', ['twill.network/pool']) },
   ]
+  // A page ends where the server wants, and what it remembers of a list may end before the list does.
+  let forgotten = false
+  const pageOf = (token: unknown) => {
+    if (token === undefined) return page(9, items.slice(0, 3), 'more')
+    if (forgotten) return page(9, items.slice(3))
+    forgotten = true
+    throw new TwillError('kubernetes.gone', 'the continue token is too old')
+  }
   const client = {
-    async request(method: string, path: string, options?: { body?: object }) {
-      if (method === 'GET') return { items } as never
+    async request(method: string, path: string, options?: { body?: object; query?: Query }) {
+      if (method === 'GET') return pageOf(options?.query?.continue) as never
       if (path.endsWith('/gone')) throw new TwillError('kubernetes.not-found', 'no such pool')
       put.push([path, options?.body])
       return {} as never
