@@ -5,6 +5,7 @@
 import { PREFIX } from '../datastore/keys.ts'
 import { Mirror } from '../datastore/mirror.ts'
 import { recordParser } from '../datastore/record.ts'
+import { unknownAnnotations } from '../datastore/resources/annotations.ts'
 import {
   NAMESPACE_NAME_LABEL,
   type Namespace,
@@ -22,6 +23,7 @@ import {
 import type { Store } from '../datastore/store.ts'
 import type { Log } from '../lib/log.ts'
 import { NO_POOLS, type PoolNames } from '../lib/pool-annotations.ts'
+import { formatProblem } from '../lib/validation.ts'
 import type { IpamJournal, JournaledNamespace } from './journal-records.ts'
 
 export interface KnownNamespace {
@@ -81,6 +83,13 @@ export class Namespaces {
   /** Records that cannot be read: what they said before, if they were readable then, still counts. */
   allUnreadable(): string[] {
     return [...this.#mirror.aside.values()].map(({ reason }) => reason)
+  }
+
+  /** Annotations of our domain that nobody reads, each a sentence: misspelt, or a newer version's. */
+  ignoredAnnotations(): string[] {
+    return [...this.#mirror.entries.values()].flatMap(({ value }) =>
+      unknownAnnotations(value).map(problem => formatProblem(`Namespace ${value.metadata.name}`, problem)),
+    )
   }
 
   synced(): Promise<void> {

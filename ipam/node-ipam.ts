@@ -534,6 +534,7 @@ export class NodeIpam implements Ipam {
     return [
       ...held.map(message => ({ type: 'ReservedAddressHeld', message })),
       ...pools.unreadable().map(message => ({ type: 'DamagedRecord', message })),
+      ...pools.namespaces.ignoredAnnotations().map(message => ({ type: 'AnnotationsIgnored', message })),
     ]
   }
 

@@ -107,13 +107,24 @@ function print<T>(
   const chosen = items.filter(item => name === null || show(item).name === name)
   if (name !== null && chosen.length === 0) throw notFound(kind, name)
   if (format === 'yaml' || format === 'json') {
+    const isElsewhere = kind.kind === 'IPPool' && session.settings.kubernetes.enabled
     const shown = chosen.map(show)
     session.modules.stdout.write(
-      format === 'yaml' ? renderYaml(shown.map(({ document }) => document)) : jsonOf(shown, name !== null),
+      format === 'yaml'
+        ? renderYaml(shown.map(({ document }) => (isElsewhere ? withoutUid(document) : document)))
+        : jsonOf(shown, name !== null),
     )
   } else if (chosen.length === 0) session.note(`no ${kind.plural}`)
   else session.modules.stdout.write(table(chosen, format === 'wide'))
   return 0
+}
+
+/** At the API server a pool's object has another uid than in the address space: `kubectl apply` would be refused for it. */
+function withoutUid(document: object): object {
+  const { metadata, ...rest } = document as Resource
+  const { uid: _, ...shown } = metadata
+  const { apiVersion, kind, ...spec } = rest
+  return { apiVersion, kind, metadata: shown, ...spec }
 }
 
 function jsonOf(shown: readonly Shown[], single: boolean): string {

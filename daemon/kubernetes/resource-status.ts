@@ -11,14 +11,15 @@ import { CUSTOM_KINDS } from '../../datastore/kubernetes/definitions/definitions
 import { readWhole } from '../../datastore/kubernetes/page.ts'
 import {
   documentOf,
-  POOL_FINALIZER,
   pathOf,
   type ResourceObject,
   withoutFinalizer,
 } from '../../datastore/kubernetes/resources.ts'
 import type { AddressSpaceRecord } from '../../datastore/records/address-space.ts'
 import type { NodeRecord } from '../../datastore/records/node.ts'
-import { inForce, type ResourceKind } from '../../datastore/resources/kinds.ts'
+import { unknownAnnotations } from '../../datastore/resources/annotations.ts'
+import { inForce, type Resource, type ResourceKind } from '../../datastore/resources/kinds.ts'
+import { POOL_FINALIZER } from '../../datastore/resources/server-fields.ts'
 import type { Store } from '../../datastore/store.ts'
 import { readSpace } from '../../ipam/address-space.ts'
 import { acceptanceOf } from '../../ipam/pool-acceptance.ts'
@@ -30,6 +31,7 @@ import type { Clock, Random } from '../../lib/clock.ts'
 import { isTwillError, messageOf } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
 import { Periodic } from '../../lib/periodic.ts'
+import { formatProblem } from '../../lib/validation.ts'
 import { type Condition, mergedConditions, type Wanted } from './conditions.ts'
 
 export interface ResourceStatusOptions {
@@ -48,7 +50,9 @@ export interface ResourceStatusModules {
 
 /** How many daemons look, of all, in the time of one look. */
 const ACTORS = 2
-const OWN = ['Accepted', 'Draining']
+/** Annotations named in a condition. */
+const IGNORED_MAX = 10
+const OWN = ['Accepted', 'Draining', 'AnnotationsIgnored']
 /** The definitions may be applied anew meanwhile. */
 const AGAIN_MS = 600_000
 
@@ -173,7 +177,8 @@ export class ResourceStatus {
       return this.#drain(kind, object, signal)
     try {
       const pool = parsePool(JSON.stringify(documentOf(kind, object)), poolKey(name))
-      return { conditions: [{ type: 'Accepted', ...acceptanceOf(pool, space) }], inForce: inForce(pool) }
+      const accepted: Wanted = { type: 'Accepted', ...acceptanceOf(pool, space) }
+      return { conditions: [accepted, ...ignoredAnnotations(pool)], inForce: inForce(pool) }
     } catch (error) {
       return invalid(error)
     }
@@ -210,15 +215,25 @@ const draining = (users: readonly PoolUser[], names: ReadonlyMap<string, string>
 
 function ofReservation(kind: ResourceKind, object: StatusObject): Finding {
   try {
-    const { addresses } = parseReservation(
-      JSON.stringify(documentOf(kind, object)),
-      PREFIX_RESERVATIONS + object.metadata.name,
-    )
+    const text = JSON.stringify(documentOf(kind, object))
+    const reservation = parseReservation(text, PREFIX_RESERVATIONS + object.metadata.name)
+    const { addresses } = reservation
     const message = `kept back: ${addresses.length === 1 ? 'one entry' : `${addresses.length} entries`}`
-    return { conditions: [{ type: 'Accepted', status: 'True', reason: 'InForce', message }] }
+    const accepted: Wanted = { type: 'Accepted', status: 'True', reason: 'InForce', message }
+    return { conditions: [accepted, ...ignoredAnnotations(JSON.parse(text))] }
   } catch (error) {
     return invalid(error)
   }
+}
+
+/** Of our domain, which nobody reads: misspelt, or a newer version's, so that nothing is refused for it. */
+function ignoredAnnotations(resource: Resource): Wanted[] {
+  const unknown = unknownAnnotations(resource).map(problem => formatProblem('', problem))
+  if (unknown.length === 0) return []
+  const shown = unknown.slice(0, IGNORED_MAX)
+  const more = unknown.length > IGNORED_MAX ? [`and ${unknown.length - IGNORED_MAX} more`] : []
+  const message = [...shown, ...more].join('; ')
+  return [{ type: 'AnnotationsIgnored', status: 'True', reason: 'UnknownAnnotations', message }]
 }
 
 const invalid = (error: unknown): Finding => ({

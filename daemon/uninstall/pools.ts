@@ -4,13 +4,9 @@
  */
 import type { KubernetesClient } from '../../datastore/kubernetes/client.ts'
 import { readWhole } from '../../datastore/kubernetes/page.ts'
-import {
-  POOL_FINALIZER,
-  pathOf,
-  type ResourceObject,
-  withoutFinalizer,
-} from '../../datastore/kubernetes/resources.ts'
+import { pathOf, type ResourceObject, withoutFinalizer } from '../../datastore/kubernetes/resources.ts'
 import { kindNamed } from '../../datastore/resources/kinds.ts'
+import { POOL_FINALIZER } from '../../datastore/resources/server-fields.ts'
 import { isTwillError } from '../../lib/errors.ts'
 
 const PATH = pathOf(kindNamed('ippool')!)

@@ -8,7 +8,7 @@
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { KubernetesClient } from '../../datastore/kubernetes/client.ts'
-import { POOL_FINALIZER } from '../../datastore/kubernetes/resources.ts'
+import { POOL_FINALIZER } from '../../datastore/resources/server-fields.ts'
 import type { Holder } from '../../ipam/ipam.ts'
 import type { Kernel } from '../../kernel/kernel.ts'
 import { systemClock } from '../../lib/clock.ts'

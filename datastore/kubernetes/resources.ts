@@ -14,16 +14,12 @@ import { isTwillError, TwillError } from '../../lib/errors.ts'
 import { PREFIX } from '../keys.ts'
 import type { ResourceKind } from '../resources/kinds.ts'
 import { API_VERSION } from '../resources/metadata.ts'
+import { COMMIT, ENTERED, POOL_FINALIZER } from '../resources/server-fields.ts'
 import type { KubernetesClient, KubernetesObject, ObjectMeta, Query } from './client.ts'
 import { type Collection, revisionOf, type StoredRecord } from './collection.ts'
 import { CUSTOM_KINDS, GROUP, VERSION } from './definitions/definitions.ts'
 import { APPLY_DEFINITIONS, changedMeanwhile, nothingSent } from './store-failure.ts'
 
-export const POOL_FINALIZER = 'twill.network/pool'
-/** `<uid in the address space>/<uid of the object>` */
-const ENTERED = 'twill.network/entered-as'
-/** Random: makes a write of one that would change nothing. */
-const COMMIT = 'twill.network/commit'
 const HIDDEN = [ENTERED, COMMIT]
 /** Else the server drops in silence what an older definition does not know. */
 const STRICT = { fieldValidation: 'Strict' }

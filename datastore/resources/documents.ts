@@ -20,6 +20,7 @@ import { formatProblem, formatValue, type Problem, validate } from '../../lib/va
 import { unknownAnnotations } from './annotations.ts'
 import { completed, KINDS, type Resource, type ResourceKind } from './kinds.ts'
 import { API_VERSION } from './metadata.ts'
+import { refusedServerFields, withoutServerFields } from './server-fields.ts'
 
 export interface LocatedResource {
   readonly resource: Resource
@@ -85,7 +86,7 @@ function readFile(file: SourceFile): Parsed[] {
   })
   if (documents.length === 0)
     return [{ problems: [{ line: 1, text: `${name}: empty: expected at least one document` }] }]
-  return documents.map((document, index) =>
+  return documents.flatMap((document, index) =>
     readDocument({ file: name, document: document as Document.Parsed, number: index + 1, lines }),
   )
 }
@@ -104,32 +105,47 @@ function repeatedNames(found: readonly Found[], first: Map<string, string>): Mis
   })
 }
 
-function readDocument(source: Source): Parsed {
+function readDocument(source: Source): Parsed[] {
   const syntax = [...source.document.errors, ...source.document.warnings]
-  if (syntax.length > 0) return { problems: syntax.map(error => describeSyntax(source, error)) }
+  if (syntax.length > 0) return [{ problems: syntax.map(error => describeSyntax(source, error)) }]
   const line = lineAt(source, [])
   const start = whereIs(source, line)
   let input: unknown
   try {
     input = source.document.toJS()
   } catch (error) {
-    return { problems: [{ line, text: `${start}: ${messageOf(error)}` }] }
+    return [{ problems: [{ line, text: `${start}: ${messageOf(error)}` }] }]
   }
   if (input === null || input === undefined)
-    return { problems: [{ line, text: `${start}: empty: expected apiVersion, kind, metadata and spec` }] }
-  return readResource(source, line, input)
+    return [{ problems: [{ line, text: `${start}: empty: expected apiVersion, kind, metadata and spec` }] }]
+  return readAll(source, line, input)
+}
+
+/** One, or as many as are in the List that `kubectl get` makes of several. */
+function readAll(source: Source, line: number, input: unknown): Parsed[] {
+  const { apiVersion, kind, items } = input as { apiVersion?: unknown; kind?: unknown; items?: unknown }
+  if (apiVersion !== 'v1' || kind !== 'List' || !Array.isArray(items))
+    return [readResource(source, line, input, [])]
+  return items.map((item, index) => {
+    const at = ['items', index]
+    return readResource(source, lineAt(source, at), item, at)
+  })
 }
 
 const whereIs = ({ file, number }: Source, line: number) => `${file}: document ${number}, line ${line}`
 
-function readResource(source: Source, line: number, input: unknown): Parsed {
-  const header = problemsOfHeader(input)
-  const kind = KINDS.find(each => each.kind === (input as { kind?: unknown }).kind)
-  if (kind === undefined || header.length > 0) return { problems: describeAll(source, header) }
+/** @param at where it stands in the document */
+function readResource(source: Source, line: number, found: unknown, at: readonly PropertyKey[]): Parsed {
+  const header = problemsOfHeader(found)
+  const kind = KINDS.find(each => each.kind === (found as { kind?: unknown } | null)?.kind)
+  if (kind === undefined || header.length > 0) return { problems: describeAll(source, header, at) }
+  const input = withoutServerFields(found)
+  const refused = refusedServerFields(input)
+  if (refused.length > 0) return { problems: describeAll(source, refused, at) }
   const result = validate(kind.schema, input)
-  if (!result.ok) return { problems: describeAll(source, result.problems) }
+  if (!result.ok) return { problems: describeAll(source, result.problems, at) }
   const unknown = unknownAnnotations(result.value)
-  if (unknown.length > 0) return { problems: describeAll(source, unknown) }
+  if (unknown.length > 0) return { problems: describeAll(source, unknown, at) }
   return { found: { resource: completed(withoutDeletion(result.value)), where: whereIs(source, line), line } }
 }
 
@@ -140,7 +156,7 @@ function withoutDeletion(resource: Resource): Resource {
 }
 
 function problemsOfHeader(input: unknown): Problem[] {
-  if (typeof input !== 'object' || Array.isArray(input))
+  if (typeof input !== 'object' || input === null || Array.isArray(input))
     return [headerProblem([], input, 'expected a mapping of fields')]
   const { apiVersion, kind } = input as { apiVersion?: unknown; kind?: unknown }
   const problems: Problem[] = []
@@ -157,9 +173,9 @@ function headerProblem(path: readonly string[], value: unknown, message: string)
   return { field: path.join('.'), path, value: formatValue(value), message }
 }
 
-const describeAll = (source: Source, problems: readonly Problem[]): Mistake[] =>
+const describeAll = (source: Source, problems: readonly Problem[], at: readonly PropertyKey[]): Mistake[] =>
   problems.map(problem => {
-    const line = lineAt(source, problem.path)
+    const line = lineAt(source, [...at, ...problem.path])
     return { line, text: formatProblem(whereIs(source, line), problem) }
   })
 

@@ -337,6 +337,44 @@ test('kubectl shows what holds where a pool says nothing, and nothing is written
   await server.kubectl(['delete', 'ippools', 'short', 'six', '--timeout=60s'])
 })
 
+test('each takes what the other prints, and changes nothing by it', async () => {
+  await kubectlApply(
+    pool('both', '10.7.0.0/24'),
+    document('IPReservation', 'kept', { addresses: ['10.7.0.9'] }),
+  )
+  const live = async () => (await requests.send('GET', `${API}/ippools/both`)).body
+  await until('its conditions', async () => (await live()).status?.conditions?.[0].status === 'True')
+  const before = await live()
+  const ofKubectl = await server.kubectl(['get', 'ippool', 'both', '-o', 'yaml', '--show-managed-fields'])
+  assert.match(ofKubectl, /resourceVersion:[\s\S]*managedFields|managedFields:[\s\S]*resourceVersion/)
+  assert.equal(await twillctl('apply -f -', ofKubectl), { code: 0, out: 'IPPool both unchanged\n', err: '' })
+  const list = await server.kubectl(['get', 'ippool/both', 'ipreservation/kept', '-o', 'yaml'])
+  const all = await twillctl('apply -f -', list)
+  assert.is(all.code, 0, all.err)
+  assert.match(all.out, /^IPPool both unchanged\nIPReservation kept unchanged\n$/)
+  const changed = await twillctl('apply -f -', ofKubectl.replace('disabled: false', 'disabled: true'))
+  assert.equal([changed.out, changed.err], ['IPPool both configured\n', ''])
+
+  const ofTwillctl = (await twillctl('get ippool both -o yaml')).out
+  assert.match(await server.kubectl(['apply', '-f', '-'], ofTwillctl), /both (configured|unchanged)/)
+  const enabled = ofTwillctl.replace('disabled: true', 'disabled: false')
+  assert.match(await server.kubectl(['apply', '-f', '-'], enabled), /both configured/)
+  const reservation = (await twillctl('get ipreservation kept -o yaml')).out
+  assert.match(await server.kubectl(['apply', '-f', '-'], reservation), /kept (configured|unchanged)/)
+  const { metadata, spec } = await live()
+  assert.equal(
+    [metadata.uid, metadata.finalizers, metadata.annotations['twill.network/entered-as'], spec.disabled],
+    [
+      before.metadata.uid,
+      ['twill.network/pool'],
+      before.metadata.annotations['twill.network/entered-as'],
+      false,
+    ],
+  )
+  assert.match((await twillctl('get ippool both -o wide')).out, /10\.7\.0\.0\/24/)
+  await server.kubectl(['delete', 'ippool/both', 'ipreservation/kept', '--timeout=60s'])
+})
+
 test('kubectl deletes a pool: who is in the way is told, and when that has gone, so has it', async () => {
   const ipam = nodes[0]!
   await allocate(ipam, 'last')

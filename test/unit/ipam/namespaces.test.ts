@@ -258,4 +258,21 @@ test("a tunnel's address comes from the pools for all, if there are any, else fr
   assert.is(await given(node, 't2', null, tunnel('t2')), '10.2')
 })
 
+test('an annotation of our domain that nobody reads is told, and the namespace gets its addresses', async () => {
+  const { rig, node } = await started()
+  await write(rig, 'shop', { team: 'retail' }, { 'twill.network/ipv4-pols': 'common', 'example.com/x': 'y' })
+  assert.is(await given(node, 'p1', 'shop'), '10.1')
+  const problems = () => node.ipam?.resourceProblems() ?? []
+  assert.equal(
+    problems().map(({ type }) => type),
+    ['AnnotationsIgnored'],
+  )
+  assert.match(
+    problems()[0]?.message ?? '',
+    /^Namespace shop: .*ipv4-pols: "common": unknown annotation, did you mean twill.network\/ipv4-pool\?$/,
+  )
+  await write(rig, 'shop', { team: 'retail' }, { 'twill.network/ipv4-pool': 'common' })
+  assert.equal(problems(), [])
+})
+
 test.run()

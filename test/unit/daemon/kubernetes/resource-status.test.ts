@@ -26,8 +26,12 @@ async function setUp() {
     patches: 0,
     spec: { cidr: '10.9.0.0/16' } as Record<string, unknown>,
     status: {} as Record<string, unknown>,
+    annotations: {} as Record<string, string>,
   }
-  const pool = () => object('x', 7, { spec: server.spec, status: server.status })
+  const pool = () => {
+    const { metadata, ...rest } = object('x', 7, { spec: server.spec, status: server.status })
+    return { ...rest, metadata: { ...metadata, annotations: server.annotations } }
+  }
   const client = {
     async request(method: string, path: string, { body }: RequestOptions = {}) {
       if (method === 'GET') return page(10, path.endsWith('/ippools') ? [pool()] : []) as never
@@ -62,6 +66,35 @@ test('definitions that are older than inForce: it is sent once, again when it ch
   assert.is((server.status.inForce as { blockSize: number }).blockSize, 27)
   await clock.advance(11 * 60_000)
   assert.is(server.patches, 3)
+  await telling.stop()
+})
+
+test('an annotation of our domain that nobody reads is named in a condition until it goes, and nothing is refused', async () => {
+  const { clock, server, telling } = await setUp()
+  server.isOlder = false
+  server.annotations = { 'twill.network/ipv4-pools': 'a', 'example.com/x': 'y' }
+  await clock.advance(2 * EVERY_MS)
+  const conditions = () => server.status.conditions as Record<string, string>[]
+  assert.equal(
+    conditions().map(({ type, status }) => `${type} ${status}`),
+    ['Accepted Unknown', 'AnnotationsIgnored True'],
+  )
+  assert.is(
+    conditions()[1]?.message,
+    'metadata.annotations.twill.network/ipv4-pools: "a": unknown annotation, expected none here',
+  )
+  const { patches } = server
+  await clock.advance(5 * EVERY_MS)
+  assert.is(server.patches, patches)
+  server.annotations = Object.fromEntries(Array.from({ length: 40 }, (_, i) => [`twill.network/x${i}`, '']))
+  await clock.advance(2 * EVERY_MS)
+  assert.match(conditions()[1]?.message ?? '', /x9: .*; and 30 more$/)
+  server.annotations = {}
+  await clock.advance(2 * EVERY_MS)
+  assert.equal(
+    conditions().map(({ type }) => type),
+    ['Accepted'],
+  )
   await telling.stop()
 })
 

@@ -245,6 +245,59 @@ test('the mistakes of all documents are told at once', () => {
   assert.is(documents.filter(number => number === '3').length, 2)
 })
 
+/** As `kubectl get -o json --show-managed-fields` prints a pool. */
+const served = (name: string, metadata: object = {}) => ({
+  apiVersion: 'twill.network/v1alpha1',
+  kind: 'IPPool',
+  metadata: {
+    name,
+    ...{ uid: 'object-1', resourceVersion: '7', generation: 2, selfLink: '/x', managedFields: [{}] },
+    labels: { zone: 'a' },
+    annotations: {
+      'twill.network/entered-as': 'entered-1/object-1',
+      'twill.network/commit': 'ff',
+      'kubectl.kubernetes.io/last-applied-configuration': '{}',
+    },
+    finalizers: ['twill.network/pool'],
+    ...metadata,
+  },
+  spec: { cidr: '10.0.0.0/16' },
+  status: { conditions: [{ type: 'Accepted' }] },
+})
+
+test('what a server adds is nothing that was written, and the uid is that of the address space', () => {
+  const [read] = resources(JSON.stringify(served('a')))
+  assert.equal(read?.metadata, { name: 'a', labels: { zone: 'a' }, uid: 'entered-1' })
+  const another = served('a', { uid: 'object-2' })
+  assert.equal(resources(JSON.stringify(another))[0]?.metadata, { name: 'a', labels: { zone: 'a' } })
+  const annotated = served('a', { annotations: { 'example.com/x': 'y', 'twill.network/commit': 'ff' } })
+  assert.equal(resources(JSON.stringify(annotated))[0]?.metadata.annotations, { 'example.com/x': 'y' })
+  const ours = `${pool('a', '  cidr: 10.0.0.0/16\n').replace('name: a', 'name: a\n  uid: u')}`
+  assert.is(resources(ours)[0]?.metadata.uid, 'u', 'of twillctl it stands as it is')
+})
+
+test('finalizers and owners of others are not lost in silence', () => {
+  const text = JSON.stringify(
+    served('a', { finalizers: ['twill.network/pool', 'example.com/x'], ownerReferences: [{}] }),
+  )
+  const [finalizers = '', owners = ''] = problems(text)
+  assert.match(finalizers, 'metadata.finalizers: ["example.com/x"]: expected none but twill.network/pool')
+  assert.match(owners, 'metadata.ownerReferences: [{}]: expected none')
+})
+
+test('a List is each of its items, with the lines of its mistakes', () => {
+  const list = (...items: object[]) => JSON.stringify({ apiVersion: 'v1', kind: 'List', items }, null, 1)
+  assert.equal(
+    resources(list(served('a'), served('b'))).map(({ metadata }) => metadata.name),
+    ['a', 'b'],
+  )
+  const wrong = list(served('a'), { ...served('b'), spec: { cidr: 'ten' } })
+  const line = wrong.split('\n').findIndex(each => each.includes('"ten"')) + 1
+  assert.match(problems(wrong)[0] ?? '', new RegExp(`^p.yaml: document 1, line ${line}: spec.cidr: "ten"`))
+  assert.match(problems(list(served('a'), served('a')))[0] ?? '', 'expected one IPPool a')
+  assert.equal(problems(list(null as never)).length, 1)
+})
+
 test('an alias bomb ends as an error', () => {
   const levels = Array.from(
     { length: 20 },
