@@ -13,7 +13,7 @@ import { readStatus } from '../fixtures/node-state.ts'
 import { macOf, v4 } from '../fixtures/talk.ts'
 
 const lab = new KubernetesLab('pods')
-const test = lab.suite('pods', { nodes: 2 })
+const test = lab.suite('pods', { nodes: 2, install: 'process' })
 
 const [NODE, OTHER] = ['node1', 'node2']
 

@@ -5,8 +5,8 @@ import type { ProxyMode } from './proxy.ts'
 export interface KubernetesKind {
   /** bridge: the reference plugins, with which Twill is compared. */
   cni: 'twill' | 'bridge'
-  /** Of Twill: a process of each node, or as deployed anywhere, by the image and deploy/manifests. */
-  install: 'process' | 'daemonset'
+  /** Of Twill: as deployed anywhere, by the image and deploy/manifests, or a process of each node. */
+  install: 'daemonset' | 'process'
   /** Of Twill's records: an etcd on the underlay, or custom resources. */
   store: 'etcd' | 'kubernetes'
   proxy: ProxyMode
@@ -16,7 +16,7 @@ export interface KubernetesKind {
 /** The values that each may have, the default first. */
 export const KINDS = {
   cni: ['twill', 'bridge'],
-  install: ['process', 'daemonset'],
+  install: ['daemonset', 'process'],
   store: ['etcd', 'kubernetes'],
   proxy: ['nftables', 'iptables'],
   containerd: ['1.6', '2.4'],

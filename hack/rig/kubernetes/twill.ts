@@ -2,7 +2,7 @@
 import { cpSync } from 'node:fs'
 import { startDaemon, writeDaemonConfig } from '../daemon.ts'
 import { PODS } from '../layout.ts'
-import { twillConfig } from './config.ts'
+import { TAINTS, twillConfig } from './config.ts'
 import type { Credentials } from './credentials.ts'
 import type { KubernetesKind } from './kind.ts'
 import { ETC } from './layout.ts'
@@ -17,7 +17,7 @@ export function twillByProcess(credentials: Credentials, store: KubernetesKind['
     surroundings: { dropsPods: true, firewall: false, twill: true },
     store: store === 'etcd' ? 'etcd' : 'none',
     podRanges: `${PODS.v4},${PODS.v6}`,
-    taints: [],
+    taints: TAINTS,
     images: () => [],
     async install(nodes) {
       const config = twillConfig(store, KUBECONFIG)
