@@ -37,7 +37,7 @@ test('a chain that speaks CNI 1.1.0 is offered to the runtime as such', async ()
   for (const node of lab.nodes) {
     const { stdout } = await lab.exec(node, ['cat', '/etc/cni/net.d/10-twill.conflist'])
     const { cniVersions, plugins } = JSON.parse(stdout) as Conflist
-    assert.ok(cniVersions.includes('1.1.0'), stdout)
+    assert.ok(cniVersions.includes('1.1.0'), `${node} offers ${cniVersions}`)
     assert.equal(
       plugins.map(({ type }) => type),
       ['twill', 'portmap', 'bandwidth'],
