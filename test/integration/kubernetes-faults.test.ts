@@ -14,6 +14,7 @@ import { ResourceStatus } from '../../daemon/kubernetes/resource-status.ts'
 import { type KubernetesWatching, watchKubernetes } from '../../daemon/kubernetes/watching.ts'
 import { PREFIX, slotKey } from '../../datastore/keys.ts'
 import type { PodRecord } from '../../datastore/kubernetes/pod.ts'
+import { DAEMON_RIGHTS, RECORD_RIGHTS } from '../../datastore/kubernetes/rights.ts'
 import { openDatastore } from '../../datastore/open.ts'
 import type { Store, WatchMessage } from '../../datastore/store.ts'
 import { until } from '../../hack/rig/processes.ts'
@@ -25,7 +26,12 @@ import { fastClock } from '../fixtures/fast-clock.ts'
 import { type ApiRequests, apiRequests } from '../fixtures/kubernetes/api-request.ts'
 import { startApiServer, type TestApiServer } from '../fixtures/kubernetes/api-server.ts'
 import { applyDefinitions } from '../fixtures/kubernetes/definitions.ts'
-import { FAULT_NAMES, type FaultyProxy, startFaultyProxy } from '../fixtures/kubernetes/faulty-proxy.ts'
+import {
+  FAULT_NAMES,
+  type Fault,
+  type FaultyProxy,
+  startFaultyProxy,
+} from '../fixtures/kubernetes/faulty-proxy.ts'
 import { Replica } from '../fixtures/kubernetes/replica.ts'
 
 const test = suite('an API server that fails')
@@ -34,7 +40,13 @@ const AS_IT_GOES = process.env.TWILL_FIVE_MINUTES === '1'
 const TIMES = AS_IT_GOES ? 1 : 20
 /** As the node's clock goes. A watch that is silent is given up after 150 s. */
 const SILENCE_MS = 200_000
-const FAULT_MS = AS_IT_GOES ? (300_000 - SILENCE_MS) / (FAULT_NAMES.length - 1) : 30_000
+const RIGHTS = [...DAEMON_RIGHTS, ...RECORD_RIGHTS].flatMap(({ verbs }) => verbs).length
+const ROUNDS = (['all', 'watches'] as const).flatMap(meets =>
+  FAULT_NAMES.map(fault => [fault, meets] as const),
+)
+const FAULT_MS = AS_IT_GOES ? (300_000 - SILENCE_MS) / (ROUNDS.length - 1) : 30_000
+const durationMs = (fault: Fault, meets: 'all' | 'watches') =>
+  fault === 'stall' && meets === 'all' ? SILENCE_MS : FAULT_MS
 const NODE = 'n1'
 const NAMESPACES = 'resources/namespaces/'
 
@@ -184,9 +196,11 @@ async function commitSlot(store: Store, step: number): Promise<void> {
 setFlagsFromString('--expose-gc')
 const collect = runInNewContext('gc') as () => void
 
-function heapMiB(): number {
+/** With that of buffers. */
+function usedMiB(): number {
   collect()
-  return process.memoryUsage().heapUsed / 2 ** 20
+  const { heapUsed, external } = process.memoryUsage()
+  return (heapUsed + external) / 2 ** 20
 }
 
 const sockets = () => process.getActiveResourcesInfo().filter(each => each === 'TCPSocketWrap').length
@@ -213,32 +227,38 @@ test('whatever it does for minutes: few requests, no memory, nothing missed', as
         `after ${what}: ${JSON.stringify([world.watching.status(), world.membership.node.conditions(), [...world.pods.entries.keys()], [...world.records.keys()]])}`,
     )
   await whole(0, 'the start')
-  const [memory, connections] = [heapMiB(), sockets()]
-  for (const [i, fault] of FAULT_NAMES.entries()) {
-    const step = i + 1
+  const [memory, connections] = [usedMiB(), sockets()]
+  for (const [i, [fault, meets]] of ROUNDS.entries()) {
+    const [step, what] = [i + 1, `${fault} of ${meets}`]
     const before = proxy.met.length
     const begun = clock.boottimeMs()
-    proxy.set(fault)
+    proxy.set(fault, meets)
     await change(step)
-    await clock.sleep((fault === 'stall' ? SILENCE_MS : FAULT_MS) - (clock.boottimeMs() - begun))
+    await clock.sleep(durationMs(fault, meets) - (clock.boottimeMs() - begun))
     const passedMs = clock.boottimeMs() - begun
     // What it knew stands, and it says that it may be old.
-    assert.ok(world.pods.entries.has(`default/p${step - 1}`), fault)
-    assert.is(world.watching.status().connected, false, fault)
+    assert.ok(world.pods.entries.has(`default/p${step - 1}`), what)
+    assert.is(world.watching.status().connected, false, what)
     const met = proxy.met.slice(before)
+    assert.ok(met.length > 0, what)
     const most = 2 * attemptsWithin(passedMs)
     for (const [asked, times] of counted(met))
-      assert.ok(times <= boundOf(asked, most, passedMs), `${fault}: ${times} times ${asked}`)
+      assert.ok(times <= boundOf(asked, most, passedMs), `${what}: ${times} times ${asked}`)
     proxy.set(null)
     await commitSlot(world.store, step)
-    await whole(step, fault)
-    assert.equal(world.pods.mistakes, [], fault)
+    await whole(step, what)
+    assert.equal(world.pods.mistakes, [], what)
   }
-  const [memoryAfter, connectionsAfter] = [heapMiB(), sockets()]
-  assert.ok(memoryAfter - memory < 16, `${memory} MiB before, ${memoryAfter} after`)
-  assert.ok(
-    connectionsAfter <= connections + 16,
-    `${connections} connections before, ${connectionsAfter} after`,
+  await until(
+    () => sockets() <= connections + 16,
+    PATIENCE_MS,
+    () => `${connections} connections before, ${sockets()} after`,
+  )
+  // Of one fault's answers alone there were more. What is not held any more may take another collection to go.
+  await until(
+    () => usedMiB() - memory < 6,
+    PATIENCE_MS,
+    () => `${memory} MiB before, ${usedMiB()} after`,
   )
 })
 
@@ -254,6 +274,8 @@ function boundOf(asked: string, most: number, passedMs: number): number {
   if (asked.endsWith('/ippools')) return 2 * most + every(3_000)
   if (asked.endsWith(`/nodes/${NODE}`)) return most + every(5_000)
   if (asked.endsWith('/namespaces')) return most
+  // On a slow machine the look at the start is still under way.
+  if (asked.endsWith('/selfsubjectaccessreviews')) return RIGHTS * most
   if (asked.endsWith('/clusterrecords')) return 4 * most + every(3_000)
   return 2 * most
 }
