@@ -90,7 +90,8 @@ test('pods on the network of their node are reached from pods, and reach them', 
     for (const pod of pods) {
       assert.ok(await askHttp(lab, pod.name, v4(host.addresses)), `${pod.name} to ${host.name}`)
       const asked = ['curl', '-gsSf', '--max-time', '15', `http://${v4(pod.addresses)}:8080/hostname`]
-      assert.is((await lab.inside(host.name, asked)).stdout, pod.name)
+      const { stdout, stderr } = await lab.inside(host.name, asked)
+      assert.is(stdout, pod.name, `${host.name} to ${pod.name}: ${stderr}${stdout}`)
     }
 })
 
