@@ -13,7 +13,7 @@ import { readStatus } from '../fixtures/node-state.ts'
 import { macOf, v4 } from '../fixtures/talk.ts'
 
 const lab = new KubernetesLab('pods')
-const test = lab.suite('pods', { nodes: 2, install: 'process' })
+const test = lab.suite('pods', { nodes: 2 })
 
 const [NODE, OTHER] = ['node1', 'node2']
 
@@ -33,8 +33,7 @@ test('a pool for some', async () => {
     metadata: { name: 'shop' },
     spec: { cidr: '10.77.0.0/24' },
   }
-  writeFileSync(lab.node(NODE).path('/run/pool.yaml'), JSON.stringify(pool))
-  await lab.node(NODE).must(['twillctl', 'apply', '-f', '/run/pool.yaml'])
+  await lab.twillctl(NODE, ['apply', '-f', '-'], JSON.stringify(pool))
 })
 
 test('annotations choose pool, address and MAC', async () => {
@@ -139,6 +138,7 @@ test('probes of every kind reach pods on a node that drops what it was not told 
 /** What a node's owner opens for Kubernetes, on his own interface: nothing for pods, nor what they answer. */
 const FIREWALL = `
 for program in iptables ip6tables; do
+  $program -A INPUT -i lo -j ACCEPT
   $program -A INPUT -i eth0 -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT
   $program -A INPUT -p tcp --dport 10250 -j ACCEPT
   $program -A INPUT -p udp --dport 4789 -j ACCEPT
