@@ -16,6 +16,7 @@ import { Pacing } from './apply/pacing.ts'
 import { Repairs } from './apply/repairs.ts'
 import { RulesInForce } from './apply/rules.ts'
 import { desired } from './desired/desired.ts'
+import type { AttachmentFacts } from './desired/facts.ts'
 import { desiredRules } from './desired/rules.ts'
 import type { DesiredState } from './desired/state.ts'
 import { steady } from './desired/steady.ts'
@@ -54,8 +55,8 @@ export class Loop {
   readonly #ownChanged = new Set<Domain>()
   /** When the first of them came, by BOOTTIME in milliseconds. */
   #ownChangedMs = 0
-  /** Index of a host end → MAC of its pod end. */
-  readonly #heardMacs = new Map<number, string>()
+  /** Name of a host end → MAC of its pod end. */
+  readonly #heardMacs = new Map<string, string>()
   #problems: readonly Problem[] = []
   #converged = false
   #watch: { close(): Promise<void> } | null = null
@@ -120,7 +121,7 @@ export class Loop {
 
   #heard(event: KernelEvent): void {
     if (event.type === 'overflow') this.markDirty('all')
-    else if (event.type === 'pod-mac') this.#heardMac(event.hostIndex, event.mac)
+    else if (event.type === 'pod-mac') this.#heardMac(event.hostInterface, event.mac)
     // Our own changes are looked at again, since they have side effects; but not for each pod that comes or goes.
     else if (event.domain !== 'netfilter' && (event.own === true || event.consequence === true))
       this.lookSoon(event.domain)
@@ -422,35 +423,32 @@ export class Loop {
       })
   }
 
-  /** Only a look at all links tells whose it is. A pod that has just come is heard of as well: no hurry for that. */
-  #heardMac(hostIndex: number, mac: string): void {
-    this.#heardMacs.set(hostIndex, mac)
-    const isKnown = this.#modules.facts().attachments.some(({ podMac }) => podMac === mac)
-    if (isKnown && this.#timers.has('macs')) return
-    this.#after('macs', isKnown ? this.#options.ownGatherMaxMs : 0, () => void this.#learn())
+  /** Learned in a turn of its own, with all that are told together. A pod that has just come is heard of as well. */
+  #heardMac(hostInterface: string, mac: string): void {
+    this.#heardMacs.set(hostInterface, mac)
+    if (!this.#timers.has('macs')) this.#after('macs', 0, () => this.#learn())
   }
 
-  async #learn(): Promise<void> {
-    const { kernel, log } = this.#modules
+  #learn(): void {
     const heard = [...this.#heardMacs]
     this.#heardMacs.clear()
-    try {
-      const names = new Map((await kernel.readLinks()).map(({ index, name }) => [index, name]))
-      await Promise.all(heard.map(([index, mac]) => this.#learnOf(index, names.get(index), mac)))
-    } catch (error) {
-      log.warn({ heard, error: messageOf(error) }, 'links could not be read: new MACs of pods have to wait')
-      for (const [index, mac] of heard) this.#learnLater(index, mac, this.#options.ownGatherMaxMs)
+    const byName = new Map(this.#modules.facts().attachments.map(each => [each.hostInterface, each]))
+    for (const [hostInterface, mac] of heard) {
+      const attachment = byName.get(hostInterface)
+      if (attachment !== undefined) void this.#learnOf(attachment, mac)
     }
   }
 
   /** Paced, because each costs a record in the journal and a pass: a pod that changes its MAC all the time has to wait. */
-  async #learnOf(index: number, hostInterface: string | undefined, mac: string): Promise<void> {
-    const { facts, learnPodMac, log } = this.#modules
-    const attachment = facts().attachments.find(each => each.hostInterface === hostInterface)
-    if (attachment === undefined || attachment.podMac === mac) return
+  async #learnOf(attachment: AttachmentFacts, mac: string): Promise<void> {
+    const { learnPodMac, log } = this.#modules
+    const { hostInterface } = attachment
+    // Another one may just be being learned.
+    if (attachment.busy) return this.#learnLater(hostInterface, mac, this.#options.ownGatherMs)
+    if (attachment.podMac === mac) return
     const object = `mac ${attachment.id}`
     const waitMs = this.#pacing.waitMs(object)
-    if (waitMs > 0) return this.#learnLater(index, mac, waitMs)
+    if (waitMs > 0) return this.#learnLater(hostInterface, mac, waitMs)
     try {
       await learnPodMac(attachment.id, mac)
       this.#dispute(object)
@@ -458,14 +456,14 @@ export class Loop {
     } catch (error) {
       this.#pacing.failed(object)
       log.warn({ object, mac, error: messageOf(error) }, 'a new MAC of a pod could not be taken over yet')
-      this.#learnLater(index, mac, this.#pacing.waitMs(object))
+      this.#learnLater(hostInterface, mac, this.#pacing.waitMs(object))
     }
   }
 
   /** What was heard meanwhile counts. */
-  #learnLater(index: number, mac: string, waitMs: number): void {
-    if (!this.#heardMacs.has(index)) this.#heardMacs.set(index, mac)
-    if (!this.#stopped) this.#after(`mac ${index}`, waitMs, () => void this.#learn())
+  #learnLater(hostInterface: string, mac: string, waitMs: number): void {
+    if (!this.#heardMacs.has(hostInterface)) this.#heardMacs.set(hostInterface, mac)
+    if (!this.#stopped) this.#after(`mac ${hostInterface}`, waitMs, () => this.#learn())
   }
 }
 

@@ -238,13 +238,15 @@ export type KernelEvent =
   /**
    * A domain changed by somebody; the loop observes and compares. Our own changes are reported too; `own` is true
    * when nothing but calls of this Kernel caused them, `consequence` when otherwise only the kernel by itself did:
-   * what follows from a call, ours or another's, or from a cable.
+   * what follows from a call, ours or another's, or from a cable. `pods`, whoever it was: host ends of pods and what stands
+   * on them, and nothing else.
    */
   | {
       type: 'changed'
       domain: 'link' | 'address' | 'route' | 'neighbour' | 'fdb' | 'netfilter'
       own?: boolean
       consequence?: boolean
+      pods?: boolean
     }
   /** The receive buffer overflowed, or the monitor restarted: anything may have changed. */
   | { type: 'overflow' }
@@ -252,7 +254,7 @@ export type KernelEvent =
    * MAC of the far end of our own link `hostIndex`: of each when a watch begins, then of those that change. Told
    * only of what that link itself says is its peer, since a pod can make links that say they are another's.
    */
-  | { type: 'pod-mac'; hostIndex: number; mac: string }
+  | { type: 'pod-mac'; hostIndex: number; hostInterface: string; mac: string }
 
 // ---------------------------------------------------------------- the interface
 

@@ -3,6 +3,7 @@
  * again when links, addresses or routes change. What cannot be observed leaves what was known before.
  */
 import { isDeepStrictEqual } from 'node:util'
+import type { KernelEvent } from '../../kernel/kernel.ts'
 import type { Clock, Timer } from '../../lib/clock.ts'
 import { isTwillError, messageOf } from '../../lib/errors.ts'
 import type { Base } from '../base.ts'
@@ -33,6 +34,12 @@ export async function untilObserved(
   }
 }
 
+/** Neither what we do ourselves nor what stands on pods' links changes anything of the underlay. */
+function mayConcern(event: KernelEvent): boolean {
+  if (event.type === 'overflow') return true
+  return event.type === 'changed' && !event.own && !event.pods && CHOOSES_UNDERLAY.has(event.domain)
+}
+
 /** `changed` is called after `facts` has what is new. */
 export function watchSelf(
   { config, kernel, log }: Base,
@@ -47,11 +54,7 @@ export function watchSelf(
     changed()
   }
   const watching = kernel.watch(event => {
-    // What we do ourselves changes nothing of the underlay.
-    const concerns =
-      event.type === 'overflow' ||
-      (event.type === 'changed' && event.own !== true && CHOOSES_UNDERLAY.has(event.domain))
-    if (!concerns || pending !== null) return
+    if (!mayConcern(event) || pending !== null) return
     pending = clock.setTimer(DELAY_MS, () => {
       look().catch(error => log.warn({ error: messageOf(error) }, 'the underlay could not be observed'))
     })

@@ -59,6 +59,13 @@ type Author = (typeof AUTHORS)[number]
 
 type Domain = Extract<KernelEvent, { type: 'changed' }>['domain']
 
+interface Changed {
+  /** The strangest of those who changed it. */
+  readonly author: Author
+  /** Host ends of pods and what stands on them, and nothing else. */
+  readonly pods: boolean
+}
+
 const POLLIN = 1
 const EFD_NONBLOCK_CLOEXEC = 0o2004000
 const LONGEST_WAIT_MS = 250
@@ -81,8 +88,9 @@ export class Monitor {
   readonly #condenseMs: number
   readonly #receiveBufferBytes: number
   readonly #receiver: MessageReceiver
-  /** Domain → the strangest of those who changed it. */
-  readonly #changed = new Map<Domain, Author>()
+  readonly #changed = new Map<Domain, Changed>()
+  /** Indices of host ends; one that was there before the start is in it once its link has been told of. */
+  readonly #hostEnds = new Set<number>()
   /** Index of the host end → MAC last heard of its pod end. */
   readonly #podMacs = new Map<number, string>()
   /** By namespace and index, until the next report. */
@@ -186,20 +194,36 @@ export class Monitor {
   }
 
   #ownNamespace(message: NetlinkMessage): void {
-    const { type } = message
-    if (type === c.RTM_NEWLINK || type === c.RTM_DELLINK) {
-      if (type === c.RTM_DELLINK) this.#podMacs.delete(message.bytes.readInt32LE(message.start + 4))
-      this.#mark('link', message.port)
-    } else if (type === c.RTM_NEWADDR || type === c.RTM_DELADDR) this.#mark('address', message.port)
-    else if (type === c.RTM_NEWROUTE || type === c.RTM_DELROUTE) this.#mark('route', message.port)
+    const { type, port } = message
+    if (type === c.RTM_NEWLINK || type === c.RTM_DELLINK) this.#link(message)
+    else if (type === c.RTM_NEWADDR || type === c.RTM_DELADDR)
+      this.#mark('address', port, this.#isOnHostEnd(message))
+    else if (type === c.RTM_NEWROUTE || type === c.RTM_DELROUTE)
+      this.#mark('route', port, this.#hostEnds.has(outputOf(message)))
     else if (type === c.RTM_NEWNEIGH || type === c.RTM_DELNEIGH) this.#neighbour(message)
+  }
+
+  /** What stands on a link goes before the link does. */
+  #link(message: NetlinkMessage): void {
+    const index = indexIn(message)
+    const wasOne = this.#hostEnds.delete(index)
+    const isGone = message.type === c.RTM_DELLINK
+    if (isGone) this.#podMacs.delete(index)
+    // It may have been given another name.
+    const isOne = isGone ? wasOne : nameOf(message).startsWith(POD_LINK_PREFIX)
+    if (isOne && !isGone) this.#hostEnds.add(index)
+    this.#mark('link', message.port, isOne)
+  }
+
+  #isOnHostEnd(message: NetlinkMessage): boolean {
+    return this.#hostEnds.has(indexIn(message))
   }
 
   #neighbour(message: NetlinkMessage): void {
     const state = message.bytes.readUInt16LE(message.start + 8)
     if (message.bytes[message.start] === c.AF_BRIDGE) this.#mark('fdb', message.port)
     else if (message.type === c.RTM_DELNEIGH || state & (c.NUD_PERMANENT | c.NUD_FAILED))
-      this.#mark('neighbour', message.port)
+      this.#mark('neighbour', message.port, this.#isOnHostEnd(message))
   }
 
   /** A veth whose peer is ours says so by its link index. */
@@ -216,14 +240,14 @@ export class Monitor {
     this.#claims.clear()
     if (this.#podsMissed) this.#reportAllPods()
     for (const claim of claims)
-      if (this.#podMacs.get(claim.hostIndex) !== claim.mac && this.#isTrue(claim))
-        this.#reportPod(claim.hostIndex, claim.mac)
+      if (this.#podMacs.get(claim.hostIndex) !== claim.mac) this.#reportIfTrue(claim)
   }
 
   /** The node's own link is asked, which only root on the node can change. */
-  #isTrue({ hostIndex, podIndex, netnsId }: PeerClaim): boolean {
+  #reportIfTrue({ hostIndex, podIndex, netnsId, mac }: PeerClaim): void {
     const host = this.#get(writeGetLink(this.#request.reset(), hostIndex))
-    return host !== null && isHostEnd(host) && host.peerIndex === podIndex && host.peerNetnsId === netnsId
+    if (host === null || !isHostEnd(host)) return
+    if (host.peerIndex === podIndex && host.peerNetnsId === netnsId) this.#reportPod(host, mac)
   }
 
   #reportAllPods(): void {
@@ -233,13 +257,13 @@ export class Monitor {
     for (const host of socket.dump('read host ends', writeDumpLinks(this.#request), readLink)) {
       if (!isHostEnd(host) || host.peerIndex === null || host.peerNetnsId === null) continue
       const pod = this.#get(writeGetPeer(this.#request.reset(), host.peerIndex, host.peerNetnsId))
-      if (pod?.mac != null) this.#reportPod(host.index, pod.mac)
+      if (pod?.mac != null) this.#reportPod(host, pod.mac)
     }
   }
 
-  #reportPod(hostIndex: number, mac: string): void {
-    this.#podMacs.set(hostIndex, mac)
-    this.#emit({ type: 'pod-mac', hostIndex, mac })
+  #reportPod({ index, name }: LinkRecord, mac: string): void {
+    this.#podMacs.set(index, mac)
+    this.#emit({ type: 'pod-mac', hostIndex: index, hostInterface: name, mac })
   }
 
   #get(request: Datagram): LinkRecord | null {
@@ -259,10 +283,11 @@ export class Monitor {
     if (concerns) this.#mark('netfilter', message.port)
   }
 
-  #mark(domain: Domain, port: number): void {
-    const author = this.#ownPorts.has(port) ? 'us' : port === 0 ? 'kernel' : 'others'
-    const before = this.#changed.get(domain) ?? 'us'
-    this.#changed.set(domain, AUTHORS.indexOf(author) > AUTHORS.indexOf(before) ? author : before)
+  #mark(domain: Domain, port: number, ofPods = false): void {
+    const by = this.#ownPorts.has(port) ? 'us' : port === 0 ? 'kernel' : 'others'
+    const { author, pods } = this.#changed.get(domain) ?? { author: by, pods: true }
+    const strangest = AUTHORS.indexOf(by) > AUTHORS.indexOf(author) ? by : author
+    this.#changed.set(domain, { author: strangest, pods: pods && ofPods })
     this.#dueMs ??= this.#clock.boottimeMs() + this.#condenseMs
   }
 
@@ -271,14 +296,37 @@ export class Monitor {
     this.#reportPods()
     const changed = [...this.#changed]
     this.#changed.clear()
-    for (const [domain, author] of changed) {
-      const event = { type: 'changed', domain, own: author === 'us' } as const
-      this.#emit(author === 'kernel' ? { ...event, consequence: true } : event)
-    }
+    for (const [domain, { author, pods }] of changed)
+      this.#emit({
+        ...({ type: 'changed', domain, own: author === 'us' } as const),
+        ...(author === 'kernel' ? { consequence: true } : {}),
+        ...(pods ? { pods } : {}),
+      })
   }
 }
 
 const isHostEnd = ({ kind, name }: LinkRecord): boolean => kind === 'veth' && name.startsWith(POD_LINK_PREFIX)
+
+/** Of struct ifinfomsg, ifaddrmsg and ndmsg alike. */
+const indexIn = ({ bytes, start }: NetlinkMessage): number => bytes.readInt32LE(start + 4)
+
+/** Name of the link that a message is about. */
+function nameOf({ bytes, start, end }: NetlinkMessage): string {
+  let name = ''
+  forEachAttribute(bytes, start + 16, end, (type, payload) => {
+    if (type === c.IFLA_IFNAME) name = readString(payload)
+  })
+  return name
+}
+
+/** Index of the one link that a route leads to; 0: none, or several. */
+function outputOf({ bytes, start, end }: NetlinkMessage): number {
+  let output = 0
+  forEachAttribute(bytes, start + 12, end, (type, payload) => {
+    if (type === c.RTA_OIF) output = payload.readUInt32LE(0)
+  })
+  return output
+}
 
 /** Name of the table that an nftables message (struct nfgenmsg, 4 octets, then attributes) belongs to. */
 function tableOf(message: NetlinkMessage): string | null {

@@ -242,7 +242,13 @@ test('what others change is heard, domain by domain, and a MAC changed inside a 
   await eventually('fdb', changed('fdb'))
   sh('ip -n heard link set eth0 address 02:00:00:00:99:99')
   await eventually('pod-mac', () =>
-    heard.some(e => e.type === 'pod-mac' && e.hostIndex === hostIndex && e.mac === '02:00:00:00:99:99'),
+    heard.some(
+      e =>
+        e.type === 'pod-mac' &&
+        e.hostIndex === hostIndex &&
+        e.hostInterface === spec.hostInterface &&
+        e.mac === '02:00:00:00:99:99',
+    ),
   )
   await watch.close()
   sh('ip link del twill-vx4; ip route del blackhole 10.66.0.0/24; ip addr del 192.0.2.7/32 dev lo')
