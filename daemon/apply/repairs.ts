@@ -62,7 +62,18 @@ function appearances(desired: DesiredState): Established {
     ...desired.fdb.map(fdb => entry('fdb', fdbKey(fdb), fdb)),
     ...desired.sysctls.map(sysctl => entry('sysctl', sysctl.path, sysctl)),
   ]
-  return new Map(named.map(([kind, key, look]) => [objectOf({ kind, key }), JSON.stringify(look)]))
+  return new Map(named.map(([kind, key, look]) => [objectOf({ kind, key }), textOf(look)]))
+}
+
+/** Most of what is desired are the same objects in the next pass. */
+const texts = new WeakMap<object, string>()
+
+function textOf(look: object): string {
+  const known = texts.get(look)
+  if (known !== undefined) return known
+  const text = JSON.stringify(look)
+  texts.set(look, text)
+  return text
 }
 
 const entry = (kind: Kind, key: string, look: object): [Kind, string, object] => [kind, key, look]

@@ -1,42 +1,36 @@
 /**
- * From facts to the kernel state this node should have. Pure: equal facts give equal states.
+ * From facts to the kernel state this node should have. Pure: equal facts give equal states, and facts that are the same
+ * objects as before give the same objects, without their being worked out again.
  *
  * Before the facts are known only this node's own pods are desired; before they are complete the plan deletes and
  * replaces nothing of the overlay: it stays as the previous daemon left it.
  */
-
+import { isDeepStrictEqual } from 'node:util'
 import { parseCidr } from '../../lib/address.ts'
 import { soundNodes } from '../../routing/nodes.ts'
 import { isOverlay, isRouted, ownedParts } from '../../routing/parts.ts'
 import type { DesiredRoute, DesiredSysctl, RoutingState } from '../../routing/state.ts'
 import { overlayState } from '../../routing/vxlan/desired.ts'
 import { podMtu } from '../../routing/vxlan/vtep.ts'
-import type { AttachmentFacts, Facts, SelfFacts } from './facts.ts'
-import {
-  gatewayV4,
-  heldBy,
-  hostEnd,
-  hostEndAddresses,
-  isIdle,
-  podNeighbours,
-  podRoutes,
-  routeSource,
-} from './pods.ts'
+import type { Facts } from './facts.ts'
+import { gatewayOnHostEnds, gatewayV4, heldBy, isIdle, podObjects, routeSource } from './pods.ts'
 import type { DesiredState } from './state.ts'
 
 export function desired(facts: Facts): DesiredState {
-  const idle = facts.attachments.filter(isIdle)
+  const { self } = facts
+  const sources = { 4: routeSource(self, 4), 6: routeSource(self, 6) }
+  const around = { sources, gatewayOnHostEnds: gatewayOnHostEnds(self) }
+  const pods = facts.attachments.filter(isIdle).map(each => podObjects(each, around))
   const overlay = facts.known ? overlayOf(facts) : NOTHING
   const v6 = forwardsIpv6(facts)
-  const sources = { 4: routeSource(facts.self, 4), 6: routeSource(facts.self, 6) }
   return {
     known: facts.known,
     complete: facts.complete,
     links: overlay.links,
-    hostEnds: idle.map(hostEnd),
-    addresses: [gatewayV4('lo'), ...overlay.addresses, ...podAddresses(idle, facts.self)],
-    routes: uniqueRoutes([...overlay.routes, ...idle.flatMap(each => podRoutes(each, sources))]),
-    neighbours: [...overlay.neighbours, ...idle.flatMap(podNeighbours)],
+    hostEnds: pods.map(({ hostEnd }) => hostEnd),
+    addresses: [gatewayV4('lo'), ...overlay.addresses, ...pods.flatMap(({ addresses }) => addresses)],
+    routes: uniqueRoutes([...overlay.routes, ...pods.flatMap(({ routes }) => routes)]),
+    neighbours: [...overlay.neighbours, ...pods.flatMap(({ neighbours }) => neighbours)],
     fdb: overlay.fdb,
     sysctls: [...forwarding(v6), ...overlay.sysctls],
     held: heldBy(facts.attachments.filter(each => !isIdle(each))),
@@ -55,12 +49,19 @@ export function attachmentMtu(facts: Pick<Facts, 'self' | 'pools'>, poolUids: re
 
 const NOTHING: RoutingState = { links: [], addresses: [], routes: [], neighbours: [], fdb: [], sysctls: [] }
 
-function overlayOf({ self, nodes, pools, slots }: Facts): RoutingState {
-  return overlayState(self, soundNodes(nodes), pools, ownedParts(slots, pools))
-}
+/** By the slots it was made of, which change more often than all else in it, and far less often than pods. */
+const overlays = new WeakMap<
+  Facts['slots'],
+  Pick<Facts, 'self' | 'nodes' | 'pools'> & { state: RoutingState }
+>()
 
-const podAddresses = (attachments: readonly AttachmentFacts[], self: SelfFacts) =>
-  attachments.flatMap(each => hostEndAddresses(each, self))
+function overlayOf({ self, nodes, pools, slots }: Facts): RoutingState {
+  const last = overlays.get(slots)
+  if (last?.nodes === nodes && last.pools === pools && isDeepStrictEqual(last.self, self)) return last.state
+  const state = overlayState(self, soundNodes(nodes), pools, ownedParts(slots, pools))
+  overlays.set(slots, { self, nodes, pools, state })
+  return state
+}
 
 /** IPv6 is forwarded only where a pool or a pod needs it: it changes how uplinks treat advertisements. */
 function forwardsIpv6({ pools, attachments }: Facts): boolean {

@@ -15,6 +15,47 @@ import {
 import type { AttachmentFacts, SelfFacts } from './facts.ts'
 import type { Held, HostEnd } from './state.ts'
 
+/** All that stands on the node for one pod. */
+export interface PodObjects {
+  readonly hostEnd: HostEnd
+  readonly addresses: readonly DesiredAddress[]
+  readonly routes: readonly DesiredRoute[]
+  readonly neighbours: readonly DesiredNeighbour[]
+}
+
+/** What of the node they depend on. */
+export interface PodSurroundings {
+  /** Of routeSource. */
+  readonly sources: Readonly<Record<Family, string | null>>
+  readonly gatewayOnHostEnds: boolean
+}
+
+interface Known extends PodSurroundings {
+  readonly objects: PodObjects
+}
+
+/** By the facts they were made of: a pass is made for a few pods of many, and asks for all. */
+const known = new WeakMap<AttachmentFacts, Known>()
+
+/** The same objects for the same facts and surroundings. */
+export function podObjects(attachment: AttachmentFacts, around: PodSurroundings): PodObjects {
+  const last = known.get(attachment)
+  if (last !== undefined && sameSurroundings(last, around)) return last.objects
+  const objects = {
+    hostEnd: hostEnd(attachment),
+    addresses: hostEndAddresses(attachment, around),
+    routes: podRoutes(attachment, around.sources),
+    neighbours: podNeighbours(attachment),
+  }
+  known.set(attachment, { ...around, objects })
+  return objects
+}
+
+const sameSurroundings = (a: PodSurroundings, b: PodSurroundings): boolean =>
+  a.gatewayOnHostEnds === b.gatewayOnHostEnds &&
+  a.sources[4] === b.sources[4] &&
+  a.sources[6] === b.sources[6]
+
 /**
  * Source of what the node itself sends to its pods: its own address of that family, else its tunnel address.
  * null leaves the choice to the kernel, which takes the first global address by interface index.
@@ -31,12 +72,11 @@ export const gatewayOnHostEnds = (self: Pick<SelfFacts, 'arpIgnore'>): boolean =
 export const isIdle = ({ state, busy, podMac }: AttachmentFacts): boolean =>
   state === 'attached' && !busy && podMac !== ''
 
-export function hostEnd({ id, hostInterface, mtu }: AttachmentFacts): HostEnd {
+function hostEnd({ id, hostInterface, mtu }: AttachmentFacts): HostEnd {
   return { attachmentId: id, device: hostInterface, alias: `${POD_ALIAS_PREFIX}${id}`, mtu }
 }
 
-/** @param sources of routeSource, worked out once for all pods */
-export function podRoutes(
+function podRoutes(
   attachment: AttachmentFacts,
   sources: Readonly<Record<Family, string | null>>,
 ): DesiredRoute[] {
@@ -54,7 +94,7 @@ export function podRoutes(
   })
 }
 
-export function podNeighbours(attachment: AttachmentFacts): DesiredNeighbour[] {
+function podNeighbours(attachment: AttachmentFacts): DesiredNeighbour[] {
   return attachment.addresses.map(({ family, address }) => ({
     device: attachment.hostInterface,
     family,
@@ -63,10 +103,13 @@ export function podNeighbours(attachment: AttachmentFacts): DesiredNeighbour[] {
   }))
 }
 
-export function hostEndAddresses(attachment: AttachmentFacts, self: SelfFacts): DesiredAddress[] {
+function hostEndAddresses(
+  attachment: AttachmentFacts,
+  { gatewayOnHostEnds }: PodSurroundings,
+): DesiredAddress[] {
   const has = (family: Family) => attachment.addresses.some(address => address.family === family)
   return [
-    ...(has(4) && gatewayOnHostEnds(self) ? [gatewayV4(attachment.hostInterface)] : []),
+    ...(has(4) && gatewayOnHostEnds ? [gatewayV4(attachment.hostInterface)] : []),
     ...(has(6) ? [gatewayV6(attachment.hostInterface)] : []),
   ]
 }

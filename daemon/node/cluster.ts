@@ -42,12 +42,17 @@ export class Cluster {
   readonly #unsubscribe: readonly (() => void)[]
   readonly #modules: ClusterModules
   readonly #untold = new Set<keyof KnownCluster>(['pools', 'nodes', 'slots'])
+  /** As last asked for; emptied by each change: whoever asks twice meanwhile is given the same. */
+  #asked: { -readonly [K in keyof KnownCluster]?: KnownCluster[K] } = {}
   #isRemembered = false
   #snapshot: ClusterSnapshot | null = null
 
   constructor(modules: ClusterModules) {
     this.#modules = modules
-    const onChange = () => modules.changed()
+    const onChange = () => {
+      this.#asked = {}
+      modules.changed()
+    }
     this.#pools = new Mirror({ prefix: `${PREFIX.resources}ippools/`, parse: parsePool, onChange }, modules)
     this.#space = new Mirror({ prefix: ADDRESS_SPACE_KEY, parse: parseSpace, onChange }, modules)
     this.#watched = modules.watched
@@ -118,16 +123,20 @@ export class Cluster {
 
   #mirrored(): KnownCluster {
     const [pools, space, { nodes, slots }] = [this.#pools, this.#space, this.#watched]
+    const asked = this.#asked
     return {
       get pools() {
         const entered = space.entries.get(ADDRESS_SPACE_KEY)?.value ?? null
-        return valuesOf(pools).map(pool => asEntered(pool, entered))
+        asked.pools ??= valuesOf(pools).map(pool => asEntered(pool, entered))
+        return asked.pools
       },
       get nodes() {
-        return valuesOf(nodes)
+        asked.nodes ??= valuesOf(nodes)
+        return asked.nodes
       },
       get slots() {
-        return new Map([...slots.entries].map(([key, entry]) => [key, entry.value]))
+        asked.slots ??= new Map([...slots.entries].map(([key, entry]) => [key, entry.value]))
+        return asked.slots
       },
     }
   }

@@ -9,8 +9,9 @@ import type { Attachments } from '../attach/attachments.ts'
 import type { NodeView } from '../attach/node-view.ts'
 import type { Registry } from '../attach/registry.ts'
 import { attachmentMtu } from '../desired/desired.ts'
-import type { Facts, SelfFacts } from '../desired/facts.ts'
+import type { AttachmentFacts, Facts, SelfFacts } from '../desired/facts.ts'
 import { gatewayOnHostEnds, routeSource } from '../desired/pods.ts'
+import type { Attachment } from '../journal/records.ts'
 import type { Cluster } from './cluster.ts'
 import type { Observation } from './self.ts'
 import type { TunnelAddresses } from './tunnel.ts'
@@ -39,6 +40,8 @@ export class NodeFacts implements NodeView {
   readonly #options: NodeFactsOptions
   readonly #modules: NodeFactsModules
   readonly #mac: string
+  /** Of each record as last told: what is the same object from one snapshot to the next is not worked out again. */
+  readonly #attachments = new WeakMap<Attachment, AttachmentFacts>()
   #observation: Observation
 
   constructor(options: NodeFactsOptions & { observation: Observation }, modules: NodeFactsModules) {
@@ -70,16 +73,20 @@ export class NodeFacts implements NodeView {
       nodes: cluster.nodes(),
       pools: cluster.pools(),
       slots: cluster.slots(),
-      attachments: registry.all().map(attachment => ({
-        id: attachment.id,
-        hostInterface: attachment.hostInterface,
-        podMac: attachment.podMac ?? '',
-        mtu: attachment.mtu,
-        addresses: attachment.addresses,
-        state: attachment.state,
-        busy: underWay.has(attachment.id),
-      })),
+      attachments: registry
+        .all()
+        .map(attachment => this.#attachmentFacts(attachment, underWay.has(attachment.id))),
     }
+  }
+
+  /** Records of attachments never change: another state is another record. */
+  #attachmentFacts(attachment: Attachment, busy: boolean): AttachmentFacts {
+    const told = this.#attachments.get(attachment)
+    if (told?.busy === busy) return told
+    const { id, hostInterface, podMac, mtu, addresses, state } = attachment
+    const facts = { id, hostInterface, podMac: podMac ?? '', mtu, addresses, state, busy }
+    this.#attachments.set(attachment, facts)
+    return facts
   }
 
   #self(): SelfFacts {

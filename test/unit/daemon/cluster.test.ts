@@ -7,7 +7,7 @@ import { MemoryStore } from '../../../datastore/memory/store.ts'
 import { Watched } from '../../../ipam/watched.ts'
 import { silentLog } from '../../../lib/log.ts'
 import { ManualClock, settle } from '../../fixtures/manual-clock.ts'
-import { pool } from './cluster-facts.ts'
+import { node, pool, slot } from './cluster-facts.ts'
 
 async function clusterOf(records: Record<string, unknown>) {
   const memory = new MemoryCluster()
@@ -50,6 +50,33 @@ test('a pool that was shrunk, grown or cut anew in the datastore: routes and rul
   await settle()
   assert.is(cluster.pools()[3]?.spec.cidr, '10.244.0.0/16', 'the last word that could be read counts')
   assert.match(cluster.damaged().join(), /address-space/)
+  await cluster.close()
+})
+
+test('who asks again is given the same lists until something changes, and then what there is', async () => {
+  const { cluster, memory } = await clusterOf({
+    'address-space': { v: 1, pools: [entry('v4', '10.244.0.0/16')], restored: null },
+    'resources/ippools/v4': pool('v4', '10.244.0.0/16'),
+    'nodes/node1': node(1),
+    'slots/uid-v4/10.244.1.0-26': slot(['10.244.1.0/26', 'uid-node1']),
+  })
+  const [pools, nodes, slots] = [cluster.pools(), cluster.nodes(), cluster.slots()]
+  assert.is(cluster.pools(), pools)
+  assert.is(cluster.nodes(), nodes)
+  assert.is(cluster.slots(), slots)
+  const put = async (key: string, value: object) => {
+    const expected = memory.get(key)?.modRevision ?? 0
+    memory.commit({ key, expected, value: JSON.stringify(value) })
+    await settle()
+  }
+  await put('nodes/node2', node(2))
+  assert.equal([cluster.nodes().length, nodes.length], [2, 1])
+  await put('slots/uid-v4/10.244.2.0-26', slot(['10.244.2.0/26', 'uid-node2']))
+  assert.equal([cluster.slots().size, slots.size], [2, 1])
+  await put('resources/ippools/v4', pool('v4', '10.244.0.0/16', { natOutgoing: false }))
+  assert.is(cluster.pools()[0]?.spec.natOutgoing, false)
+  await put('address-space', { v: 1, pools: [entry('v4', '10.245.0.0/16')], restored: null })
+  assert.is(cluster.pools()[0]?.spec.cidr, '10.245.0.0/16')
   await cluster.close()
 })
 

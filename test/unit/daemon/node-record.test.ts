@@ -1,6 +1,8 @@
-/** What a node publishes of itself. */
+/** What a node publishes of itself, and what it tells of its attachments. */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { Registry } from '../../../daemon/attach/registry.ts'
+import type { Attachment } from '../../../daemon/journal/records.ts'
 import { NodeFacts, type NodeFactsModules } from '../../../daemon/node/facts.ts'
 import { recordParser } from '../../../datastore/record.ts'
 import { nodeRecord } from '../../../datastore/records/node.ts'
@@ -10,8 +12,10 @@ const tunnel: ReturnType<NodeFactsModules['tunnel']> = {
   beside: () => [],
 }
 
-function published(labels: Record<string, string>, kubernetes = false, cluster: string | null = null) {
-  const modules = { tunnel: () => tunnel, kubernetesCluster: () => cluster } as unknown as NodeFactsModules
+const modulesOf = (cluster: string | null) =>
+  ({ tunnel: () => tunnel, kubernetesCluster: () => cluster }) as unknown as NodeFactsModules
+
+function options(labels: Record<string, string>, kubernetes: boolean) {
   const observation = {
     underlay: [
       { family: 4 as const, address: '192.0.2.1', device: 'eth0', mtu: 1500, reason: 'default route' },
@@ -20,12 +24,11 @@ function published(labels: Record<string, string>, kubernetes = false, cluster: 
     arpIgnore: 0,
   }
   const identity = { name: 'n1', uid: 'u1', labels, kubernetes, incarnation: 'b1' }
-  const facts = new NodeFacts(
-    { ...identity, vxlan: { vni: 84, port: 4789 }, observation: observation as never },
-    modules,
-  )
-  return facts.record()
+  return { ...identity, vxlan: { vni: 84, port: 4789 }, observation: observation as never }
 }
+
+const published = (labels: Record<string, string>, kubernetes = false, cluster: string | null = null) =>
+  new NodeFacts(options(labels, kubernetes), modulesOf(cluster)).record()
 
 test('the labels of its configuration stand in its record, which every daemon can read', () => {
   const record = published({ zone: 'a' })
@@ -50,5 +53,32 @@ test('the Kubernetes cluster of its Node object stands in it once it is known', 
   assert.is(record?.kubernetesCluster, 'uid-of-kube-system')
   assert.equal(recordParser(nodeRecord)(JSON.stringify(record), 'nodes/n1'), record)
 })
+
+test('of an attachment that is as it was the same facts are told, and others once it is not', async () => {
+  const busy = new Set<string>()
+  const attachments = new Map([pod('one'), pod('two')].map(each => [each.id, each]))
+  const registry = new Registry({ attachments }, { journal: { append: async () => undefined } })
+  const cluster = { known: true, complete: true, nodes: () => [], pools: () => [], slots: () => new Map() }
+  const all = { ...modulesOf(null), registry, cluster, busy: () => busy } as unknown as NodeFactsModules
+  const told = new NodeFacts(options({}, false), all)
+  const [one, two] = told.facts().attachments
+  assert.is(told.facts().attachments[0], one)
+  busy.add('one')
+  await registry.attached('two', { podMac: '02:00:00:00:00:22', netnsCookie: '7' })
+  const [laterOne, laterTwo] = told.facts().attachments
+  assert.equal(laterOne, { ...one, busy: true })
+  assert.equal(laterTwo, { ...two, podMac: '02:00:00:00:00:22', state: 'attached' })
+  busy.clear()
+  assert.equal(told.facts().attachments[0], one)
+})
+
+function pod(id: string): Attachment {
+  return {
+    ...{ id, network: 'twill', containerId: id, ifName: 'eth0', pod: null, boot: 'b1' },
+    ...{ netns: { path: `/run/netns/${id}`, dev: null, ino: null }, netnsCookie: null },
+    ...{ hostInterface: `twl${id}`, podMac: null, mtu: 1450, addresses: [] },
+    ...{ begunBoottimeMs: 1, since: 1, state: 'attaching' },
+  }
+}
 
 test.run()

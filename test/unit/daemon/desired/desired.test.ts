@@ -165,4 +165,31 @@ test('rule 18: a pool for ipam leads to no route, blackhole, rule, tunnel or for
   assert.is(attachmentMtu(after, ['uid-lan']), 1500)
 })
 
+test('of what is the same object as before nothing is worked out again; what depends on what changed is', () => {
+  const first = facts()
+  const before = desired(first)
+  const changed = { ...first, attachments: [first.attachments[0]!, attachment(2, { mtu: 1400 })] }
+  const after = desired(changed)
+  const ofPod = <T extends { readonly device?: string }>(objects: readonly T[], name: string) =>
+    objects.filter(({ device }) => device === name)
+  for (const kind of ['hostEnds', 'addresses', 'routes', 'neighbours'] as const) {
+    const of = (name: string) => [before, after].map(each => ofPod<{ device?: string }>(each[kind], name))
+    const [old, now] = of('twl000000000001')
+    assert.ok(now!.length > 0 && now!.every((each, i) => each === old![i]), kind)
+    const [other, anew] = of('twl000000000002')
+    assert.is.not(anew![0], other![0])
+  }
+  assert.is(after.hostEnds[1]?.mtu, 1400)
+  assert.is(after.fdb, before.fdb, 'the overlay')
+  const renumbered = desired({
+    ...first,
+    self: self({ underlay: { 4: { ...UNDERLAY, address: '192.168.77.8' } }, arpIgnore: 1 }),
+  })
+  assert.is(ofPod(renumbered.routes, 'twl000000000001')[0]?.src, '192.168.77.8')
+  assert.is(ofPod(renumbered.addresses, 'twl000000000001').length, 2, 'the gateway on the host end')
+  assert.is(renumbered.links[0]?.vxlan.local, '192.168.77.8')
+  assert.is(desired({ ...first, nodes: [node(1), node(2)] }).fdb.length, before.fdb.length - 1)
+  assert.equal(desired({ ...first, pools: [] }).fdb, [])
+})
+
 test.run()
