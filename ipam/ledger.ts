@@ -27,7 +27,7 @@ import type { OwnSlot } from './own-slots.ts'
 export interface LedgerOptions {
   readonly nodeUid: string
   readonly boot: string
-  /** How long a change waits for others to join its commit: after the last change, and at most four times this. */
+  /** How long a change waits for others to join its commit: after the last change, and at most ten times this. */
   readonly lingerMs: number
   /** Past holders kept in each ledger. */
   readonly recentMax: number
@@ -57,7 +57,6 @@ interface Page {
 
 const parseLedger = recordParser(ledgerRecord)
 const RETRY_MAX_MS = 15_000
-const LINGER_TIMES_MAX = 4
 
 export class Ledgers {
   readonly #options: LedgerOptions
@@ -136,7 +135,7 @@ export class Ledgers {
     page.dirty = true
     if (page.running || this.#stopped || page.failures > 0) return
     const { lingerMs } = this.#options
-    page.dueMs = Math.min(nowMs + lingerMs, page.firstDirtyMs + LINGER_TIMES_MAX * lingerMs)
+    page.dueMs = Math.min(nowMs + lingerMs, page.firstDirtyMs + 10 * lingerMs)
     // One that runs is due no later, and looks again when it fires: a burst sets one timer and not one for each address.
     if (page.timer === null) this.#schedule(page, page.dueMs - nowMs)
   }

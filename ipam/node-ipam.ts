@@ -81,7 +81,7 @@ export interface IpamOptions {
   readonly marginMs?: number
   /** Default 1 min. */
   readonly coolDownMs?: number
-  /** Default 500 ms; see LedgerOptions. */
+  /** Default 200 ms; see LedgerOptions. */
   readonly lingerMs?: number
   /** Fewer free addresses than this in a family: the next part is claimed. Default 16. */
   readonly lowWater?: number
@@ -154,7 +154,7 @@ export class NodeIpam implements Ipam {
       podCidrs: () => 'none',
       marginMs: 60_000,
       coolDownMs: 60_000,
-      lingerMs: 500,
+      lingerMs: 200,
       lowWater: 16,
       spareRestMs: options.coolDownMs ?? 60_000,
       nodeLimit: NO_LIMIT,
