@@ -277,7 +277,7 @@ class Client implements KubernetesClient {
     const sent = error instanceof NoAnswer && error.sent
     if (deadline.signal.aborted) return this.#ended(asked, deadline, sent)
     const cause = error instanceof NoAnswer ? error.cause : error
-    return this.#lost(unavailable(asked, connectionReason(cause, material.tls), sent, cause))
+    return this.#lost(unavailable(asked, connectionReason(cause, material, sent), sent, cause))
   }
 
   #ended(asked: Asked, deadline: Deadline, sent = true): TwillError {

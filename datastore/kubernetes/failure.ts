@@ -98,18 +98,26 @@ const CONNECTION_CAUSES: Readonly<Record<string, string>> = {
   ETIMEDOUT: 'the connection timed out',
 }
 
-/** Why there is no connection, or none any more, in the words of a kubeconfig. */
-export function connectionReason(error: unknown, tls: Tls): string {
+/**
+ * Why there is no connection, or none any more, in the words of a kubeconfig.
+ * @param made whether there was one, with its TLS agreed
+ */
+export function connectionReason(
+  error: unknown,
+  { server, tls }: { server: string; tls: Tls },
+  made: boolean,
+): string {
   const said = messageOf(error)
+  const code = (error as { code?: string }).code ?? ''
   const authority =
     tls.ca === undefined ? 'the system (no certificate-authority is given)' : 'certificate-authority'
   const cause = certificateCause(said, authority)
   if (cause !== null) return cause
   if (/wrong version number|packet length too long/.test(said))
     return 'it does not speak TLS: is it http there?'
-  if (/disconnected before secure TLS connection/.test(said))
+  // Node says so of an orderly end and of a reset with one code, and of a server that does not want TLS with either.
+  if (code === 'ECONNRESET' && !made && server.startsWith('https:'))
     return 'it closed the connection before TLS was agreed: is it http there?'
-  const code = (error as { code?: string }).code ?? ''
   return CONNECTION_CAUSES[code] ?? said
 }
 

@@ -6,7 +6,7 @@ import { until } from '../../hack/rig/processes.ts'
 import { addressAt, formatIp, parseCidr } from '../../lib/address.ts'
 import { type Changes, Container } from '../fixtures/cni/caller.ts'
 import { nodeTarget } from '../fixtures/cni/node-target.ts'
-import { nodeState, readOwnedParts, readStatus, untilState } from '../fixtures/node-state.ts'
+import { readOwnedParts, readStatus, settledState, untilState } from '../fixtures/node-state.ts'
 
 const rig = new Cluster(`twp-n-${process.pid}`)
 const test = suite('addresses by name')
@@ -64,7 +64,7 @@ test('CNI-206 CNI-226 a free address anywhere in the pool: claimed alone, routed
 
   // Taken, also by the very same node; and told so by its owner on the other.
   const second = await container('node1', 'second')
-  const before = await nodeState(rig, 'node1')
+  const before = await settledState(rig, 'node1')
   const taken = await second.refused('ADD', asking('10.244.250.7'))
   assert.is(taken.code, 7)
   assert.match(taken.msg, /10\.244\.250\.7 cannot be given: pod \S+ holds it/)

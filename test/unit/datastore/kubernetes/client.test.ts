@@ -1,6 +1,11 @@
 /** What a real API server seldom does when it is wanted: answers that keep others waiting, cuts at the worst place, tokens changed under many. */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import {
+  type AddressInfo,
+  createServer as createNetServer,
+  type Server as NetServer,
+  type Socket,
+} from 'node:net'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { type ClientOptions, connectKubernetes } from '../../../../datastore/kubernetes/client.ts'
@@ -26,20 +31,7 @@ async function serve(options: Partial<ClientOptions> = {}) {
   })
   await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
   const state = { token: 'first' }
-  const kubeconfig = () => `
-current-context: it
-contexts: [{ name: it, context: { cluster: it, user: it } }]
-clusters: [{ name: it, cluster: { server: "http://127.0.0.1:${(server.address() as AddressInfo).port}" } }]
-users: [{ name: it, user: { token: ${state.token} } }]`
-  const client = await connectKubernetes(
-    { kubeconfig: '/kubeconfig', ...options },
-    {
-      clock: systemClock,
-      log: silentLog,
-      environment: {},
-      readFile: async () => Buffer.from(kubeconfig()),
-    },
-  )
+  const client = await connect(`http://127.0.0.1:${portOf(server)}`, state, options)
   stop = async () => {
     client.close()
     server.closeAllConnections()
@@ -56,6 +48,25 @@ users: [{ name: it, user: { token: ${state.token} } }]`
   }
 }
 
+const portOf = (server: NetServer): number => (server.address() as AddressInfo).port
+
+function connect(server: string, state: { token: string }, options: Partial<ClientOptions> = {}) {
+  const kubeconfig = () => `
+current-context: it
+contexts: [{ name: it, context: { cluster: it, user: it } }]
+clusters: [{ name: it, cluster: { server: "${server}" } }]
+users: [{ name: it, user: { token: ${state.token} } }]`
+  return connectKubernetes(
+    { kubeconfig: '/kubeconfig', ...options },
+    {
+      clock: systemClock,
+      log: silentLog,
+      environment: {},
+      readFile: async () => Buffer.from(kubeconfig()),
+    },
+  )
+}
+
 const answer = ({ response }: Asked, status = 200): void => {
   response.writeHead(status, { 'content-type': 'application/json' }).end('{}')
 }
@@ -65,6 +76,25 @@ const failureOf = (attempt: Promise<unknown>): Promise<TwillError> =>
     () => Promise.reject(new Error('expected a failure')),
     error => (isTwillError(error) ? error : Promise.reject(error)),
   )
+
+for (const [how, end] of [
+  ['ends', (socket: Socket) => void socket.end()],
+  ['resets', (socket: Socket) => void socket.resetAndDestroy()],
+] as const)
+  test(`a server that ${how} a connection that begins with TLS: it may want none`, async () => {
+    const server = createNetServer(socket =>
+      socket.on('error', () => undefined).once('data', () => end(socket)),
+    )
+    await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+    const client = await connect(`https://127.0.0.1:${portOf(server)}`, { token: 'any' })
+    stop = async () => {
+      client.close()
+      await new Promise(resolve => server.close(resolve))
+    }
+    const { message, data } = await failureOf(client.request('POST', '/change', { body: {} }))
+    assert.match(message, /closed the connection before TLS was agreed: is it http there\?/)
+    assert.is(data.sent, false)
+  })
 
 test('a change that waited for a connection in use, and was cut when the server had it, may have been made', async () => {
   const { client, all, asked } = await serve()
