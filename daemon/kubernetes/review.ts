@@ -2,7 +2,7 @@
  * Something that this node lacks at the API server: looked at from the start on until nothing is missing, told in one
  * message, and again when it is something else. It keeps nothing from going on.
  */
-import { Backoff } from '../../datastore/kubernetes/backoff.ts'
+import { Backoff } from '../../lib/backoff.ts'
 import type { Clock, Random } from '../../lib/clock.ts'
 import { messageOf } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'

@@ -1,7 +1,7 @@
 /** Who this node is in the cluster: asked of the store, remembered in the journal. */
 import { bindCluster } from '../../datastore/cluster.ts'
-import { Backoff } from '../../datastore/kubernetes/backoff.ts'
 import { establishIdentity } from '../../ipam/identity.ts'
+import { Backoff } from '../../lib/backoff.ts'
 import { type Clock, type Random, systemClock } from '../../lib/clock.ts'
 import { isTwillError, messageOf, TwillError } from '../../lib/errors.ts'
 import { systemRandom } from '../../lib/random.ts'

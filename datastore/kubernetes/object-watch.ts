@@ -5,13 +5,14 @@
  *
  * Whether this is still our cluster is looked at whenever a watch begins, before its events are believed.
  */
+
+import { Backoff } from '../../lib/backoff.ts'
 import type { Clock, Random } from '../../lib/clock.ts'
 import { isTwillError } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
 import { Delivery } from '../delivery.ts'
 import type { Health } from '../health.ts'
 import type { StoreEvent, Watch, WatchMessage } from '../store.ts'
-import { Backoff } from './backoff.ts'
 import type { KubernetesClient, ObjectEvent } from './client.ts'
 import { type Collection, revisionOf } from './collection.ts'
 import type { ObjectCalls } from './object-calls.ts'

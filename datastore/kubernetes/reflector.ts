@@ -10,10 +10,11 @@
  *   (410), or was restored to an older state, never because a connection was lost.
  * - An object that `slim` cannot read stands in the log and in `problem()`; what it was before stays.
  */
+
+import { Backoff } from '../../lib/backoff.ts'
 import type { Clock, Random } from '../../lib/clock.ts'
 import { isTwillError, messageOf } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
-import { Backoff } from './backoff.ts'
 import type { KubernetesClient, KubernetesObject, ObjectEvent } from './client.ts'
 import { type Page, readPage } from './page.ts'
 

@@ -1,6 +1,6 @@
 /** How long to wait after failures in a row: doubling, jittered, never under what the server asks for. */
-import type { Random } from '../../lib/clock.ts'
-import { isTwillError } from '../../lib/errors.ts'
+import type { Random } from './clock.ts'
+import { isTwillError } from './errors.ts'
 
 const FIRST_MS = 500
 const LAST_MS = 30_000
