@@ -306,7 +306,7 @@ export async function composeNode(
   )
   foreignFilters.start()
 
-  ensureFirstPoolsLater(config.firstPools, {
+  void ensureFirstPoolsLater(config.firstPools, {
     store,
     cluster,
     clock: systemClock,

@@ -1,6 +1,7 @@
 /** Pools of the configuration, written once the cluster's are known, and only if the store has no pool at all. */
 import type { Store } from '../../datastore/store.ts'
 import { ensureFirstPools } from '../../ipam/pools.ts'
+import { Backoff } from '../../lib/backoff.ts'
 import type { Clock, Random } from '../../lib/clock.ts'
 import { messageOf } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
@@ -15,18 +16,21 @@ export interface FirstPoolsModules {
   readonly log: Log
 }
 
-const RETRY_MS = 1_000
-
-export function ensureFirstPoolsLater(firstPools: Config['firstPools'], modules: FirstPoolsModules): void {
+/** Resolves when there are pools, however long the store stays away; never rejects. */
+export async function ensureFirstPoolsLater(
+  firstPools: Config['firstPools'],
+  modules: FirstPoolsModules,
+): Promise<void> {
+  if (firstPools.length === 0) return
   const { cluster, clock, log } = modules
-  const attempt = async (): Promise<void> => {
-    await cluster.synced()
-    if (cluster.pools().length > 0 || firstPools.length === 0) return
-    await ensureFirstPools(firstPools, modules)
-  }
-  const again = (error: unknown): Promise<void> => {
-    log.warn({ error: messageOf(error) }, 'the first pools could not be created; trying again')
-    return clock.sleep(RETRY_MS).then(attempt).catch(again)
-  }
-  attempt().catch(again)
+  const backoff = new Backoff(modules)
+  for (;;)
+    try {
+      await cluster.synced()
+      if (cluster.pools().length === 0) await ensureFirstPools(firstPools, modules)
+      return
+    } catch (error) {
+      log.warn({ error: messageOf(error) }, 'the first pools could not be created; trying again')
+      await clock.sleep(backoff.next(error))
+    }
 }
