@@ -14,8 +14,17 @@ function setUp() {
   const client = new ScriptedClient()
   const modules = { client, clock: new ManualClock(), random: new SeededRandom(7), log: silentLog }
   const facts = new KubernetesFacts({ nodeName: 'node1' }, modules)
-  const store = resourceStore({ ...modules, facts })
-  return { client, facts, store }
+  const following = { now: 0 }
+  const subscribe: KubernetesFacts['subscribe'] = subscriber => {
+    const end = facts.subscribe(subscriber)
+    following.now++
+    return () => {
+      following.now--
+      end()
+    }
+  }
+  const store = resourceStore({ ...modules, facts: { namespaces: facts.namespaces, subscribe } })
+  return { client, facts, store, following }
 }
 
 const namespace = (name: string, version: number, zone: string) =>
@@ -25,7 +34,7 @@ const zones = (state: ReadonlyMap<string, string>) =>
   [...state].map(([key, value]) => [key, JSON.parse(value).metadata.labels.zone])
 
 test('they come when the node knows them, change as it hears of them, and are asked for once', async () => {
-  const { client, facts, store } = setUp()
+  const { client, facts, store, following } = setUp()
   const record = recordWatch(store, 'resources/namespaces/')
   await settle()
   // Own pods, other pods.
@@ -48,9 +57,10 @@ test('they come when the node knows them, change as it hears of them, and are as
     ['resources/namespaces/c', 'z'],
   ])
   assert.is(client.asked.filter(each => each.startsWith(`GET ${NAMESPACES}`)).length, 1)
+  assert.is(following.now, 1)
   await record.close()
   watch?.event('ADDED', namespace('d', 14, 'z'))
-  assert.is(record.state.size, 2)
+  assert.equal([record.state.size, following.now], [2, 0])
   await facts.close()
   await store.close()
 })
