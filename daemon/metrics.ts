@@ -50,6 +50,8 @@ export function createMetrics(modules: MetricsModules): Metrics {
     labelNames: ['kind'],
     registers,
   })
+  /** Of the scrape under way: it takes long to put together in a large cluster. */
+  let seen: Status
   const gauge = (
     name: string,
     help: string,
@@ -63,7 +65,7 @@ export function createMetrics(modules: MetricsModules): Metrics {
       registers,
       collect() {
         this.reset()
-        read(modules.status(), this)
+        read(seen, this)
       },
     })
   gauge('twill_ready', '1 when pods can be attached', (status, it) => it.set(status.ready ? 1 : 0))
@@ -145,7 +147,10 @@ export function createMetrics(modules: MetricsModules): Metrics {
     kubernetesRequest: (verb, code) => requests.inc({ verb, code: String(code) }),
     repair: kind => repairs.inc({ kind }),
     mended: kind => mended.inc({ kind }),
-    text: () => registry.metrics(),
+    async text() {
+      seen = modules.status()
+      return registry.metrics()
+    },
   }
 }
 

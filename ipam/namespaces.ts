@@ -5,7 +5,7 @@
 import { PREFIX } from '../datastore/keys.ts'
 import { Mirror } from '../datastore/mirror.ts'
 import { recordParser } from '../datastore/record.ts'
-import { unknownAnnotations } from '../datastore/resources/annotations.ts'
+import { ignoredAnnotations } from '../datastore/resources/annotations.ts'
 import {
   NAMESPACE_NAME_LABEL,
   type Namespace,
@@ -23,7 +23,6 @@ import {
 import type { Store } from '../datastore/store.ts'
 import type { Log } from '../lib/log.ts'
 import { NO_POOLS, type PoolNames } from '../lib/pool-annotations.ts'
-import { formatProblem } from '../lib/validation.ts'
 import type { IpamJournal, JournaledNamespace } from './journal-records.ts'
 
 export interface KnownNamespace {
@@ -48,6 +47,8 @@ export class Namespaces {
   readonly #mirror: Mirror<Namespace>
   readonly #journal: IpamJournal
   readonly #journaled: Map<string, JournaledNamespace>
+  /** Asked for with each status, of thousands of namespaces. */
+  readonly #ignored = new WeakMap<Namespace, readonly string[]>()
   #isSynced = false
 
   constructor(
@@ -87,9 +88,15 @@ export class Namespaces {
 
   /** Annotations of our domain that nobody reads, each a sentence: misspelt, or a newer version's. */
   ignoredAnnotations(): string[] {
-    return [...this.#mirror.entries.values()].flatMap(({ value }) =>
-      unknownAnnotations(value).map(problem => formatProblem(`Namespace ${value.metadata.name}`, problem)),
-    )
+    return [...this.#mirror.entries.values()].flatMap(({ value }) => this.#ignoredOf(value))
+  }
+
+  #ignoredOf(written: Namespace): readonly string[] {
+    const known = this.#ignored.get(written)
+    if (known !== undefined) return known
+    const ignored = ignoredAnnotations(written).map(text => `Namespace ${written.metadata.name}: ${text}`)
+    this.#ignored.set(written, ignored)
+    return ignored
   }
 
   synced(): Promise<void> {

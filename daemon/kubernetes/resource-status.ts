@@ -17,7 +17,7 @@ import {
 } from '../../datastore/kubernetes/resources.ts'
 import type { AddressSpaceRecord } from '../../datastore/records/address-space.ts'
 import type { NodeRecord } from '../../datastore/records/node.ts'
-import { unknownAnnotations } from '../../datastore/resources/annotations.ts'
+import { ignoredAnnotations } from '../../datastore/resources/annotations.ts'
 import { inForce, type Resource, type ResourceKind } from '../../datastore/resources/kinds.ts'
 import { POOL_FINALIZER } from '../../datastore/resources/server-fields.ts'
 import type { Store } from '../../datastore/store.ts'
@@ -31,7 +31,6 @@ import type { Clock, Random } from '../../lib/clock.ts'
 import { isTwillError, messageOf } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
 import { Periodic } from '../../lib/periodic.ts'
-import { formatProblem } from '../../lib/validation.ts'
 import { type Condition, mergedConditions, type Wanted } from './conditions.ts'
 
 export interface ResourceStatusOptions {
@@ -50,8 +49,6 @@ export interface ResourceStatusModules {
 
 /** How many daemons look, of all, in the time of one look. */
 const ACTORS = 2
-/** Annotations named in a condition. */
-const IGNORED_MAX = 10
 const OWN = ['Accepted', 'Draining', 'AnnotationsIgnored']
 /** The definitions may be applied anew meanwhile. */
 const AGAIN_MS = 600_000
@@ -178,7 +175,7 @@ export class ResourceStatus {
     try {
       const pool = parsePool(JSON.stringify(documentOf(kind, object)), poolKey(name))
       const accepted: Wanted = { type: 'Accepted', ...acceptanceOf(pool, space) }
-      return { conditions: [accepted, ...ignoredAnnotations(pool)], inForce: inForce(pool) }
+      return { conditions: [accepted, ...annotationsIgnored(pool)], inForce: inForce(pool) }
     } catch (error) {
       return invalid(error)
     }
@@ -220,19 +217,17 @@ function ofReservation(kind: ResourceKind, object: StatusObject): Finding {
     const { addresses } = reservation
     const message = `kept back: ${addresses.length === 1 ? 'one entry' : `${addresses.length} entries`}`
     const accepted: Wanted = { type: 'Accepted', status: 'True', reason: 'InForce', message }
-    return { conditions: [accepted, ...ignoredAnnotations(JSON.parse(text))] }
+    return { conditions: [accepted, ...annotationsIgnored(JSON.parse(text))] }
   } catch (error) {
     return invalid(error)
   }
 }
 
 /** Of our domain, which nobody reads: misspelt, or a newer version's, so that nothing is refused for it. */
-function ignoredAnnotations(resource: Resource): Wanted[] {
-  const unknown = unknownAnnotations(resource).map(problem => formatProblem('', problem))
-  if (unknown.length === 0) return []
-  const shown = unknown.slice(0, IGNORED_MAX)
-  const more = unknown.length > IGNORED_MAX ? [`and ${unknown.length - IGNORED_MAX} more`] : []
-  const message = [...shown, ...more].join('; ')
+function annotationsIgnored(resource: Resource): Wanted[] {
+  const ignored = ignoredAnnotations(resource)
+  if (ignored.length === 0) return []
+  const message = ignored.join('; ')
   return [{ type: 'AnnotationsIgnored', status: 'True', reason: 'UnknownAnnotations', message }]
 }
 

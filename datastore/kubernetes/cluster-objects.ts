@@ -1,4 +1,5 @@
 /** What Twill keeps of Namespaces, Nodes and NetworkPolicies. Loose, as pod.ts. */
+import { ANNOTATION_DOMAIN } from '../../lib/pool-annotations.ts'
 import type { KubernetesObject } from './client.ts'
 import { canonicalAddresses } from './pod.ts'
 
@@ -7,6 +8,7 @@ export interface NamespaceRecord {
   readonly uid: string
   /** With kubernetes.io/metadata.name, also where a server does not add it (NP-032). */
   readonly labels: Readonly<Record<string, string>>
+  /** Of our domain alone: those of tools may be a quarter of a megabyte. */
   readonly annotations: Readonly<Record<string, string>>
 }
 
@@ -31,7 +33,8 @@ const NAME_LABEL = 'kubernetes.io/metadata.name'
 
 export function namespaceRecord({ metadata }: KubernetesObject): NamespaceRecord {
   const { name, uid, labels = {}, annotations = {} } = metadata
-  return { name, uid, labels: { ...labels, [NAME_LABEL]: name }, annotations }
+  const own = Object.entries(annotations).filter(([key]) => key.startsWith(ANNOTATION_DOMAIN))
+  return { name, uid, labels: { ...labels, [NAME_LABEL]: name }, annotations: Object.fromEntries(own) }
 }
 
 interface NodeObject extends KubernetesObject {

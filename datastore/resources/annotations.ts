@@ -4,18 +4,36 @@
  * a newer version stays readable.
  */
 import { ANNOTATION_DOMAIN, POOL_ANNOTATION } from '../../lib/pool-annotations.ts'
-import { formatValue, type Problem, suggestion } from '../../lib/validation.ts'
+import { formatProblem, formatValue, type Problem, suggestion } from '../../lib/validation.ts'
 import type { Resource } from './kinds.ts'
 
 const POOLS = Object.values(POOL_ANNOTATION)
 
-export function unknownAnnotations({ kind, metadata: { annotations = {} } }: Resource): Problem[] {
-  const known = kind === 'Namespace' ? POOLS : []
-  return Object.entries(annotations)
-    .filter(([key]) => key.startsWith(ANNOTATION_DOMAIN) && !known.includes(key))
-    .map(([key, value]) => {
-      const path = ['metadata', 'annotations', key]
-      const message = `unknown annotation, ${suggestion(key, known, ANNOTATION_DOMAIN)}`
-      return { field: path.join('.'), path, value: formatValue(value), message }
-    })
+/** Of a stored resource those that are named: who may annotate it may write thousands. */
+const NAMED_MAX = 10
+
+export function unknownAnnotations(resource: Resource): Problem[] {
+  return unknownKeys(resource).map(key => problemOf(key, resource))
+}
+
+/** Of a stored resource, each a sentence, and how many more there are. */
+export function ignoredAnnotations(resource: Resource): string[] {
+  const unknown = unknownKeys(resource)
+  const more = unknown.length - NAMED_MAX
+  const named = unknown.slice(0, NAMED_MAX).map(key => formatProblem('', problemOf(key, resource)))
+  return more > 0 ? [...named, `and ${more} more`] : named
+}
+
+const knownOf = ({ kind }: Resource): readonly string[] => (kind === 'Namespace' ? POOLS : [])
+
+function unknownKeys(resource: Resource): string[] {
+  const known = knownOf(resource)
+  const { annotations = {} } = resource.metadata
+  return Object.keys(annotations).filter(key => key.startsWith(ANNOTATION_DOMAIN) && !known.includes(key))
+}
+
+function problemOf(key: string, resource: Resource): Problem {
+  const path = ['metadata', 'annotations', key]
+  const message = `unknown annotation, ${suggestion(key, knownOf(resource), ANNOTATION_DOMAIN)}`
+  return { field: path.join('.'), path, value: formatValue(resource.metadata.annotations?.[key]), message }
 }

@@ -275,4 +275,14 @@ test('an annotation of our domain that nobody reads is told, and the namespace g
   assert.equal(problems(), [])
 })
 
+test('whoever annotates a namespace thousands of times makes a few sentences of it', async () => {
+  const { rig, node } = await started()
+  const many = Object.fromEntries(Array.from({ length: 5_000 }, (_, i) => [`twill.network/a${i}`, '']))
+  await write(rig, 'shop', {}, many)
+  const messages = (node.ipam?.resourceProblems() ?? []).map(({ message }) => message)
+  assert.is(messages.length, 11)
+  assert.match(messages[0] ?? '', /^Namespace shop: metadata.annotations.twill.network\/a0: /)
+  assert.is(messages[10], 'Namespace shop: and 4990 more')
+})
+
 test.run()

@@ -91,6 +91,16 @@ test('NP-032 a namespace has its name as a label, also from a server that does n
   assert.equal(namespaceRecord(object('shop', 1)).labels, { 'kubernetes.io/metadata.name': 'shop' })
 })
 
+test('of the annotations of a namespace only our own are kept', () => {
+  const annotations = {
+    'twill.network/ipv4-pool': 'p',
+    'kubectl.kubernetes.io/last-applied-configuration': '{}',
+  }
+  const { metadata } = object('shop', 1)
+  const kept = namespaceRecord({ metadata: { ...metadata, annotations } }).annotations
+  assert.equal(kept, { 'twill.network/ipv4-pool': 'p' })
+})
+
 test('NP-054 a node: all its addresses, no names', () => {
   const addresses = [
     { type: 'InternalIP', address: '192.168.1.1' },
