@@ -44,7 +44,9 @@ export function writeDaemonConfig(machine: Machine, changes: Record<string, unkn
 /** The node's daemon answers on a Unix socket; from the host it is reached through the node's root. */
 export function askDaemon(machine: Machine, path: string, method = 'GET', body?: string): Promise<ApiAnswer> {
   return new Promise((resolve, reject) => {
-    const call = request({ socketPath: machine.path(API_SOCKET), path, method, timeout: 5_000 }, response => {
+    // No connection is kept: it may lead to a daemon that was killed meanwhile.
+    const where = { socketPath: machine.path(API_SOCKET), agent: false }
+    const call = request({ ...where, path, method, timeout: 5_000 }, response => {
       const chunks: Buffer[] = []
       response.on('data', (chunk: Buffer) => chunks.push(chunk))
       response.once('end', () =>

@@ -1,19 +1,26 @@
 /** Twill where nobody may touch an etcd: deployed with its records as custom resources. Pods talk, come and go. */
+import { rmSync } from 'node:fs'
 import * as assert from 'uvu/assert'
 import { RECORD_KINDS, RECORDS_GROUP } from '../../datastore/kubernetes/records.ts'
 import { DAEMON_POD, NAMESPACE } from '../../hack/rig/kubernetes/daemonset.ts'
 import { until } from '../../hack/rig/processes.ts'
+import { untilAllAnswer } from '../fixtures/kubernetes/answers.ts'
 import { churn } from '../fixtures/kubernetes/churn.ts'
 import { KubernetesLab, type LabPod } from '../fixtures/kubernetes/lab.ts'
 import { askHttp } from '../fixtures/kubernetes/netexec.ts'
-import { deployment } from '../fixtures/kubernetes/objects.ts'
+import { daemonSet, deployment } from '../fixtures/kubernetes/objects.ts'
 import { readStatus } from '../fixtures/node-state.ts'
 import { v4, v6 } from '../fixtures/talk.ts'
 
 const lab = new KubernetesLab('store')
 const test = lab.suite('store', { nodes: 2, install: 'daemonset', store: 'kubernetes' })
 
+const JOURNAL = '/var/lib/twill/journal'
+
 let before: string[]
+
+const uids = () =>
+  Promise.all(lab.nodes.map(async node => (await readStatus(lab.cluster.rig, node)).node.uid))
 
 const attached = async (): Promise<string[]> => {
   const all = await Promise.all(lab.nodes.map(node => readStatus(lab.cluster.rig, node)))
@@ -62,7 +69,11 @@ test('pods on two nodes talk under their own addresses', async () => {
     [two, one],
   ] as const)
     for (const family of [v4, v6])
-      assert.is(await askHttp(lab, from.name, family(to.addresses)), family(from.addresses))
+      assert.is(
+        await askHttp(lab, from.name, family(to.addresses)),
+        family(from.addresses),
+        `whom ${to.name} on ${to.node} sees when ${from.name} on ${from.node} asks`,
+      )
   await lab.remove(web)
 })
 
@@ -77,13 +88,35 @@ test('nothing is left of 40 pods, 10 of which were deleted during their start', 
   await untilChecked()
 })
 
-test('daemons that are started anew go on with what they find there', async () => {
-  const uids = async () =>
-    Promise.all(lab.nodes.map(async node => (await readStatus(lab.cluster.rig, node)).node.uid))
-  const known = await uids()
-  await lab.kubectl('-n', NAMESPACE, 'delete', 'pod', '-l', DAEMON_POD)
-  await lab.ready(DAEMON_POD, 2)
-  assert.equal(await uids(), known)
+/** Off the nodes, and there again. */
+async function withoutDaemons(meanwhile: () => void): Promise<void> {
+  const select = (nodeSelector: object) => {
+    const patch = JSON.stringify({ spec: { template: { spec: { nodeSelector } } } })
+    return lab.kubectl('-n', NAMESPACE, 'patch', 'daemonset/twilld', '--type=merge', '-p', patch)
+  }
+  await select({ none: 'such' })
+  try {
+    await lab.kubectl('-n', NAMESPACE, 'wait', 'pod', '-l', DAEMON_POD, '--for=delete', '--timeout=120s')
+    meanwhile()
+  } finally {
+    await select({ none: null })
+  }
+  await lab.kubectl('-n', NAMESPACE, 'rollout', 'status', 'daemonset/twilld', '--timeout=300s')
+}
+
+test('daemons whose nodes have lost their journals are who they were, and know their pods', async () => {
+  const standing = daemonSet('standing')
+  await lab.apply(standing)
+  const pods = await lab.ready('app=standing', 2)
+  // What they hold is in the ledgers.
+  await untilChecked()
+  const known = [await uids(), await attached()]
+  await withoutDaemons(() => {
+    for (const node of lab.nodes) rmSync(lab.node(node).path(JOURNAL))
+  })
+  assert.equal([await uids(), await attached()], known)
+  await untilAllAnswer(lab, pods)
+  await lab.remove(standing)
   await untilChecked()
 })
 
