@@ -2,7 +2,8 @@
 import { z } from 'zod'
 import { absolutePath } from '../lib/absolute-path.ts'
 
-const endpoint = z.string().regex(/^https?:\/\/[^/\s]+$/, 'expected http://HOST:PORT or https://HOST:PORT')
+/** Without a user, whose password would stand in every message about it. */
+const endpoint = z.string().regex(/^https?:\/\/[^/@\s]+$/, 'expected http://HOST:PORT or https://HOST:PORT')
 
 export const etcdDatastore = z.strictObject({
   type: z.literal('etcd').default('etcd'),

@@ -81,7 +81,7 @@ function problemsOfIssue(schema: z.core.$ZodType, issue: Issue, input: unknown):
     ]
   const found = valueAt(input, issue.path)
   const value = schemasAt(schema, issue.path).some(each => PATHS.has(each))
-    ? formatPath(found)
+    ? formatPath(found, issue.path)
     : formatValue(found)
   return [{ field: formatField(issue.path), path: issue.path, value, message: expectation(issue) }]
 }
@@ -96,7 +96,7 @@ function unknownFields(
   return issue.keys.map(key => ({
     field: formatField([...issue.path, key]),
     path: [...issue.path, key],
-    value: formatDiscreetly(valueAt(input, [...issue.path, key])),
+    value: formatDiscreetly(valueAt(input, [...issue.path, key]), [key]),
     message: `unknown field, ${kindOf(key, schemas) ?? suggestion(key, fieldsOf(meant))}`,
   }))
 }
@@ -197,25 +197,31 @@ function formatField(path: Path): string {
   }, '')
 }
 
-/** As it would stand in a document, shortened; `missing` for undefined. */
+/** As it would stand in a document, shortened and without secrets; `missing` for undefined. */
 export function formatValue(value: unknown): string {
   if (value === undefined) return 'missing'
   const text = typeof value === 'bigint' ? String(value) : (JSON.stringify(value) ?? String(value))
-  return text.length > VALUE_LENGTH ? `${text.slice(0, VALUE_LENGTH - 1)}…` : text
+  if (typeof value === 'object' && SECRET.test(text)) return NOT_SHOWN
+  const shown = text.replaceAll(CREDENTIALS, `//${NOT_SHOWN}@`)
+  return shown.length > VALUE_LENGTH ? `${shown.slice(0, VALUE_LENGTH - 1)}…` : shown
 }
 
-function formatPath(value: unknown): string {
-  return typeof value === 'object' && value !== null ? NOT_SHOWN : formatDiscreetly(value)
+function formatPath(value: unknown, path: Path): string {
+  return typeof value === 'object' && value !== null ? NOT_SHOWN : formatDiscreetly(value, path)
 }
 
-/** What is long or has several lines is not what was meant to stand there. */
-function formatDiscreetly(value: unknown): string {
+/** What is long or has several lines is not what was meant to stand there; what is called so is a secret. */
+function formatDiscreetly(value: unknown, path: Path): string {
   const text = formatValue(value)
   const isLong = (JSON.stringify(value) ?? '').length > VALUE_LENGTH
-  return isLong || (typeof value === 'string' && /[\r\n]/.test(value)) ? NOT_SHOWN : text
+  const isText = isLong || (typeof value === 'string' && /[\r\n]/.test(value))
+  return value !== undefined && (isText || SECRET.test(String(path.at(-1)))) ? NOT_SHOWN : text
 }
 
 const NOT_SHOWN = '(not shown)'
+const SECRET = /passw|passphrase|secret|token|credential|private/i
+/** Of a URL. */
+const CREDENTIALS = /\/\/[^/\s"]*@/g
 
 function valueAt(input: unknown, path: Path): unknown {
   return path.reduce<unknown>(

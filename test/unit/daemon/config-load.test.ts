@@ -131,6 +131,23 @@ test('what was pasted where a path belongs is not shown: it may be a secret', ()
   assert.match(refusal(sources(minimal, { environment })), /KUBECONFIG: kubernetes.kubeconfig: \(not shown\)/)
 })
 
+test('a secret where none belongs is not shown, however short', () => {
+  const etcd = (more: string) => `datastore: {endpoints: ["http://a:1"], ${more}}\n`
+  for (const [text, expected] of [
+    [etcd('username: twill, password: s3cret'), /datastore.password: \(not shown\): unknown field/],
+    [etcd('auth: {password: s3cret}'), /datastore.auth: \(not shown\): unknown field/],
+    [etcd('username: {password: s3cret}'), /datastore.username: \(not shown\): expected text/],
+    [etcd('passwordFile: s3cret'), /datastore.passwordFile: \(not shown\): expected an absolute path/],
+    ['datastore: {endpoints: ["http://twill:s3cret@a:1"]}', /"http:\/\/\(not shown\)@a:1": expected http:/],
+    [`${minimal}kubernetes: {enabled: true, token: s3cret}\n`, /kubernetes.token: \(not shown\): unknown/],
+  ] as const) {
+    const message = refusal(sources(text))
+    assert.match(message, expected)
+    assert.not.match(message, 's3cret')
+  }
+  assert.match(refusal(sources(etcd('tls: {ca: ca.pem}'))), /tls.ca: "ca.pem": expected an absolute path/)
+})
+
 test('a wrong key is named with its file', () => {
   const message = refusal(sources(`${minimal}vxlan: {vnid: 5}\n`))
   assert.match(message, '/etc/twill/twilld.yaml')
