@@ -79,11 +79,30 @@ export function isEntryOf(entry: PoolEntry, pool: IPPool): boolean {
 export const isNamesakeOf = ({ uid, name }: PoolEntry, { metadata }: IPPool): boolean =>
   uid === metadata.uid && name === metadata.name
 
+type Entries = Pick<AddressSpaceRecord, 'pools'>
+
 /**
- * The pool with the range that was entered for it, whatever its document says by now: addresses that were handed out
- * lie in that. A pool without an entry is as it is.
+ * Whose a document without a UID is: of a creation that stopped halfway, of one that was taken away from over it, or whose
+ * annotation `kubectl replace` took away.
  */
-export function asEntered(pool: IPPool, space: Pick<AddressSpaceRecord, 'pools'> | null): IPPool {
+export const entryWithout = (pool: IPPool, { pools }: Entries): PoolEntry | undefined =>
+  pools.find(
+    ({ leaving, ...entry }) =>
+      !leaving && isEntryOf(entry, { ...pool, metadata: { ...pool.metadata, uid: entry.uid } }),
+  )
+
+/** With the UID that it is about to be given back: until then its pods live, and are routed to. */
+function withEnteredUid(pool: IPPool, space: Entries): IPPool {
+  const uid = pool.metadata.uid ?? entryWithout(pool, space)?.uid
+  return uid === pool.metadata.uid ? pool : { ...pool, metadata: { ...pool.metadata, uid } }
+}
+
+/**
+ * The pool with the UID and the range that were entered for it, whatever its document says by now: addresses that were
+ * handed out lie in that. A pool without an entry is as it is.
+ */
+export function asEntered(document: IPPool, space: Entries | null): IPPool {
+  const pool = space === null ? document : withEnteredUid(document, space)
   const entry = space?.pools.find(each => isNamesakeOf(each, pool))
   if (entry === undefined || isEntryOf(entry, pool)) return pool
   const blockSize = entry.blockSize ?? slotPrefixOf(pool)

@@ -302,17 +302,18 @@ export class PoolView {
   }
 
   #knownOf(document: IPPool, space: AddressSpaceRecord | null): KnownPool[] {
-    const { uid, name } = document.metadata
-    if (uid === undefined) return []
     // What was handed out lies in the range that was entered, whatever the document was changed to.
     const pool = asEntered(document, space)
+    const { uid, name } = pool.metadata
+    if (uid === undefined) return []
     try {
       const cidr = parseCidr(pool.spec.cidr)
       const { disabled, allowedUses: uses, nodeSelector, namespaceSelector = null } = pool.spec
       const here = selects(nodeSelector, this.#labels())
       const gateway = isForIpam(pool) ? parseIp(gatewayOf(pool)) : null
-      const entry = space?.pools.find(each => isNamesakeOf(each, document))
-      const open = entry?.state === 'open' && isEntryOf(entry, document) && !isBeingDeleted(document)
+      const entry = space?.pools.find(each => isNamesakeOf(each, pool))
+      const isOwn = entry !== undefined && isEntryOf(entry, { ...document, metadata: pool.metadata })
+      const open = entry?.state === 'open' && isOwn && !isBeingDeleted(document)
       const ending = entry?.state !== 'closed' ? null : entry.emptied ? 'emptied' : 'closed'
       const slotPrefix = slotPrefixOf(pool)
       const nodeRanges = this.#nodeRanges(pool, { uid, cidr, slotPrefix })

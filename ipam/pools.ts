@@ -27,6 +27,7 @@ import {
   changedError,
   emptySpace,
   entryOf,
+  entryWithout,
   isEntryOf,
   overlapError,
   type PoolEntry,
@@ -230,13 +231,6 @@ function documentOf({ name, spec }: FirstPool): IPPool {
 /** Kubernetes was told to delete it, for ever. */
 export const isBeingDeleted = ({ metadata }: IPPool): boolean => metadata.deletionTimestamp !== undefined
 
-/** The entry that a creation left which stopped halfway, or a document that was taken away from over it. */
-const namesakeOf = (pool: IPPool, space: AddressSpaceRecord): PoolEntry | undefined =>
-  space.pools.find(
-    entry =>
-      entry.state === 'open' && isEntryOf(entry, { ...pool, metadata: { ...pool.metadata, uid: entry.uid } }),
-  )
-
 /**
  * Gives a pool resource that was written straight into the store its uid and its entry.
  * @throws ipam.pool-overlap, ipam.pool-changed: it must not be used; store.*
@@ -251,7 +245,7 @@ export async function admitPool(pool: IPPool, modules: Pick<PoolModules, 'store'
     step: current => {
       // A finalizer that keeps it cannot be given to what is being deleted.
       if (current === null || current.metadata.uid !== undefined || isBeingDeleted(current)) return KEEP
-      const uid = namesakeOf(current, space)?.uid ?? random.uuid()
+      const uid = entryWithout(current, space)?.uid ?? random.uuid()
       return { ...current, metadata: { ...current.metadata, uid } }
     },
   })

@@ -283,6 +283,16 @@ test('a document taken away by force comes back to its entry', async () => {
   assert.is(uid, entered?.uid)
 })
 
+test('kubectl replace takes the mark of a pool away: it is the same, and has it again', async () => {
+  const read = async () => {
+    const { uid, finalizers, annotations } = (await requests.send('GET', `${API}/ippools/b`)).body.metadata
+    return { uid, finalizers, mark: annotations?.['twill.network/entered-as'] }
+  }
+  const before = await read()
+  await server.kubectl(['replace', '-f', '-'], JSON.stringify(pool('b', '10.3.0.0/24')))
+  assert.equal(await until('its mark', async () => ((await read()).mark ? read() : null)), before)
+})
+
 test('a pool that is in use and that kubectl deletes hands out nothing more, and nobody can take that back', async () => {
   await server.kubectl(['delete', 'ippool', 'b', '--wait=false'])
   await until('no room', async () => !nodes[0]!.room(ANY).ok)

@@ -53,6 +53,22 @@ test('a pool that was shrunk, grown or cut anew in the datastore: routes and rul
   await cluster.close()
 })
 
+test('a pool whose document lost its uid is routed to as it was entered; one that goes, or has another range, is not', async () => {
+  const { uid: _, ...metadata } = pool('v4', '10.244.0.0/16').metadata
+  const document = { ...pool('v4', '10.244.0.0/16'), metadata }
+  for (const [entered, uid] of [
+    [entry('v4', '10.244.0.0/16'), 'uid-v4'],
+    [{ ...entry('v4', '10.244.0.0/16'), state: 'closed' }, 'uid-v4'],
+    [{ ...entry('v4', '10.244.0.0/16'), state: 'closed', leaving: true }, undefined],
+    [entry('v4', '10.244.0.0/17'), undefined],
+  ] as const) {
+    const space = { v: 1, pools: [entered], restored: null }
+    const { cluster } = await clusterOf({ 'address-space': space, 'resources/ippools/v4': document })
+    assert.is(cluster.pools()[0]?.metadata.uid, uid)
+    await cluster.close()
+  }
+})
+
 test('who asks again is given the same lists until something changes, and then what there is', async () => {
   const { cluster, memory } = await clusterOf({
     'address-space': { v: 1, pools: [entry('v4', '10.244.0.0/16')], restored: null },
