@@ -17,7 +17,7 @@ import { ACTORS } from '../../ipam/fences.ts'
 import { identitiesOf, removeIdentities } from '../../ipam/node-removal.ts'
 import { UnreadableRecords } from '../../ipam/unreadable.ts'
 import type { Clock, Random } from '../../lib/clock.ts'
-import { messageOf } from '../../lib/errors.ts'
+import { isTwillError, messageOf } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
 import { Periodic } from '../../lib/periodic.ts'
 import { nodeStands } from './own-node.ts'
@@ -102,8 +102,13 @@ export class DeletedNodes {
     if (others.length === 0 || this.#modules.random.fraction() >= ACTORS / judged.length) return
     const { entries, isConnected } = this.#modules.kubernetesNodes
     if (!isConnected || !entries.has(this.#options.nodeName)) return
+    const failures: unknown[] = []
     for (const node of others)
-      if (!this.#stands(node.name)) await this.#unreadable.spare(node.name, () => this.#remove(node, signal))
+      if (!this.#stands(node.name))
+        await this.#unreadable
+          .spare(node.name, () => this.#remove(node, signal))
+          .catch(error => failures.push(ofOneNode(error)))
+    if (failures.length > 0) throw failures[0]
   }
 
   #stands(name: string): boolean {
@@ -120,6 +125,12 @@ export class DeletedNodes {
     const fenced = await removeIdentities(name, identities, [uid], terms, this.#modules)
     log.warn({ removed: name, uid, fenced }, 'a node whose Node object was deleted is removed')
   }
+}
+
+/** What says nothing of the others. @throws what does: a server that is away, the end */
+function ofOneNode(error: unknown): unknown {
+  if (!isTwillError(error) || error.retryable || error.code === 'cancelled') throw error
+  return error
 }
 
 /** Whose Node object this cluster, if it is known, has or had. */

@@ -40,7 +40,7 @@ export function ownNodeOf({ metadata, spec, status }: KubernetesObject): OwnNode
   }
 }
 
-export const nodePath = (name: string): string => `/api/v1/nodes/${name}`
+export const nodePath = (name: string): string => `/api/v1/nodes/${encodeURIComponent(name)}`
 
 /** Is there such a Node object, now? @throws kubernetes.*: the API server does not say */
 export async function nodeStands(

@@ -69,6 +69,20 @@ test('a pool whose document lost its uid is routed to as it was entered; one tha
   }
 })
 
+test('a record of a node under another name than its key is no node, and what it said before counts', async () => {
+  const { cluster, memory } = await clusterOf({ 'nodes/node1': node(1), 'nodes/node3': node(2) })
+  assert.equal(
+    cluster.nodes().map(({ name }) => name),
+    ['node1'],
+  )
+  const value = JSON.stringify({ ...node(1), name: 'node2', hostAddresses: ['192.0.2.9'] })
+  memory.commit({ key: 'nodes/node1', expected: memory.get('nodes/node1')?.modRevision ?? 0, value })
+  await settle()
+  assert.equal(cluster.nodes(), [node(1)])
+  assert.match(cluster.damaged().join(), /nodes\/node1 is damaged: it is of a node "node2"/)
+  await cluster.close()
+})
+
 test('who asks again is given the same lists until something changes, and then what there is', async () => {
   const { cluster, memory } = await clusterOf({
     'address-space': { v: 1, pools: [entry('v4', '10.244.0.0/16')], restored: null },

@@ -20,6 +20,11 @@ const slotOf = (name: string) => slotKey('uid-pool', parseCidr(`10.0.${name.slic
 
 /** n1, which looks, and others without Node object, each with a slot. */
 function setUp(...others: string[]) {
+  return setUpRefusing('no node', ...others)
+}
+
+/** @param refusedNode after whose Node object nobody may ask */
+function setUpRefusing(refusedNode: string, ...others: string[]) {
   const clock = new ManualClock()
   const cluster = new MemoryCluster()
   const store = new MemoryStore({}, { cluster, clock })
@@ -43,6 +48,7 @@ function setUp(...others: string[]) {
   const client = {
     request: async (_method: string, path: string) => {
       if (path === '/api/v1/namespaces') return page(9, [object('kube-system', 1, { uid: clusterUid.asked })])
+      if (path.endsWith(refusedNode)) throw new TwillError('kubernetes.forbidden', 'no')
       throw new TwillError('kubernetes.not-found', 'no such Node', { reason: 'NotFound' })
     },
   } as never
@@ -89,6 +95,13 @@ test('what a condition says of a node goes when another daemon has removed it', 
   cluster.commit({ key: 'nodes/n2', expected: modRevision, value: null })
   await clock.advance(2 * EVERY_MS)
   assert.equal(deleted.conditions(), [])
+  await deleted.stop()
+})
+
+test('a node after which nobody may ask keeps no other from being removed', async () => {
+  const { clock, deleted, registered, fenced } = setUpRefusing('n2', 'n2', 'n3')
+  await clock.advance(2 * EVERY_MS)
+  assert.equal([registered(), fenced('n3')], [['nodes/n1', 'nodes/n2'], true])
   await deleted.stop()
 })
 
