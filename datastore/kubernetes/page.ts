@@ -18,10 +18,16 @@ export async function readPage(
     path,
     options,
   )
-  if (typeof metadata?.resourceVersion === 'string' && (items === null || Array.isArray(items)))
-    return { metadata, items: (items as Page['items'] | null) ?? [] }
-  const reason = 'the answer is no list: is that an API server?'
-  throw new TwillError(
+  if (typeof metadata?.resourceVersion !== 'string' || !(items === null || Array.isArray(items)))
+    throw noPage(path, 'the answer is no list: is that an API server?')
+  // Of a cache that does not look at queries: it has no end.
+  if (metadata.continue && metadata.continue === options.query?.continue)
+    throw noPage(path, 'the next page is the same again: is that an API server?')
+  return { metadata, items: (items as Page['items'] | null) ?? [] }
+}
+
+function noPage(path: string, reason: string): TwillError {
+  return new TwillError(
     'kubernetes.unavailable',
     `GET ${path}: ${reason}`,
     { path, reason, sent: false },

@@ -318,4 +318,20 @@ test('closed in the middle of a list, of a watch or of a pause: it ends, and tel
   await ended
 })
 
+test('a page that comes again and again, of a cache before the server, is no list', async () => {
+  const { client, reflector, told, lastAsked, clock } = setUp({ pageSize: 1 })
+  await settle()
+  const cached = page(10, [painted('a', 3, 'red')], 'more')
+  client.answer(cached)
+  await settle()
+  assert.match(lastAsked(), /continue=more/)
+  client.answer(cached)
+  await settle()
+  assert.match(reflector.problem() ?? '', /next page is the same again/)
+  assert.equal([told(), client.idle], [[], true])
+  await clock.advance(1_000)
+  assert.not.match(lastAsked(), /continue/)
+  await reflector.close()
+})
+
 test.run()
