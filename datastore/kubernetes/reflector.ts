@@ -236,8 +236,8 @@ export class Reflector<T> {
     } finally {
       if (told || clock.boottimeMs() - begun >= STOOD_MS) this.#backoff.reset()
     }
-    // One that ends at once and brings nothing must not be asked for without pause.
-    if (!told && clock.boottimeMs() - begun < STOOD_MS)
+    // One that ends at once must not be asked for without pause, whatever it brought: it may be the same each time.
+    if (clock.boottimeMs() - begun < STOOD_MS)
       await clock.sleep(this.#backoff.next(null), this.#closing.signal)
   }
 

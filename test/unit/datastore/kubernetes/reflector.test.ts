@@ -104,14 +104,14 @@ test('the token of a page expires in the middle of a list: it starts over, and n
 })
 
 test('events are told once each; a bookmark moves the version from which the next watch begins', async () => {
-  const { client, watch, reflector, told } = await watching()
+  const { client, clock, watch, reflector, told } = await watching()
   watch.event('MODIFIED', painted('a', 11, 'blue'))
   watch.event('ADDED', painted('b', 12, 'green'))
   watch.event('DELETED', painted('a', 13, 'blue'))
   assert.equal(told(), ['ns/a: red -> blue', 'ns/b: null -> green', 'ns/a: blue -> null'])
   watch.event('BOOKMARK', object('', 40))
   watch.end()
-  await settle()
+  await clock.advance(1_000)
   assert.is(client.opened().query.resourceVersion, '40')
   assert.equal(told(), [])
   assert.is(reflector.lists, 1)
@@ -256,6 +256,19 @@ test('watches that end at once and bring nothing are not asked for without pause
   assert.is(client.asked.length, 3)
   await clock.advance(501)
   assert.is(client.asked.length, 4)
+  await reflector.close()
+})
+
+test('nor are those that bring the same each time', async () => {
+  const { client, clock, watch, reflector } = await watching()
+  for (let each = watch, i = 0; i < 10; i++) {
+    each.event('MODIFIED', painted('a', 11, 'blue'))
+    each.end()
+    await clock.advance(100)
+    assert.is(client.asked.length, 2 + i, 'none within 100 ms')
+    await clock.advance(400)
+    each = client.opened()
+  }
   await reflector.close()
 })
 
