@@ -2,6 +2,7 @@
  * Namespaces as the choice of pools needs them: by watch, or, until the store was reached, as the journal remembers
  * them. The journal gets what matters alone: the labels that some pool asks for, and the pools that a namespace names.
  */
+import { isDeepStrictEqual } from 'node:util'
 import { PREFIX } from '../datastore/keys.ts'
 import { Mirror } from '../datastore/mirror.ts'
 import { recordParser } from '../datastore/record.ts'
@@ -49,6 +50,10 @@ export class Namespaces {
   readonly #journaled: Map<string, JournaledNamespace>
   /** Asked for with each status, of thousands of namespaces. */
   readonly #ignored = new WeakMap<Namespace, readonly string[]>()
+  /** Names of those that changed since the journal was brought up to date. */
+  readonly #unrecorded = new Set<string>()
+  /** Labels that counted then; null: it was not yet. */
+  #recordedKeys: ReadonlySet<string> | null = null
   #isSynced = false
 
   constructor(
@@ -59,7 +64,14 @@ export class Namespaces {
     this.#journaled = new Map(options.journaled)
     this.#journal = modules.journal
     this.#mirror = new Mirror(
-      { prefix: PREFIX_NAMESPACES, parse: recordParser(namespace), onChange },
+      {
+        prefix: PREFIX_NAMESPACES,
+        parse: recordParser(namespace),
+        onChange: changes => {
+          for (const { key } of changes) this.#unrecorded.add(key.slice(PREFIX_NAMESPACES.length))
+          onChange()
+        },
+      },
       modules,
     )
     void this.synced().then(() => {
@@ -107,27 +119,40 @@ export class Namespaces {
     return this.#mirror.close()
   }
 
-  /** Journals what changed for pools with these selectors. @throws journal.write-failed */
+  /**
+   * Journals what changed for pools with these selectors. It is asked for in each pass, of thousands of namespaces: those
+   * that are as they were are not looked at. @throws journal.write-failed
+   */
   async record(selectors: readonly LabelSelector[]): Promise<void> {
     if (!this.#isSynced) return
     const keys = new Set(selectors.flatMap(keysOf))
     keys.delete(NAMESPACE_NAME_LABEL)
-    const wanted = new Map(
-      [...this.#mirror.entries.values()].flatMap(({ value }) => {
-        const kept = worthKeeping(value, keys)
-        return kept === null ? [] : [[kept.name, kept]]
-      }),
-    )
-    const changed = [...wanted.values()].filter(
-      each => JSON.stringify(each) !== JSON.stringify(this.#journaled.get(each.name)),
-    )
-    const isGone = (name: string) =>
-      !wanted.has(name) && !this.#mirror.aside.has(`${PREFIX_NAMESPACES}${name}`)
-    const gone = [...this.#journaled.keys()].filter(isGone)
-    if (changed.length === 0 && gone.length === 0) return
-    await this.#journal.append({ t: 'namespaces', changed, gone })
+    const names = isDeepStrictEqual(keys, this.#recordedKeys) ? [...this.#unrecorded] : this.#allNames()
+    const changed: JournaledNamespace[] = []
+    const gone: string[] = []
+    for (const name of names) {
+      const written = this.#mirror.entries.get(PREFIX_NAMESPACES + name)?.value
+      const kept = written === undefined ? null : worthKeeping(written, keys)
+      const journaled = this.#journaled.get(name)
+      if (kept !== null && JSON.stringify(kept) !== JSON.stringify(journaled)) changed.push(kept)
+      if (kept === null && journaled !== undefined && !this.#mirror.aside.has(PREFIX_NAMESPACES + name))
+        gone.push(name)
+    }
+    // Before the journal is waited for: what changes meanwhile is for the next time.
+    for (const name of names) this.#unrecorded.delete(name)
+    if (changed.length > 0 || gone.length > 0)
+      await this.#journal.append({ t: 'namespaces', changed, gone }).catch(error => {
+        for (const name of names) this.#unrecorded.add(name)
+        throw error
+      })
     for (const each of changed) this.#journaled.set(each.name, each)
     for (const name of gone) this.#journaled.delete(name)
+    this.#recordedKeys = keys
+  }
+
+  #allNames(): Set<string> {
+    const written = [...this.#mirror.entries.keys()].map(key => key.slice(PREFIX_NAMESPACES.length))
+    return new Set([...written, ...this.#journaled.keys()])
   }
 }
 
