@@ -231,7 +231,7 @@ export async function composeNode(
     clock: systemClock,
     log,
     wanted: () => (cluster.complete && membership?.node.isDeleted !== true ? facts.record() : null),
-    published,
+    nodes: () => cluster.nodes(),
     nameLost: fail,
   })
   const heartbeat = new Heartbeat(

@@ -140,10 +140,11 @@ function deviceSysctls(pools: readonly IPPool[]): DesiredSysctl[] {
   ]
 }
 
-/** Peers with an IPv4 VTEP. One UID counts once, whatever stale records say. */
+/** Peers with an IPv4 VTEP. One UID counts once, whatever stale records say, and one that leads nowhere not beside another. */
 function peersOf(ownUid: string, nodes: readonly NodeRecord[], parts: readonly OwnedPart[]): Peer[] {
   const byOwner = partsByOwner(parts.filter(({ overlay }) => overlay))
-  const byUid = new Map(nodes.map(node => [node.uid, node]))
+  const reachable = nodes.filter(({ underlay }) => underlay[UNDERLAY_FAMILY] !== undefined)
+  const byUid = new Map(reachable.map(node => [node.uid, node]))
   return [...byUid.values()].flatMap(node => {
     const underlay = node.underlay[UNDERLAY_FAMILY]
     const vtep = node.vteps.find(({ family }) => family === UNDERLAY_FAMILY)

@@ -129,4 +129,13 @@ test('without encapsulation there is no device, but own parts stay black holes',
   )
 })
 
+test('of two records of one UID the one that leads somewhere counts: a node that is being renamed stays reached', () => {
+  const blank = { ...node(2), name: 'node9', underlay: {}, vteps: [], tunnel: {} }
+  for (const nodes of [
+    [node(1), node(2), blank],
+    [node(1), blank, node(2)],
+  ])
+    assert.is(routeTo(overlay({ nodes }), '10.244.2.0/26')[0]?.gateway, '10.244.2.0')
+})
+
 test.run()
