@@ -30,6 +30,7 @@ export class Reaper {
   #timer: Timer | null = null
   #running: Promise<void> | null = null
   #failures = 0
+  readonly #roundEnded: (() => void)[] = []
 
   constructor(options: { delayMs: number }, modules: ReaperModules) {
     this.#delayMs = options.delayMs
@@ -59,9 +60,13 @@ export class Reaper {
     await waiting.done
   }
 
-  /** Resolves when nothing waits any more. */
+  /** Resolves when nothing waits any more, or what waits has just been tried and failed: a disk may be full for days. */
   async idle(): Promise<void> {
-    while (this.#waiting.size > 0) await Promise.all([...this.#waiting.values()].map(waiting => waiting.done))
+    while (this.#waiting.size > 0) {
+      this.#schedule(0)
+      await new Promise<void>(resolve => this.#roundEnded.push(resolve))
+      if (this.#failures > 0) return
+    }
   }
 
   #schedule(delayMs: number): void {
@@ -75,6 +80,7 @@ export class Reaper {
     this.#timer = null
     this.#running = this.#reap().finally(() => {
       this.#running = null
+      for (const tell of this.#roundEnded.splice(0)) tell()
       if (this.#waiting.size > 0) this.#schedule(this.#delayMs * 2 ** Math.min(this.#failures, 6))
     })
   }

@@ -202,6 +202,28 @@ test('an end that a full disk does not take: the address is held until the journ
   assert.equal([held.size, registry.get(id)], [0, undefined])
 })
 
+test('a daemon that ends does not wait for a disk that stays full', async () => {
+  let full = true
+  const { service, held } = bed({
+    journal(record) {
+      if (full && record.t === 'gone') throw new TwillError('journal.write-failed', 'disk full')
+    },
+  })
+  await service.add(request, here())
+  await service.del(request)
+  let isSettled = false
+  const settled = service.settled().then(() => {
+    isSettled = true
+  })
+  await eventually('an end', () => isSettled).finally(() => {
+    full = false
+  })
+  assert.equal([...held], [id])
+  await settled
+  await service.settled()
+  assert.is(held.size, 0)
+})
+
 test('a second ADD without DEL is refused and the first keeps its address (CNI-116)', async () => {
   const { service, held, said } = bed()
   await service.add(request, here())
