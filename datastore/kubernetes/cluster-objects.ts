@@ -1,7 +1,6 @@
 /** What Twill keeps of Namespaces, Nodes and NetworkPolicies. Loose, as pod.ts. */
-import { ANNOTATION_DOMAIN } from '../../lib/pool-annotations.ts'
 import type { KubernetesObject } from './client.ts'
-import { canonicalAddresses } from './pod.ts'
+import { canonicalAddresses, ownAnnotations } from './pod.ts'
 
 export interface NamespaceRecord {
   readonly name: string
@@ -33,8 +32,7 @@ const NAME_LABEL = 'kubernetes.io/metadata.name'
 
 export function namespaceRecord({ metadata }: KubernetesObject): NamespaceRecord {
   const { name, uid, labels = {}, annotations = {} } = metadata
-  const own = Object.entries(annotations).filter(([key]) => key.startsWith(ANNOTATION_DOMAIN))
-  return { name, uid, labels: { ...labels, [NAME_LABEL]: name }, annotations: Object.fromEntries(own) }
+  return { name, uid, labels: { ...labels, [NAME_LABEL]: name }, annotations: ownAnnotations(annotations) }
 }
 
 interface NodeObject extends KubernetesObject {

@@ -5,6 +5,7 @@
  * Labels are the API server's, never a runtime's (a pod must not label itself past a policy).
  */
 import { formatIp, parseIp } from '../../lib/address.ts'
+import { ANNOTATION_DOMAIN } from '../../lib/pool-annotations.ts'
 import type { KubernetesObject } from './client.ts'
 
 export type PodState =
@@ -38,6 +39,7 @@ export interface PodRecord {
 
 /** A pod of this node. */
 export interface OwnPod extends PodRecord {
+  /** Of our domain alone: a pod that has ended stays for a while, and whoever may create pods gives each a quarter of a megabyte. */
   readonly annotations: Readonly<Record<string, string>>
   /** The UID by which the node's runtime knows a static pod: this object is its mirror, with another. */
   readonly staticUid: string | null
@@ -45,8 +47,6 @@ export interface OwnPod extends PodRecord {
 
 /** By the kubelet: a hash of the file that the pod stands in. */
 const STATIC_UID = 'kubernetes.io/config.hash'
-/** kubectl's copy of what was applied: large, and nothing for us. */
-const LAST_APPLIED = 'kubectl.kubernetes.io/last-applied-configuration'
 
 interface Container {
   readonly restartPolicy?: string
@@ -89,9 +89,14 @@ export function podRecord(object: KubernetesObject): PodRecord {
 }
 
 export function ownPod(object: KubernetesObject): OwnPod {
-  const { [LAST_APPLIED]: _, ...annotations } = object.metadata.annotations ?? {}
-  return { ...podRecord(object), annotations, staticUid: annotations[STATIC_UID] ?? null }
+  const { annotations = {} } = object.metadata
+  const staticUid = annotations[STATIC_UID] ?? null
+  return { ...podRecord(object), annotations: ownAnnotations(annotations), staticUid }
 }
+
+/** Of our domain. */
+export const ownAnnotations = (annotations: Readonly<Record<string, string>>): Record<string, string> =>
+  Object.fromEntries(Object.entries(annotations).filter(([key]) => key.startsWith(ANNOTATION_DOMAIN)))
 
 /** @param uid '' where the runtime does not say: then the name decides */
 export const isPod = (pod: OwnPod, uid: string): boolean =>

@@ -68,14 +68,14 @@ test('NP-042 NP-045 named ports: of containers and sidecars, not of other init c
   ])
 })
 
-test('a pod of this node: annotations without what kubectl keeps there; a static pod by either of its UIDs', () => {
+test('a pod of this node: of its annotations our own; a static pod by either of its UIDs', () => {
   const annotations = {
     'kubernetes.io/config.hash': 'abc',
     'kubectl.kubernetes.io/last-applied-configuration': '{}',
     'twill.network/ipv4-pool': 'p',
   }
   const own = ownPod(pod({ metadata: { annotations } }))
-  assert.equal(Object.keys(own.annotations), ['kubernetes.io/config.hash', 'twill.network/ipv4-pool'])
+  assert.equal(Object.keys(own.annotations), ['twill.network/ipv4-pool'])
   assert.equal(
     ['abc', 'uid-of-web', '', 'other'].map(uid => isPod(own, uid)),
     [true, true, true, false],
