@@ -289,7 +289,11 @@ export async function composeNode(
   const cni = await createFront({ path: join(config.runDir, 'cni.sock') }, { verbs, metrics, log })
   await cni.listen()
   const alive = await signOfLife(aliveFile, systemClock)
-  identified.confirmed.then(() => heartbeat.start(), fail)
+  let confirmed = identified.byStore
+  identified.confirmed.then(() => {
+    confirmed = true
+    heartbeat.start()
+  }, fail)
   loop.start()
   recallWhenAway(identified.byStore ? STORE_PATIENCE_MS : 0, { cluster, snapshot, clock: systemClock, log })
 
@@ -319,6 +323,7 @@ export async function composeNode(
       node: nodeStatus(base, identified.uid),
       clusterUid: identified.clusterUid,
       store: store.status(),
+      confirmed,
       kubernetes: base.kubernetes?.status() ?? null,
       facts,
       cluster,

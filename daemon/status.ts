@@ -18,6 +18,8 @@ export interface StatusParts {
   readonly node: Status['node']
   readonly clusterUid: string | null
   readonly store: StoreStatus
+  /** The store has said since the start who this node is. */
+  readonly confirmed: boolean
   readonly kubernetes: Status['kubernetes']
   readonly facts: NodeFacts
   readonly cluster: Cluster
@@ -47,7 +49,7 @@ export function statusOf(parts: StatusParts): Status {
     node: parts.node,
     ready: reasons.length === 0,
     reasons,
-    datastore: { ...parts.store, clusterUid: parts.clusterUid },
+    datastore: datastoreStatus(parts.store, parts),
     kubernetes: parts.kubernetes,
     underlay: observation.underlay,
     overlay: {
@@ -151,6 +153,14 @@ function leaseStatus({ id, network, containerId, ifName, pod, addresses, netns }
   return { id, network, containerId, ifName, pod, addresses: texts, netns: netns.path }
 }
 
+function datastoreStatus(
+  { connected, reason, commits, lastAnswerMs }: StoreStatus,
+  { clusterUid, confirmed }: Pick<Status['datastore'], 'clusterUid' | 'confirmed'>,
+): Status['datastore'] {
+  const lastAnswerAt = lastAnswerMs === null ? null : new Date(lastAnswerMs).toISOString()
+  return { connected, reason, clusterUid, commits, lastAnswerAt, confirmed }
+}
+
 export function nodeStatus({ config, boot, startedAt }: Base, uid: string): Status['node'] {
   return { name: config.nodeName, uid, incarnation: boot, version: VERSION, startedAt, pid: process.pid }
 }
@@ -161,7 +171,10 @@ export function startingStatus(base: Base, reason: string): Status {
     node: nodeStatus(base, base.local.node?.uid ?? ''),
     ready: false,
     reasons: [reason],
-    datastore: { ...base.store.status(), clusterUid: base.local.node?.clusterUid ?? null },
+    datastore: datastoreStatus(base.store.status(), {
+      clusterUid: base.local.node?.clusterUid ?? null,
+      confirmed: false,
+    }),
     kubernetes: base.kubernetes?.status() ?? null,
     underlay: [],
     overlay: { device: null, ...base.config.vxlan, tunnel: [], podMtu: 0 },

@@ -1,4 +1,5 @@
 /** What `status()` tells, gathered from every answer and failure. */
+import type { Clock } from '../lib/clock.ts'
 import { messageOf } from '../lib/errors.ts'
 import type { StoreStatus } from './store.ts'
 
@@ -7,6 +8,12 @@ export class Health {
   #connected = false
   #reason: string | null = 'not connected yet'
   #lastRevision = 0
+  #lastAnswerMs: number | null = null
+  readonly #clock: Pick<Clock, 'realtimeMs'>
+
+  constructor(clock: Pick<Clock, 'realtimeMs'>) {
+    this.#clock = clock
+  }
 
   get lastRevision(): number {
     return this.#lastRevision
@@ -15,6 +22,7 @@ export class Health {
   /** @param asked `lastRevision` when it was asked for: an answer that is older is that of a store which went back */
   answered(revision: number, asked = 0): void {
     this.#connected = true
+    this.#lastAnswerMs = this.#clock.realtimeMs()
     this.#reason = null
     this.#lastRevision = revision < asked ? revision : Math.max(this.#lastRevision, revision)
   }
@@ -30,6 +38,7 @@ export class Health {
       reason: this.#reason,
       commits: this.commits,
       lastRevision: this.#lastRevision,
+      lastAnswerMs: this.#lastAnswerMs,
     }
   }
 }

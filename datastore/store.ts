@@ -53,6 +53,8 @@ export interface StoreStatus {
   /** Highest revision any answer or watch message bore; 0: none yet. A lower one later: an older snapshot was
    * restored (ADDRESSES.md rule 16). */
   readonly lastRevision: number
+  /** When the last answer or watch message came, since 1970; null: none yet. */
+  readonly lastAnswerMs: number | null
 }
 
 /**

@@ -1,6 +1,7 @@
 /**
  * `status`: what this node's daemon says of itself, and what the datastore holds. Either may be away: the other is
- * shown, and which one is missing is said. 0 only when both answer and the daemon is ready.
+ * shown, and which one is missing is said. 0 only when both answer and the daemon is ready; where twillctl was not told
+ * of the datastore, the daemon's connection to it counts.
  */
 import type { Status } from '../../daemon/api/types.ts'
 import { CLUSTER_KEY } from '../../datastore/keys.ts'
@@ -23,7 +24,8 @@ export async function status(format: 'table' | 'json', session: Session): Promis
       ? renderJson({ daemon: plain(daemon), datastore: plain(datastore) })
       : renderStatus(daemon, datastore, session.colours),
   )
-  return daemon.ok && daemon.value.ready && datastore.ok ? 0 : 1
+  if (!daemon.ok || !daemon.value.ready) return 1
+  return datastore.ok || (datastore.untold && daemon.value.datastore.connected) ? 0 : 1
 }
 
 const endpointsOf = ({ datastore, socket }: Settings) =>

@@ -20,7 +20,7 @@ export function renderStatus(
 ): string {
   const lines: Line[] = [
     ...(daemon.ok ? daemonLines(daemon.value, colours) : [away('Daemon', daemon.reason, colours)]),
-    ...(datastore.ok ? datastoreLines(datastore.value) : [away('Datastore', datastore.reason, colours)]),
+    ...(datastore.ok ? datastoreLines(datastore.value) : [noDatastore(datastore, colours)]),
   ]
   const sections = [renderLines(lines), ...(daemon.ok ? tables(daemon.value) : [])]
   return sections.join('\n')
@@ -35,6 +35,11 @@ const away = (label: string, reason: string, colours: Colours): Line => [
   label,
   `${colours.red('away')}: ${reason}`,
 ]
+
+function noDatastore({ reason, untold }: Answer<DatastoreSummary> & { ok: false }, colours: Colours): Line {
+  if (untold) return ['Datastore', `${colours.yellow('not asked')}: ${reason}`]
+  return away('Datastore', reason, colours)
+}
 
 function daemonLines(status: Status, colours: Colours): Line[] {
   const { node, overlay } = status
@@ -67,8 +72,13 @@ function daemonLines(status: Status, colours: Colours): Line[] {
 }
 
 function datastoreOfDaemon(datastore: Status['datastore'], colours: Colours): string {
-  if (!datastore.connected) return `${colours.red('not connected')}: ${datastore.reason ?? 'no reason given'}`
-  return `connected, cluster ${datastore.clusterUid ?? 'unknown'}, ${datastore.commits} commits`
+  const { connected, reason, clusterUid, commits, lastAnswerAt, confirmed } = datastore
+  if (connected) {
+    const told = confirmed ? '' : `, ${colours.yellow('has not said yet who this node is')}`
+    return `connected, cluster ${clusterUid ?? 'unknown'}, ${commits} commits${told}`
+  }
+  const since = lastAnswerAt === null ? 'no answer since the start' : `last answer at ${lastAnswerAt}`
+  return `${colours.red('not connected')}, ${since}: ${reason ?? 'no reason given'}`
 }
 
 /** "connected, 12 pods of this node, 4988 pods of other nodes, ..."; what is wrong stands in the conditions. */

@@ -4,6 +4,7 @@ import { STORE_PATH } from '../../datastore/embedded/protocol.ts'
 import type { StoreService } from '../../datastore/embedded/service.ts'
 import { messageOf } from '../../lib/errors.ts'
 import { listenPrivately } from '../attach/server.ts'
+import { reasonsAgainstNext } from './rollout.ts'
 import type { AuditReport, Status } from './types.ts'
 
 export interface ApiModules {
@@ -50,19 +51,19 @@ export class ApiServer {
 
   async listen(): Promise<void> {
     const local = this.#serve({
-      get: path => this.#route(path),
+      get: url => this.#route(url),
       post: url => this.#change(url),
       store: this.#modules.store ?? null,
     })
     await listenPrivately(local, this.#options.socketPath)
     const { metricsAddress = null, healthAddress = null } = this.#options
     if (metricsAddress !== null)
-      await this.#listenRemotely(metricsAddress, path =>
-        path === '/metrics' ? this.#metrics() : notFound(path),
+      await this.#listenRemotely(metricsAddress, ({ pathname }) =>
+        pathname === '/metrics' ? this.#metrics() : notFound(pathname),
       )
     if (healthAddress !== null)
-      await this.#listenRemotely(healthAddress, path =>
-        isOfHealth(path) ? this.#route(path) : notFound(path),
+      await this.#listenRemotely(healthAddress, url =>
+        isOfHealth(url.pathname) ? this.#route(url) : notFound(url.pathname),
       )
   }
 
@@ -88,9 +89,9 @@ export class ApiServer {
     return server
   }
 
-  async #route(path: string): Promise<Reply> {
+  async #route({ pathname: path, searchParams }: URL): Promise<Reply> {
     if (path === '/v1/live') return json(200, { live: true })
-    if (path === '/v1/ready') return this.#ready()
+    if (path === '/v1/ready') return this.#ready(searchParams.has('datastore'))
     if (path === '/v1/status') return json(200, this.#modules.status())
     if (path === '/v1/metrics') return this.#metrics()
     const { audit } = this.#modules
@@ -105,8 +106,10 @@ export class ApiServer {
     return reported(audit.repair(searchParams.has('dry-run')))
   }
 
-  #ready(): Reply {
-    const { ready, reasons } = this.#modules.status()
+  #ready(withDatastore: boolean): Reply {
+    const status = this.#modules.status()
+    const reasons = withDatastore ? reasonsAgainstNext(status) : status.reasons
+    const ready = reasons.length === 0
     return json(ready ? 200 : 503, { ready, reasons })
   }
 
@@ -128,7 +131,7 @@ async function reported(report: Promise<AuditReport>): Promise<Reply> {
 }
 
 interface Routes {
-  readonly get: (path: string) => Promise<Reply>
+  readonly get: (url: URL) => Promise<Reply>
   /** null: nothing can be changed here. */
   readonly post: ((url: URL) => Promise<Reply>) | null
   /** Answers whatever is below STORE_PATH; null: nothing is there. */
@@ -144,7 +147,7 @@ async function answer(request: IncomingMessage, response: ServerResponse, routes
 }
 
 async function replyTo(method: string | undefined, url: URL, { get, post }: Routes): Promise<Reply> {
-  if (method === 'GET') return get(url.pathname)
+  if (method === 'GET') return get(url)
   if (method === 'POST' && post !== null) return post(url)
   return json(405, { error: 'expected GET' })
 }

@@ -4,6 +4,7 @@
  *
  *   GET /v1/live     200 while the event loop turns
  *   GET /v1/ready    200 when ADD can be served, the first reconcile is through and the data path whole, else 503 with {reasons}
+ *   GET /v1/ready?datastore   200 when moreover the datastore has said since the start who this node is: may the next node be changed?
  *   GET /v1/status   Status
  *   GET /v1/metrics  Prometheus text
  *   POST /v1/store/  the embedded datastore, where there is one (datastore/embedded/protocol.ts)
@@ -30,6 +31,10 @@ export interface Status {
     readonly reason: string | null
     readonly clusterUid: string | null
     readonly commits: number
+    /** ISO 8601; null: none since the start. */
+    readonly lastAnswerAt: string | null
+    /** It has said since the start who this node is. */
+    readonly confirmed: boolean
   }
   /** null: the pods are no Kubernetes cluster's. */
   readonly kubernetes: {

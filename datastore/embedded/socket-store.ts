@@ -33,7 +33,7 @@ const NOBODY: Readonly<Record<string, string>> = {
 export class SocketStore implements Store {
   readonly #options: SocketStoreOptions
   readonly #modules: { readonly clock: Clock; readonly log: Log }
-  readonly #health = new Health()
+  readonly #health: Health
   readonly #watches = new OpenWatches()
   #cluster: string | null = null
 
@@ -41,6 +41,7 @@ export class SocketStore implements Store {
   constructor(options: SocketStoreOptions, modules: { clock: Clock; log: Log }) {
     this.#options = options
     this.#modules = modules
+    this.#health = new Health(modules.clock)
   }
 
   async get(key: string): Promise<{ entry: KeyValue | null; revision: number }> {
@@ -118,7 +119,8 @@ export class SocketStore implements Store {
       const { code, message, data, retryable } = failure.data
       return new TwillError(code, message, data, { retryable })
     }
-    if (status === 404) return this.#away('it has no datastore of its own', false)
+    if (status === 404)
+      return this.#away('its datastore is elsewhere, and twillctl was not told where', false, true)
     return this.#away(`answered ${status}: ${body.trim()}`, false)
   }
 
@@ -136,10 +138,11 @@ export class SocketStore implements Store {
     )
   }
 
-  #away(why: string, retryable: boolean): TwillError {
+  /** @param elsewhere the daemon is well, and the datastore is not in it */
+  #away(why: string, retryable: boolean, elsewhere = false): TwillError {
     const { socketPath, hint } = this.#options
     const message = `daemon at ${socketPath}: ${why}${hint === undefined ? '' : `; ${hint}`}`
-    return new TwillError('store.unavailable', message, { socketPath }, { retryable })
+    return new TwillError('store.unavailable', message, { socketPath, elsewhere }, { retryable })
   }
 }
 

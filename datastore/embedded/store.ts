@@ -12,6 +12,7 @@ export class EmbeddedStore implements Store {
   #expectedCluster: string | null = null
   #commits = 0
   #lastRevision = 0
+  #lastAnswerMs: number | null = null
   #closed = false
 
   constructor(modules: { database: EmbeddedDatabase; clock: Clock }) {
@@ -69,6 +70,7 @@ export class EmbeddedStore implements Store {
       reason: this.#closed ? 'closed' : (failure?.message ?? null),
       commits: this.#commits,
       lastRevision: this.#lastRevision,
+      lastAnswerMs: this.#lastAnswerMs,
     }
   }
 
@@ -94,6 +96,7 @@ export class EmbeddedStore implements Store {
 
   #saw(revision: number): number {
     this.#lastRevision = Math.max(this.#lastRevision, revision)
+    this.#lastAnswerMs = this.#clock.realtimeMs()
     return revision
   }
 }

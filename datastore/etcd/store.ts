@@ -22,7 +22,7 @@ export class EtcdStore implements Store {
   /** Connects at the first call. @throws TwillError config.invalid */
   constructor(options: EtcdOptions, modules: { clock: Clock; random: Random; log: Log }) {
     this.#options = resolveEtcdOptions(options)
-    const health = new Health()
+    const health = new Health(modules.clock)
     const connection = new Connection(this.#options, modules)
     const calls = new Calls(this.#options, { connection, health, clock: modules.clock })
     const hub = new WatchHub({ connection })

@@ -45,7 +45,7 @@ export class ObjectStore implements Store {
 
   constructor(options: ObjectStoreOptions, modules: ObjectStoreModules) {
     this.#followed = options.followed ?? (() => null)
-    const health = new Health()
+    const health = new Health(modules.clock)
     const identity = new ClusterIdentity(() => calls.getUnrecognised(CLUSTER_KEY))
     this.#collections = options.collections({
       lastRevision: () => health.lastRevision,

@@ -32,6 +32,7 @@ export class MemoryStore implements Store {
   #expectedCluster: string | null = null
   #commits = 0
   #lastRevision = 0
+  #lastAnswerMs: number | null = null
   #closed = false
 
   constructor(options: MemoryStoreOptions, modules: { cluster: MemoryCluster; clock: Clock }) {
@@ -97,6 +98,7 @@ export class MemoryStore implements Store {
       reason: this.#closed ? 'closed' : (failure?.message ?? null),
       commits: this.#commits,
       lastRevision: this.#lastRevision,
+      lastAnswerMs: this.#lastAnswerMs,
     }
   }
 
@@ -159,6 +161,7 @@ export class MemoryStore implements Store {
 
   #saw(revision: number): number {
     this.#lastRevision = Math.max(this.#lastRevision, revision)
+    this.#lastAnswerMs = this.#clock.realtimeMs()
     return revision
   }
 }

@@ -225,12 +225,15 @@ function addCommitTests(test: Test<Context>): void {
     for (const outcome of outcomes) if (!outcome.committed) assert.is(outcome.current?.value, String(winner))
   })
 
-  test('status counts commits and remembers the highest revision', async ({ a }) => {
-    assert.is(a.status().lastRevision, 0)
+  test('status counts commits, and remembers the highest revision and when the last answer came', async ({
+    a,
+  }) => {
+    assert.equal([a.status().lastRevision, a.status().lastAnswerMs], [0, null])
     await a.get('k')
     const outcome = await a.commit({ key: 'k', expected: 0, value: '1' })
-    const { lastRevision, ...status } = a.status()
+    const { lastRevision, lastAnswerMs, ...status } = a.status()
     assert.equal(status, { connected: true, reason: null, commits: 1 })
+    assert.type(lastAnswerMs, 'number')
     assert.ok(lastRevision >= outcome.revision)
   })
 }

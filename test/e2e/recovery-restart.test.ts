@@ -94,6 +94,8 @@ test('etcd is away under traffic: pods come and go, the ledgers follow later', a
   await traffic.stop()
 })
 
+const mayGoOn = () => rig.api('node1', '/v1/ready?datastore')
+
 test('etcd is away and the daemon is killed: the data path stays, and pods come and go as before', async () => {
   const traffic = await startTraffic(rig, 'here', 'there')
   const before = await settledKernel(rig, 'node1')
@@ -107,6 +109,7 @@ test('etcd is away and the daemon is killed: the data path stays, and pods come 
     conditions.some(({ type }) => type === 'OldFacts'),
     'it says how old its facts are',
   )
+  assert.match((await mayGoOn()).body, /has not said since the start at .* who this node is: etcd at /)
   const mtuOf = async (pod: string) => (await rig.exec(pod, ['cat', '/sys/class/net/eth0/mtu'])).stdout.trim()
   await rig.addPod('node1', 'meanwhile')
   assert.is(await mtuOf('meanwhile'), await mtuOf('here'))
@@ -120,6 +123,11 @@ test('etcd is away and the daemon is killed: the data path stays, and pods come 
     async () => !(await readStatus(rig, 'node1')).conditions.some(({ type }) => type === 'OldFacts'),
     BOUND_MS,
     () => 'the facts are still old',
+  )
+  await until(
+    async () => (await mayGoOn()).status === 200,
+    BOUND_MS,
+    () => 'a rollout still may not go on',
   )
   await ledgerAgrees('node1')
   await rig.addPod('node1', 'later')

@@ -2,11 +2,14 @@
  * Twill as it is installed anywhere, by its image and manifests: from the startup taint of a node to the deletion of its
  * Node object.
  */
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import * as assert from 'uvu/assert'
 import { EXECUTABLES } from '../../daemon/cni/executables.ts'
 import { STARTUP_TAINT } from '../../daemon/kubernetes/own-node.ts'
 import { DEFINITIONS } from '../../hack/rig/kubernetes/cluster.ts'
 import { DAEMON_POD, NAMESPACE } from '../../hack/rig/kubernetes/daemonset.ts'
+import { ETCD_URL } from '../../hack/rig/layout.ts'
 import { until } from '../../hack/rig/processes.ts'
 import { untilAllAnswer } from '../fixtures/kubernetes/answers.ts'
 import { readySince, untilCondition } from '../fixtures/kubernetes/conditions.ts'
@@ -164,6 +167,56 @@ test('daemons are replaced one by one: no packet is lost, and no node turns NotR
     [],
   )
   assert.equal(await readySince(lab), since)
+})
+
+test('a wrong endpoint stops at the first node, which goes on serving pods; set right, the rollout goes on', async () => {
+  const { install } = lab.cluster.kustomizations
+  const file = join(install, 'twilld.yaml')
+  const config = readFileSync(file, 'utf8')
+  const roll = async (text: string) => {
+    writeFileSync(file, text)
+    await lab.kubectl('apply', '-k', install)
+  }
+  const rolled = async () => {
+    const { status } = await lab.json<{ status: Record<string, number> }>(
+      ...['-n', NAMESPACE, 'get', 'daemonset', 'twilld'],
+    )
+    return [status.updatedNumberScheduled, status.numberReady]
+  }
+  const answers = (path: string) =>
+    Promise.all(
+      lab.nodes.map(node =>
+        lab.cluster.rig.api(node, path).catch(({ message }) => ({ status: 0, body: message })),
+      ),
+    )
+  const since = await readySince(lab)
+  await roll(config.replace(ETCD_URL, 'http://127.0.0.1:1'))
+  let said: { status: number; body: string }[] = []
+  const misled = () =>
+    said.findIndex(({ status, body }) => status === 503 && body.includes('http://127.0.0.1:1'))
+  await until(
+    async () => {
+      said = await answers('/v1/ready?datastore')
+      return misled() >= 0
+    },
+    120_000,
+    () => JSON.stringify(said),
+    500,
+  )
+  const at = lab.nodes[misled()] as string
+  assert.equal(
+    (await answers('/v1/ready')).map(({ status }) => status),
+    [200, 200],
+  )
+  const meanwhile = pod('meanwhile', onNode(at))
+  await lab.apply(meanwhile)
+  await untilAllAnswer(lab, web, await lab.ready('app=meanwhile', 1))
+  assert.equal(await rolled(), [1, 1])
+  await roll(config)
+  await lab.kubectl('-n', NAMESPACE, 'rollout', 'status', 'daemonset/twilld', '--timeout=300s')
+  assert.equal(await rolled(), [2, 2])
+  assert.equal(await readySince(lab), since)
+  await lab.remove(meanwhile)
 })
 
 test('a node whose Node object is deleted is removed', async () => {

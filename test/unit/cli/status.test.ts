@@ -18,7 +18,14 @@ const STATUS: Status = {
   },
   ready: true,
   reasons: [],
-  datastore: { connected: true, reason: null, clusterUid: 'cluster-1', commits: 12 },
+  datastore: {
+    connected: true,
+    reason: null,
+    clusterUid: 'cluster-1',
+    commits: 12,
+    lastAnswerAt: '2026-01-02T03:04:06.000Z',
+    confirmed: true,
+  },
   kubernetes: {
     server: 'https://10.96.0.1:443',
     connected: true,
@@ -106,12 +113,41 @@ test('the datastore is away: the daemon is shown', async () => {
   const cli = await cluster()
   cli.status = {
     ...STATUS,
-    datastore: { connected: false, reason: 'no connection', clusterUid: 'cluster-1', commits: 12 },
+    datastore: { ...STATUS.datastore, connected: false, reason: 'no connection' },
   }
   cli.store.failWith(new TwillError('store.unavailable', 'etcd at http://etcd:2379: no connection'))
   const { code, out } = await cli.run('status')
   assert.is(code, 1)
   assertGolden('cli/status-without-datastore.txt', out)
+})
+
+test('a daemon whose datastore has not answered since its start says so, and one that was not asked who this node is', async () => {
+  const cli = await cluster()
+  const away = { ...STATUS.datastore, connected: false, reason: 'no connection', confirmed: false }
+  cli.status = { ...STATUS, datastore: { ...away, lastAnswerAt: null } }
+  assert.match(
+    (await cli.run('status')).out,
+    /^Its datastore +not connected, no answer since the start: no connection$/m,
+  )
+  cli.status = { ...STATUS, datastore: { ...STATUS.datastore, confirmed: false } }
+  assert.match(
+    (await cli.run('status')).out,
+    /^Its datastore +connected, cluster cluster-1, 12 commits, has not said yet who this node is$/m,
+  )
+})
+
+test('twillctl that was not told where the datastore is says so, and goes by the connection of the daemon', async () => {
+  const cli = await cluster()
+  cli.status = STATUS
+  const message = 'daemon at /run/twill/api.sock: its datastore is elsewhere, and twillctl was not told where'
+  cli.store.failWith(new TwillError('store.unavailable', message, { elsewhere: true }))
+  const { code, out } = await cli.run('status')
+  assert.is(code, 0)
+  assert.match(out, new RegExp(`^Datastore +not asked: ${message}$`, 'm'))
+  cli.status = { ...STATUS, datastore: { ...STATUS.datastore, connected: false } }
+  assert.is((await cli.run('status')).code, 1)
+  cli.status = { ...STATUS, ready: false, reasons: ['no pool'] }
+  assert.is((await cli.run('status')).code, 1)
 })
 
 test('not ready: exit code 1, with the reasons', async () => {

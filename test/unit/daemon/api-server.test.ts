@@ -14,7 +14,14 @@ const folder = mkdtempSync(join(tmpdir(), 'twill-api-'))
 test.after(() => rmSync(folder, { recursive: true }))
 
 const status: Status = {
-  node: { name: 'n', uid: 'u', incarnation: 'b', version: '0', startedAt: '', pid: 1 },
+  node: {
+    name: 'n',
+    uid: 'u',
+    incarnation: 'b',
+    version: '0',
+    startedAt: '2026-01-02T03:04:05.000Z',
+    pid: 1,
+  },
   ready: false,
   reasons: ['the first reconcile is not through yet'],
   datastore: {
@@ -22,8 +29,9 @@ const status: Status = {
     reason: null,
     clusterUid: 'c',
     commits: 0,
-    lastRevision: 1,
-  } as Status['datastore'],
+    lastAnswerAt: null,
+    confirmed: false,
+  },
   kubernetes: null,
   underlay: [],
   overlay: { device: null, vni: 84, port: 4789, tunnel: [], podMtu: 1450 },
@@ -39,7 +47,7 @@ const status: Status = {
 let sockets = 0
 async function bed(addresses: Pick<ApiOptions, 'metricsAddress' | 'healthAddress'> = {}) {
   const socketPath = join(folder, `${sockets++}.sock`)
-  const state = { ready: false }
+  const state = { ready: false, datastore: status.datastore }
   const audits: (boolean | null)[] = []
   const report = async (dryRun: boolean | null): Promise<AuditReport> => {
     if (!state.ready) throw new TwillError('ipam.not-confirmed', 'starting')
@@ -103,6 +111,29 @@ test('readiness is 503 with its reasons, then 200; live is 200 all the time', as
   assert.is((await ask({ socketPath }, '/v1/live')).status, 200)
   state.ready = true
   assert.is((await ask({ socketPath }, '/v1/ready')).status, 200)
+  await server.close()
+})
+
+test('a datastore that has not said since the start who this node is keeps a rollout from the next node, and nothing else', async () => {
+  const port = await freePort()
+  const { socketPath, server, state } = await bed({ healthAddress: `127.0.0.1:${port}` })
+  const next = async () => {
+    const { status, body } = await ask({ host: '127.0.0.1', port }, '/v1/ready?datastore')
+    return [status, JSON.parse(body).reasons]
+  }
+  assert.equal(await next(), [503, status.reasons])
+  const away = {
+    ...status.datastore,
+    connected: false,
+    reason: 'etcd at http://192.0.2.10:2379: no connection',
+  }
+  Object.assign(state, { ready: true, datastore: away })
+  const never = 'the datastore has not said since the start at 2026-01-02T03:04:05.000Z who this node is'
+  assert.equal(await next(), [503, [`${never}: ${away.reason}`]])
+  assert.is((await ask({ socketPath }, '/v1/ready')).status, 200, 'pods start')
+  state.datastore = { ...away, confirmed: true }
+  assert.equal(await next(), [200, []], 'it went away later')
+  assert.is((await ask({ socketPath }, '/v1/ready?datastore')).status, 200, 'on the socket too')
   await server.close()
 })
 

@@ -88,7 +88,7 @@ test('a node whose data path STATUS takes for broken is not ready, and says the 
       trouble: troubleOf(state, now()),
       room: { ok: true },
       cluster: { known: true } as Cluster,
-      store: { connected: true, reason: null, commits: 0, lastRevision: 1 },
+      store: { connected: true, reason: null, commits: 0, lastRevision: 1, lastAnswerMs: 0 },
     })
   fail('link twill-vx4', 'EEXIST')
   assert.equal([reasons(), servable().ok], [[], true])

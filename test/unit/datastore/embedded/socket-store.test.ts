@@ -75,7 +75,8 @@ test('a daemon whose datastore is etcd: said, and not tried again', async contex
   const running = await daemon(context, false)
   const error = await refusalOf(context.store.commit(commit))
   assert.equal([error.code, error.retryable], ['store.unavailable', false])
-  assert.match(error.message, /it has no datastore of its own; or name an etcd/)
+  assert.match(error.message, /its datastore is elsewhere, and twillctl was not told where; or name an etcd/)
+  assert.is(error.data.elsewhere, true)
   await running.stop()
 })
 
