@@ -5,6 +5,7 @@ import type { LivenessRecord } from '../../../datastore/records/liveness.ts'
 import type { NodeRecord } from '../../../datastore/records/node.ts'
 import { Heartbeat } from '../../../ipam/heartbeat.ts'
 import { establishIdentity, type Identity } from '../../../ipam/identity.ts'
+import { withdrawName } from '../../../ipam/removal.ts'
 import { isTwillError, type TwillError } from '../../../lib/errors.ts'
 import { silentLog } from '../../../lib/log.ts'
 import { Rig } from './rig.ts'
@@ -109,6 +110,21 @@ test('a restart keeps the UID, without waiting', async () => {
   await first.stop()
   const again = identityOf(await first.establish('n', 0))
   assert.equal(again, { uid: identity.uid, fresh: false, replaced: null })
+})
+
+test('under another name a machine keeps its UID; its former name is free once its record has gone', async () => {
+  const { rig, first, identity } = await living()
+  await first.stop()
+  const renamed = identityOf(await first.establish('other', 0))
+  assert.equal(renamed, { uid: identity.uid, fresh: false, replaced: null })
+  assert.is(liveness(rig, identity.uid)?.name, 'other')
+  first.beat('other', renamed)
+  const second = new Machine(rig, 'hw-2')
+  assert.is(await second.establish('n'), 'node.name-taken')
+  await withdrawName('n', new Set([identity.uid]), first.store)
+  assert.is.not(identityOf(await second.establish('n')).uid, identity.uid)
+  assert.equal([first.taken, nodeUid(rig)], [[], second.journaledUid])
+  await first.stop()
 })
 
 test('rule 14: two machines with one name: the second is refused while the first lives', async () => {
