@@ -17,7 +17,8 @@ export const definitionFiles = (): ReadonlyMap<string, string> =>
   new Map(
     [...CUSTOM_KINDS.map(definitionOf), ...recordDefinitions()].map(definition => [
       fileName(definition),
-      HEADER + stringify(definition, { aliasDuplicateObjects: false, lineWidth: 120 }),
+      // What older parsers would take for a date or a truth value is quoted.
+      HEADER + stringify(definition, { aliasDuplicateObjects: false, lineWidth: 120, compat: 'yaml-1.1' }),
     ]),
   )
 

@@ -14,7 +14,7 @@ const MESSAGE_MAX = 32_768
 
 /**
  * What should stand there; null: it does. Conditions of others stay, of ours those that are no longer wanted go. The time
- * is that of the last change of `status`.
+ * is that of the last change of `status`; the default in the definition, which bears no generation, has none.
  * @param own types that are ours
  */
 export function mergedConditions(
@@ -29,7 +29,8 @@ export function mergedConditions(
   const kept = present.filter(({ type }) => !own.includes(type))
   const ours = wanted.map((each): Condition => {
     const before = present.find(({ type }) => type === each.type)
-    const lastTransitionTime = before?.status === each.status ? before.lastTransitionTime : now
+    const isSame = before?.status === each.status && before.observedGeneration !== undefined
+    const lastTransitionTime = isSame ? before.lastTransitionTime : now
     const message = each.message.slice(0, MESSAGE_MAX)
     return { ...each, message, observedGeneration: generation, lastTransitionTime }
   })

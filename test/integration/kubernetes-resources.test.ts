@@ -305,6 +305,28 @@ test('a pool that is in use and that kubectl deletes hands out nothing more, and
   assert.is((await requests.send('GET', `${API}/ippools/b`)).code, 404)
 })
 
+test('until a daemon has come to it a resource says so, and what kubectl shows of it can be applied', async () => {
+  await kubectlApply(
+    pool('waits', '10.8.0.0/24'),
+    document('IPReservation', 'waits', { addresses: ['10.8.0.1'] }),
+  )
+  const shown = await server.kubectl(['get', 'ippools,ipreservations'])
+  assert.match(shown, /\nippool\S+\/waits +10\.8\.0\.0\/24 +(Always )? +Unknown +Pending /)
+  assert.match(shown, /\nipreservation\S+\/waits +\["10\.8\.0\.1"\] +Unknown +Pending /)
+  for (const line of shown.split('\n')) assert.ok(line.length < 100, line)
+  for (const kind of ['ippool', 'ipreservation']) {
+    const { code, out } = await twillctl(
+      'apply -f -',
+      await server.kubectl(['get', kind, 'waits', '-o', 'yaml']),
+    )
+    assert.is(code, 0)
+    assert.match(out, /waits (unchanged|configured)/)
+  }
+  await server.kubectl(['delete', 'ipreservation', 'waits'])
+  await server.kubectl(['delete', 'ippool', 'waits', '--wait=false'])
+  await until('its end', async () => (await twillctl('delete ippool waits --drain')).code === 0)
+})
+
 test('conditions say what is made of each, and change when that does', async () => {
   telling = await tell()
   await kubectlApply(
@@ -323,6 +345,7 @@ test('conditions say what is made of each, and change when that does', async () 
     [entered.type, entered.status, entered.reason, entered.observedGeneration],
     ['Accepted', 'True', 'Entered', 1],
   )
+  assert.ok(Date.parse(entered.lastTransitionTime) > 0, 'not that of the default')
   const overlapping = await until('e', told('ippools/e'))
   assert.equal([overlapping.status, overlapping.reason], ['False', 'Overlap'])
   assert.is(overlapping.message, 'IPPool e (10.3.0.0/25) collides with IPPool d (10.3.0.0/24)')
@@ -330,7 +353,7 @@ test('conditions say what is made of each, and change when that does', async () 
   const invalid = await until('downwards', told('ipreservations/downwards'))
   assert.equal([invalid.status, invalid.reason], ['False', 'Invalid'])
   assert.match(invalid.message, /addresses\.0.*the lower first/)
-  assert.match(await server.kubectl(['get', 'pools']), /\ne +10\.3\.0\.0\/25 +Always +False/)
+  assert.match(await server.kubectl(['get', 'pools']), /\ne +10\.3\.0\.0\/25 +Always +False +Overlap /)
   await server.kubectl(['delete', 'ippool', 'e', '--timeout=60s'])
   await server.kubectl(['wait', 'ippool/d', '--for=condition=Accepted', '--timeout=60s'])
 })

@@ -66,10 +66,20 @@ function statusOf({ completed }: ResourceKind, document: StructuralSchema): Stru
 const TEXT = { type: 'string' }
 const OBJECT = { type: 'object' }
 
-/** As k8s.io/apimachinery has metav1.Condition. */
+/** Until a daemon has written what it makes of it: known by its having no observedGeneration. */
+const PENDING = {
+  type: 'Accepted',
+  status: 'Unknown',
+  reason: 'Pending',
+  message: 'no daemon has come to it yet',
+  lastTransitionTime: '1970-01-01T00:00:00Z',
+}
+
+/** Its conditions are as k8s.io/apimachinery has metav1.Condition. */
 const STATUS: StructuralSchema = {
   description: 'What daemons make of it.',
   type: 'object',
+  default: { conditions: [PENDING] },
   properties: {
     conditions: {
       type: 'array',
@@ -135,7 +145,6 @@ const STATUS_COLUMNS = [
     type: 'string',
     description: 'Why, or why not.',
     jsonPath: '.status.conditions[?(@.type=="Accepted")].reason',
-    priority: 1,
   },
   { name: 'Age', type: 'date', jsonPath: '.metadata.creationTimestamp' },
 ]

@@ -22,6 +22,11 @@ test('the time is that of the last change of status', () => {
   assert.equal(mergedConditions([], [accepted], options), [{ ...before, lastTransitionTime: 'now' }])
 })
 
+test('what the definition says of one that nobody has come to yet is not when a daemon said it', () => {
+  const { observedGeneration, ...byDefault } = before
+  assert.equal(mergedConditions([byDefault], [accepted], options), [{ ...before, lastTransitionTime: 'now' }])
+})
+
 test('another generation is a change', () => {
   const older = { ...before, observedGeneration: 1 }
   assert.equal(mergedConditions([older], [accepted], options), [before])
