@@ -20,7 +20,7 @@ import {
 import { suggestion } from '../lib/validation.ts'
 import { CNI_CODE, CniError, quote } from './cni-error.ts'
 import { type JsonObject, objectAt } from './json.ts'
-import { MAC_EXPECTED, readMac } from './mac.ts'
+import { macExpected, readMac } from './mac.ts'
 
 export const ANNOTATIONS_CAPABILITY = 'io.kubernetes.cri.pod-annotations'
 
@@ -38,7 +38,7 @@ export function parseAnnotations(runtime: JsonObject): AnnotatedWishes {
   return {
     pools: { 4: pools(POOL_ANNOTATION[4]), 6: pools(POOL_ANNOTATION[6]) },
     addresses: valueAt(annotations, ADDRESSES_ANNOTATION, readAddresses, ADDRESSES_EXPECTED) ?? [],
-    mac: valueAt(annotations, MAC_ANNOTATION, readMac, MAC_EXPECTED),
+    mac: valueAt(annotations, MAC_ANNOTATION, readMac, macExpected),
   }
 }
 
@@ -58,7 +58,7 @@ function valueAt<T>(
   annotations: JsonObject,
   key: string,
   read: (text: string) => T | null,
-  expected: string,
+  expected: string | ((refused: unknown) => string),
 ): T | null {
   if (!Object.hasOwn(annotations, key)) return null
   const text = annotations[key]
@@ -67,6 +67,6 @@ function valueAt<T>(
   throw new CniError(
     CNI_CODE.invalidNetworkConfig,
     `invalid annotation ${key}`,
-    `${key} is ${quote(text)}, expected ${expected}`,
+    `${key} is ${quote(text)}, expected ${typeof expected === 'string' ? expected : expected(text)}`,
   )
 }

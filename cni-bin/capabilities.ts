@@ -18,7 +18,7 @@ import {
   textAt,
   textsAt,
 } from './json.ts'
-import { MAC_EXPECTED, readMac } from './mac.ts'
+import { macExpected, readMac } from './mac.ts'
 import { type Dns, isEmptyDns } from './result.ts'
 
 export interface Wishes {
@@ -105,7 +105,7 @@ function runtimeMac(runtime: JsonObject): string | null {
   const mac = textAt(runtime, 'mac', 'runtimeConfig.mac')
   if (mac === null) return null
   const read = readMac(mac)
-  if (read === null) throw refuse('runtimeConfig.mac', mac, MAC_EXPECTED)
+  if (read === null) throw refuse('runtimeConfig.mac', mac, macExpected(mac))
   return read
 }
 

@@ -5,7 +5,7 @@
  */
 import { CNI_CODE, CniError, quote } from './cni-error.ts'
 import { splitAddress } from './json.ts'
-import { MAC_EXPECTED, readMac } from './mac.ts'
+import { macExpected, readMac } from './mac.ts'
 
 export type Environment = ReadonlyMap<string, string>
 
@@ -98,7 +98,7 @@ export function parseCniArgs(text: string): CniArgs {
   const ip = value('IP')
   if (ip !== null && splitAddress(ip) === null) throw badArgs(`IP=${ip}`, 'IP=ADDRESS or IP=ADDRESS/PREFIX')
   const mac = value('MAC')
-  if (mac !== null && readMac(mac) === null) throw badArgs(`MAC=${mac}`, MAC_EXPECTED)
+  if (mac !== null && readMac(mac) === null) throw badArgs(`MAC=${mac}`, macExpected(mac))
   return {
     podNamespace: value('K8S_POD_NAMESPACE'),
     podName: value('K8S_POD_NAME'),

@@ -2,8 +2,8 @@
  * Files that a daemon leaves on a node. Only names that it writes are deleted, and a folder only when it is empty then: the
  * configuration may have named one in which others keep things.
  */
-import { readdir, rm, rmdir } from 'node:fs/promises'
-import { join } from 'node:path'
+import { readdir, rm, rmdir, stat } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { isSpoolFile } from '../../cni-bin/spool.ts'
 import { SNAPSHOT_FILE } from '../node/snapshot-file.ts'
 
@@ -77,12 +77,21 @@ async function removeFolder(folder: string): Promise<string | null> {
   } catch (error) {
     if (isAbsent(error)) return null
     const { code } = error as NodeJS.ErrnoException
-    if (code === 'EBUSY') return 'something is mounted there'
-    // As a mount in a container whose root file system is.
-    if (code === 'EROFS') return 'it lies in a read-only file system'
+    if (code === 'EBUSY') return IS_MOUNT
+    if (code === 'EROFS') return await whyReadOnly(folder)
     if (code !== 'ENOTEMPTY' && code !== 'EEXIST') throw error
     return `others keep ${(await readdir(folder)).sort().join(', ')} there`
   }
+}
+
+const IS_MOUNT = 'it is a mount'
+
+/** Of what is mounted in a container whose root file system is read only, and of what is not there, the kernel says that first. */
+async function whyReadOnly(folder: string): Promise<string | null> {
+  const found = await stat(folder).catch(() => null)
+  if (found === null) return null
+  const around = await stat(dirname(folder))
+  return found.dev === around.dev ? 'it lies in a read-only file system' : IS_MOUNT
 }
 
 const isAbsent = (error: unknown): boolean =>
