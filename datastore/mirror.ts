@@ -22,6 +22,8 @@ export interface MirrorChange<T> {
   readonly key: string
   readonly before: MirrorEntry<T> | null
   readonly after: MirrorEntry<T> | null
+  /** The watch showed each change of the key, this one too, and each was readable: `before` is what it was until now. */
+  readonly gapless: boolean
 }
 
 export interface AsideRecord {
@@ -92,7 +94,7 @@ export class Mirror<T> {
   /** One listener more, told at once of what is there already as if it were created now. Returns the end of it. */
   subscribe(listener: MirrorListener<T>): () => void {
     this.#listeners.add(listener)
-    const present = [...this.#entries].map(([key, after]) => ({ key, before: null, after }))
+    const present = [...this.#entries].map(([key, after]) => ({ key, before: null, after, gapless: false }))
     if (present.length > 0) this.#tell(() => listener(present))
     return () => this.#listeners.delete(listener)
   }
@@ -121,26 +123,26 @@ export class Mirror<T> {
   }
 
   #applyAll(events: readonly StoreEvent[]): MirrorChange<T>[] {
-    return events.map(event => this.#apply(event)).filter(change => change !== null)
+    return events.map(event => this.#apply(event, true)).filter(change => change !== null)
   }
 
   #replace(entries: readonly KeyValue[]): MirrorChange<T>[] {
     const present = new Set(entries.map(entry => entry.key))
     const gone = [...this.#entries.keys(), ...this.#aside.keys()].filter(key => !present.has(key))
-    const deleted = [...new Set(gone)].map(key => this.#delete(key))
-    const upserted = entries.map(entry => this.#apply(entry)).filter(change => !isSame(change))
+    const deleted = [...new Set(gone)].map(key => this.#delete(key, false))
+    const upserted = entries.map(entry => this.#apply(entry, false)).filter(change => !isSame(change))
     return [...deleted, ...upserted].filter(change => change !== null)
   }
 
-  #apply({ key, value, modRevision }: StoreEvent): MirrorChange<T> | null {
-    if (value === null) return this.#delete(key)
+  #apply({ key, value, modRevision }: StoreEvent, isEvent: boolean): MirrorChange<T> | null {
+    if (value === null) return this.#delete(key, isEvent)
     const parsed = this.#parse(key, value, modRevision)
     if (parsed === null) return null
     const before = this.#entries.get(key) ?? null
     const after = { value: parsed.value, modRevision }
-    this.#aside.delete(key)
+    const gapless = !this.#aside.delete(key) && isEvent
     this.#entries.set(key, after)
-    return { key, before, after }
+    return { key, before, after, gapless }
   }
 
   #parse(key: string, text: string, modRevision: number): { value: T } | null {
@@ -161,11 +163,11 @@ export class Mirror<T> {
     }
   }
 
-  #delete(key: string): MirrorChange<T> | null {
-    this.#aside.delete(key)
+  #delete(key: string, isEvent: boolean): MirrorChange<T> | null {
+    const gapless = !this.#aside.delete(key) && isEvent
     const before = this.#entries.get(key) ?? null
     this.#entries.delete(key)
-    return before === null ? null : { key, before, after: null }
+    return before === null ? null : { key, before, after: null, gapless }
   }
 
   #tell(call: () => void): void {

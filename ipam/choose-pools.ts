@@ -160,7 +160,10 @@ function choiceFor(
 export function noPool(query: PoolQuery, view: PoolsInView, family?: Family): TwillError {
   const { names, by } =
     family === undefined ? { names: query.pools, by: null } : choiceFor(query, family, view.pools)
-  const conditions = view.conditions()
+  // Of all: the address space itself cannot be read.
+  const conditions = view
+    .conditions()
+    .filter(({ pool }) => names.length === 0 || pool === 'all' || names.includes(pool))
   const what = [
     'no enabled pool',
     ...(names.length === 0 ? [] : [`named ${names.join(' or ')}`]),
@@ -203,8 +206,8 @@ export function whyNot(
   pool: KnownPool,
   { use, namespace }: Pick<PoolQuery, 'use' | 'namespace'>,
 ): string | null {
-  const { open, disabled, here, nodeRanges, uses, namespaceSelector } = pool
-  if (!open) return 'is being removed or not entered yet'
+  const { open, ending, disabled, here, nodeRanges, uses, namespaceSelector } = pool
+  if (!open) return ending === null ? 'is not entered yet' : 'is being removed'
   if (disabled) return 'is disabled'
   if (!here) return 'is not for this node: nodeSelector'
   // One that only waits is there: else pods would come up without its family.

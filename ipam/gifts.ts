@@ -15,6 +15,7 @@ import { faultPoint } from '../lib/fault.ts'
 import type { Log } from '../lib/log.ts'
 import { type Allocator, heldAddress } from './allocator.ts'
 import { type Changed, KEEP } from './change-record.ts'
+import { holderName } from './holder-name.ts'
 import type { Instant } from './journal-records.ts'
 import { floorPowerOfTwo } from './node-limit.ts'
 import { isInDoubt, mustSettle, type OwnedPart, type OwnSlot } from './own-slots.ts'
@@ -181,13 +182,22 @@ export class Gifts {
   async #refuse(slot: OwnSlot, requests: readonly SlotRequest[]): Promise<void> {
     const { nodeUid } = this.#modules.work
     const reasonFor = ({ cidr }: SlotRequest) =>
-      cidr !== null && slot.parts.some(part => covers(part.cidr, parseCidr(cidr))) ? 'in use' : 'no room'
+      (cidr === null ? null : this.#useOf(slot, parseCidr(cidr))) ?? 'no room'
     await this.#mark(slot, record =>
       requests.reduce<Step>(
         (step, request) => refuseRequest(step ?? record, request.id, nodeUid, reasonFor(request)) ?? step,
         null,
       ),
     )
+  }
+
+  /** Why `cidr` is not given: of an address that was asked for by name, who holds it. null: it is not ours. */
+  #useOf(slot: OwnSlot, cidr: Cidr): string | null {
+    const part = slot.parts.find(known => covers(known.cidr, cidr))
+    if (part === undefined) return null
+    const id = part.addresses.holderOf(Number(cidr.base - part.cidr.base))
+    const holding = id === null ? undefined : this.#modules.allocator.holdings.get(id)
+    return holding === undefined ? 'in use' : `${holderName(holding.holder)} holds it`
   }
 
   async #drop(slot: OwnSlot, ids: ReadonlySet<string>): Promise<void> {

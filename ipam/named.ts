@@ -6,6 +6,7 @@ import { cidrOf, contains, formatCidr, formatIp, type Ip } from '../lib/address.
 import { isTwillError, TwillError } from '../lib/errors.ts'
 import type { KeyedQueue } from '../lib/queue.ts'
 import type { Allocator } from './allocator.ts'
+import { holderName } from './holder-name.ts'
 import type { HeldAddress, Holder } from './ipam.ts'
 import { slotId } from './journal-records.ts'
 import type { OwnedPart } from './own-slots.ts'
@@ -107,8 +108,7 @@ function refusedAsWithheld(ip: Ip, pool: KnownPool, reservations: readonly Reser
 function refuseTaken(ip: Ip, part: OwnedPart, { holdings }: Allocator): never {
   const id = part.addresses.holderOf(Number(ip.value - part.cidr.base)) ?? ''
   const { kind, pod } = holdings.get(id)?.holder ?? { kind: 'pod', pod: null }
-  const who = pod === null ? `${kind} ${id}` : `pod ${pod.namespace}/${pod.name}`
-  throw refused(ip, 'taken', `${who} holds it`)
+  throw refused(ip, 'taken', `${holderName({ id, kind, pod })} holds it`)
 }
 
 const notConfirmed = (ip: Ip) =>

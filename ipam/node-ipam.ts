@@ -29,6 +29,7 @@ import {
   poolsToJudge,
 } from './choose-pools.ts'
 import { chooseSlots } from './choose-slot.ts'
+import { DeletedSlots } from './deleted-slots.ts'
 import { Fences } from './fences.ts'
 import { Gifts } from './gifts.ts'
 import { GivenCooling } from './given-cooling.ts'
@@ -47,6 +48,7 @@ import { type IpamJournal, type IpamJournalState, slotId } from './journal-recor
 import { Ledgers } from './ledger.ts'
 import type { LostPart } from './lost-part.ts'
 import { refused, takeNamed } from './named.ts'
+import { noRoom } from './no-room.ts'
 import { NO_LIMIT, type NodeLimit } from './node-limit.ts'
 import { type OwnedPart, type OwnSlot, partOf, slotFromJournal } from './own-slots.ts'
 import { Ownership } from './ownership.ts'
@@ -143,7 +145,7 @@ export class NodeIpam implements Ipam {
     taking: Taking
     upkeep: Upkeep
     fences: Fences
-    leftovers: PoolLeftovers
+    sweepers: readonly (DeletedSlots | PoolLeftovers)[]
     restoration: Restoration
   } | null = null
 
@@ -296,19 +298,19 @@ export class NodeIpam implements Ipam {
     })
     const fences = new Fences(this.#options, { ...modules, nodes: this.watched.nodes, slots, restoration })
     const { marginMs, sweepEveryMs } = this.#options
-    const leftovers = new PoolLeftovers(
-      { restMs: marginMs, everyMs: sweepEveryMs },
-      { ...modules, slots, pools },
-    )
+    const sweepers = [
+      new DeletedSlots({ everyMs: sweepEveryMs }, { ...modules, nodes: this.watched.nodes, slots }),
+      new PoolLeftovers({ restMs: marginMs, everyMs: sweepEveryMs }, { ...modules, slots, pools }),
+    ]
     const taking = new Taking(
       { ...this.#options, usable: part => this.#usable(part) },
       { ...modules, allocator, slots, upkeep, asking, waiting },
     )
-    this.#running = { pools, slots, gifts, requests, taking, upkeep, fences, leftovers, restoration }
+    this.#running = { pools, slots, gifts, requests, taking, upkeep, fences, sweepers, restoration }
     if (this.#suspicion !== null) restoration.suspect(this.#suspicion)
     upkeep.wake()
     void fences.start()
-    leftovers.start()
+    for (const sweeper of sweepers) sweeper.start()
     void upkeep.ready().then(() => this.#reportNotOurs())
   }
 
@@ -340,7 +342,7 @@ export class NodeIpam implements Ipam {
     const running = this.#running
     if (running === null) return this.watched.close()
     running.requests.stop()
-    await Promise.all([running.upkeep.stop(), running.fences.stop(), running.leftovers.stop()])
+    await Promise.all([running.upkeep, running.fences, ...running.sweepers].map(each => each.stop()))
     await this.#ledgers.stop()
     running.slots.close()
     await Promise.all([running.pools.close(), this.watched.close()])
@@ -435,8 +437,11 @@ export class NodeIpam implements Ipam {
       const { taking } = this.#started()
       const unusable = taking.unusable(pools).length > 0
       if (!unusable && pools.some(pool => taking.mayBeGiven(pool))) continue
-      const confirmed = unusable ? 'are not confirmed' : 'have no room'
-      return { ok: false, reason: `this node's IPv${family} addresses ${confirmed}` }
+      const { offlineAllowanceMs, marginMs } = this.#options
+      const nowMs = this.#modules.clock.boottimeMs()
+      const claimsInMs = this.#started().restoration.endsInMs()
+      const unknownMs = offlineAllowanceMs + marginMs
+      return { ok: false, reason: noRoom({ family, unusable: roomy, claimsInMs, nowMs, unknownMs }) }
     }
     return { ok: true }
   }
@@ -454,7 +459,8 @@ export class NodeIpam implements Ipam {
     const pool = pools.pools.find(({ uid }) => uid === poolUid)
     if (pool === undefined) return 'stays'
     if (pool.ending === 'emptied') return 'given-up'
-    return pool.ending === null && pool.here && pool.uses.includes(use) ? 'stays' : 'replaced'
+    const isEnding = pool.ending === 'closed'
+    return !isEnding && pool.here && pool.uses.includes(use) ? 'stays' : 'replaced'
   }
 
   subnetOf(poolUid: string): Subnet | null {

@@ -19,7 +19,7 @@ import { faultPoint } from '../lib/fault.ts'
 import type { Log } from '../lib/log.ts'
 import { isOpen, parseSpace, readSpace } from './address-space.ts'
 import type { Allocator } from './allocator.ts'
-import { changeRecord, KEEP } from './change-record.ts'
+import { type Changed, changeRecord, KEEP } from './change-record.ts'
 import {
   type Candidate,
   type ClaimablePool,
@@ -27,13 +27,14 @@ import {
   chooseFree,
   type SlotView,
 } from './choose-slot.ts'
+import { putBack } from './deleted-slots.ts'
 import type { Sight } from './examine.ts'
 import type { Gifts } from './gifts.ts'
 import type { Instant } from './journal-records.ts'
 import { isInDoubt, mustSettle, newPart, type OwnedPart, type OwnSlot } from './own-slots.ts'
 import type { Restoration } from './restoration.ts'
 import { claimedPart, claimPart, emptySlot, liftFences, partAround } from './slot.ts'
-import { parseSlot } from './slot-index.ts'
+import { parseSlot, type SlotIndex } from './slot-index.ts'
 import { withoutRequestsOf } from './slot-requests.ts'
 import type { SlotWork } from './slot-work.ts'
 import { laterOf } from './term.ts'
@@ -58,7 +59,7 @@ export interface OwnershipModules {
   readonly work: SlotWork
   readonly gifts: Gifts
   readonly allocator: Allocator
-  readonly slots: SlotView
+  readonly slots: SlotView & Pick<SlotIndex, 'deleted'>
   readonly restoration: Restoration
 }
 
@@ -101,13 +102,17 @@ export class Ownership {
    *   while the store is restored; store.*, journal.write-failed; document.invalid: the slot's record cannot be read
    */
   async claimAddress(pool: ClaimablePool, ip: Ip): Promise<OwnedPart | null> {
-    const { allocator, store, restoration } = this.#modules
+    const { allocator, store, slots, restoration } = this.#modules
     const slot = allocator.slotAt(pool.uid, cidrOf(ip, pool.slotPrefix))
     for (let attempt = 0; attempt < CLAIM_ATTEMPTS; attempt++) {
       if (mustSettle(slot)) await this.settle(slot)
       const own = slot.parts.find(part => contains(part.cidr, ip))
       if (own !== undefined) return own
       const { entry } = await store.get(slot.key)
+      if (entry === null && slots.exists(slot.key)) {
+        await this.#putBack(slot)
+        continue
+      }
       const record = entry === null ? null : parseSlot(entry.value, entry.key)
       const { owner } = partAround(record ?? emptySlot(slot.slot), ip)
       if (owner === this.#options.nodeUid) await this.confirm(slot)
@@ -239,7 +244,10 @@ export class Ownership {
       const at = this.#modules.work.now()
       const { nodeUid } = this.#options
       const changed = await this.#modules.work.change(slot.key, current =>
-        withoutRequestsOf(current ?? emptySlot(slot.slot), nodeUid),
+        withoutRequestsOf(
+          current ?? this.#modules.slots.deleted.get(slot.key) ?? emptySlot(slot.slot),
+          nodeUid,
+        ),
       )
       const record = changed.value as SlotRecord
       await this.#modules.gifts.settle(slot, record)
@@ -274,12 +282,21 @@ export class Ownership {
     return this.#modules.work.run(slot, async () => {
       const at = this.#modules.work.now()
       const { entry } = await this.#modules.store.get(slot.key)
-      if (entry === null) await this.#loseWithPool(slot)
-      const record = entry === null ? emptySlot(slot.slot) : parseSlot(entry.value, entry.key)
-      await this.#modules.work.examine(slot, { record, modRevision: entry?.modRevision ?? 0, at })
+      const again = entry === null ? await this.#putBack(slot) : null
+      if (entry === null && again === null) await this.#loseWithPool(slot)
+      const found = entry === null ? again?.value : parseSlot(entry.value, entry.key)
+      const record = found ?? emptySlot(slot.slot)
+      const modRevision = entry?.modRevision ?? again?.modRevision ?? 0
+      await this.#modules.work.examine(slot, { record, modRevision, at })
       if (behindOf(slot.parts, record, this.#options.nodeUid).length > 0) await this.#enterAgain(slot)
       if (slot.parts.some(part => part.fenced)) await this.#lift(slot)
     })
+  }
+
+  /** null: the record is missing, and it is not known that somebody deleted it. */
+  async #putBack({ key }: OwnSlot): Promise<Changed<SlotRecord> | null> {
+    const record = this.#modules.slots.deleted.get(key)
+    return record === undefined ? null : await putBack(key, record, this.#modules)
   }
 
   /**

@@ -58,8 +58,8 @@ export interface KnownPool {
   readonly withheld: AddressRanges
   /** In the address space and not closed. */
   readonly open: boolean
-  /** closed: it is being removed; emptied: and only nodes themselves hold addresses of it. */
-  readonly ending: 'closed' | 'emptied' | null
+  /** asked: its document is to go; closed: it is being removed; emptied: and only nodes themselves hold addresses of it. */
+  readonly ending: 'asked' | 'closed' | 'emptied' | null
 }
 
 /** Nothing is claimed of it ahead of a node's first need: not every node has pods or networks that use it. */
@@ -314,7 +314,8 @@ export class PoolView {
       const entry = space?.pools.find(each => isNamesakeOf(each, pool))
       const isOwn = entry !== undefined && isEntryOf(entry, { ...document, metadata: pool.metadata })
       const open = entry?.state === 'open' && isOwn && !isBeingDeleted(document)
-      const ending = entry?.state !== 'closed' ? null : entry.emptied ? 'emptied' : 'closed'
+      const asked = isBeingDeleted(document) ? 'asked' : null
+      const ending = entry?.state !== 'closed' ? asked : entry.emptied ? 'emptied' : 'closed'
       const slotPrefix = slotPrefixOf(pool)
       const nodeRanges = this.#nodeRanges(pool, { uid, cidr, slotPrefix })
       const withheld = withheldOf(cidr, gateway, nodeRanges, this.#reservations)
@@ -361,7 +362,8 @@ function journaledPool(pool: KnownPool): JournaledPool {
   const gateway = pool.gateway === null ? null : formatIp(pool.gateway)
   const nodeRanges =
     pool.nodeRanges === null ? null : { ...pool.nodeRanges, cidrs: pool.nodeRanges.cidrs.map(formatCidr) }
-  return { ...kept, cidr: formatCidr(pool.cidr), uses: [...pool.uses], gateway, nodeRanges }
+  const ending = pool.ending === 'asked' ? null : pool.ending
+  return { ...kept, ending, cidr: formatCidr(pool.cidr), uses: [...pool.uses], gateway, nodeRanges }
 }
 
 function known(pool: JournaledPool, reservations: readonly Reservation[]): KnownPool {

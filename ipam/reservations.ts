@@ -3,6 +3,7 @@ import { PREFIX } from '../datastore/keys.ts'
 import { ipReservation, rangesOf } from '../datastore/resources/ipreservation.ts'
 import { type IpRange, parseIp } from '../lib/address.ts'
 import { TwillError } from '../lib/errors.ts'
+import { holderName } from './holder-name.ts'
 import type { HeldAddress, Holder } from './ipam.ts'
 import type { JournaledReservation } from './journal-records.ts'
 
@@ -45,9 +46,8 @@ export function reservedAndHeld(
   for (const { holder, addresses } of holders)
     for (const { address } of addresses) {
       const name = reservedBy(address, reservations)
-      const { kind, id, pod } = holder
-      const who = pod === null ? `${kind} ${id}` : `pod ${pod.namespace}/${pod.name}`
-      if (name !== null) found.push(`IPReservation ${name}: ${address} is held by ${who}, which keeps it`)
+      if (name !== null)
+        found.push(`IPReservation ${name}: ${address} is held by ${holderName(holder)}, which keeps it`)
     }
   return found
 }

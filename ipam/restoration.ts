@@ -123,6 +123,12 @@ export class Restoration {
     else if (this.#mark !== null && this.nextDueMs() <= 0) await this.#takeAway(this.#mark.id)
   }
 
+  /** How long nothing is claimed yet, at the most; null: no restoration is under way. */
+  endsInMs(): number | null {
+    if (!this.stands) return null
+    return this.#suspicion === null ? this.nextDueMs() : this.#totalMs()
+  }
+
   /** Until `tend` has something to do. */
   nextDueMs(): number {
     if (this.#suspicion !== null) return 0

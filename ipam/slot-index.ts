@@ -35,6 +35,7 @@ export class SlotIndex {
   readonly #pools = new Map<string, PoolSlots>()
   readonly #asked = new Set<string>()
   readonly #fenced = new Set<string>()
+  readonly #deleted = new Map<string, SlotRecord>()
   readonly #unsubscribe: () => void
 
   constructor(
@@ -52,9 +53,19 @@ export class SlotIndex {
     return this.#mirror.entries.get(key)
   }
 
-  /** There is a record, readable or not. */
+  /** There is a record, readable or not, or there must be: somebody deleted it. */
   exists(key: string): boolean {
-    return this.#mirror.entries.has(key) || this.#mirror.aside.has(key)
+    return this.#mirror.entries.has(key) || this.#mirror.aside.has(key) || this.#deleted.has(key)
+  }
+
+  /** By key, what records were that a watch without gaps has shown deleted, until there is one again. */
+  get deleted(): ReadonlyMap<string, SlotRecord> {
+    return this.#deleted
+  }
+
+  /** It was right to delete it. */
+  forget(key: string): void {
+    this.#deleted.delete(key)
   }
 
   get entries(): ReadonlyMap<string, MirrorEntry<SlotRecord>> {
@@ -107,7 +118,9 @@ export class SlotIndex {
     this.#unsubscribe()
   }
 
-  #index({ key, after }: MirrorChange<SlotRecord>): void {
+  #index({ key, before, after, gapless }: MirrorChange<SlotRecord>): void {
+    if (after !== null) this.#deleted.delete(key)
+    else if (gapless && before !== null) this.#deleted.set(key, before.value)
     const pool = this.#poolOf(key)
     const { parts, requests } = after?.value ?? { parts: [], requests: [] }
     if (after === null) pool.recorded = null

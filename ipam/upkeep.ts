@@ -85,6 +85,8 @@ export class Upkeep {
   #stopped = false
   #slotsSynced = false
   #recheck = false
+  /** Own slots whose record the watch shows gone. */
+  readonly #gone = new Set<OwnSlot>()
   readonly unreadable: UnreadableRecords
   #resolveReady = () => {}
   #isReady = false
@@ -168,14 +170,24 @@ export class Upkeep {
   /** Slots changed in the store. */
   observe(changes: readonly MirrorChange<SlotRecord>[]): void {
     for (const { key, after } of changes) {
-      if (after === null) continue
       const known = this.#modules.allocator.slotOf(key)
+      if (after === null) {
+        this.#missed(known)
+        continue
+      }
       // Nearly all of them: what other nodes do among themselves must cost this one next to nothing.
       if (known === undefined && !after.value.parts.some(part => part.owner === this.#options.nodeUid))
         continue
       const slot = known ?? slotFromKey(key)
       if (slot !== null) this.#follow(slot, after.value, after.modRevision)
     }
+  }
+
+  /** Others may take what is ours, or have got it: to be confirmed at once. */
+  #missed(slot: OwnSlot | undefined): void {
+    if (slot === undefined || slot.parts.length === 0) return
+    this.#gone.add(slot)
+    this.wake()
   }
 
   #follow(slot: OwnSlot, record: SlotRecord, modRevision: number): void {
@@ -262,7 +274,10 @@ export class Upkeep {
     const readable = this.#owned().filter(({ text }) => !this.unreadable.has(text))
     const dues = readable.map(slot => this.#options.confirmEveryMs - this.#sinceConfirmedMs(slot))
     const { restoration, serving } = this.#modules
-    const confirmMs = Math.max(restoration.stands ? STANDING_MS : 10, Math.min(...dues))
+    // Whose return ends the removal is told to the liveness record, which nobody watches.
+    const isFenced = readable.some(slot => slot.parts.some(part => part.fenced))
+    const soonestMs = Math.min(...dues, isFenced ? STANDING_MS : Number.POSITIVE_INFINITY)
+    const confirmMs = Math.max(restoration.stands ? STANDING_MS : 10, soonestMs)
     const othersMs = Math.min(serving.nextDueMs(), restoration.nextDueMs(), this.#surplusDueMs)
     return Math.max(10, Math.min(this.#options.confirmEveryMs, othersMs, confirmMs))
   }
@@ -287,19 +302,23 @@ export class Upkeep {
 
   async #confirmDue(): Promise<void> {
     const recheck = this.#recheck
+    const gone = [...this.#gone]
     const due = this.#owned().filter(
       slot =>
         recheck ||
+        gone.includes(slot) ||
         slot.ledgerUnread ||
         slot.parts.some(part => part.fenced) ||
         this.#sinceConfirmedMs(slot) >= this.#options.confirmEveryMs,
     )
     this.#recheck = false
     try {
+      this.#gone.clear()
       await this.confirm(due)
       if (recheck) this.#modules.restoration.rechecked()
     } catch (error) {
       this.#recheck ||= recheck
+      for (const slot of gone) this.#gone.add(slot)
       throw error
     }
   }

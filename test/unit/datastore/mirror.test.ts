@@ -53,6 +53,31 @@ test('what is there, then what changes', async () => {
   assert.ok(mirror.connected)
 })
 
+test('a change says whether the watch has shown all that came before it', async () => {
+  const { cluster, store, mirror, put } = setUp()
+  put('things/a', text(1))
+  await mirror.synced()
+  const told: string[] = []
+  mirror.subscribe(changes => told.push(...changes.map(({ key, gapless }) => `${key} ${gapless}`)))
+  put('things/a', text(2))
+  put('things/a', null)
+  put('things/b', text(1))
+  put('things/b', 'damaged')
+  put('things/b', null)
+  put('things/c', text(1))
+  await settle()
+  const events = ['things/a true', 'things/a true', 'things/b true', 'things/b false', 'things/c true']
+  assert.equal(told.splice(0), ['things/a false', ...events])
+  store.setUnavailable(true)
+  await settle()
+  put('things/c', null)
+  put('things/d', text(1))
+  cluster.compact()
+  store.setUnavailable(false)
+  while (told.length < 2) await settle()
+  assert.equal(told, ['things/c false', 'things/d false'])
+})
+
 test('who subscribes while another is told hears of each record once', async () => {
   const { mirror, put } = setUp()
   await mirror.synced()

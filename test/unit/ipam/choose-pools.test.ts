@@ -120,6 +120,26 @@ test('without a pool of any family the reasons are told, not more than a person 
   assert.is(message.match(/is disabled/g)?.length, 8)
 })
 
+test('a pool that is not open is being removed, or not entered yet', () => {
+  const refusal = (changes: Partial<KnownPool>) =>
+    messageOf(() => poolsOf(query(), 4, view([known('p', '10.0.0.0/16', { open: false, ...changes })])))
+  assert.match(refusal({}), /; IPPool p is not entered yet$/)
+  for (const ending of ['asked', 'closed', 'emptied'] as const)
+    assert.match(refusal({ ending }), /; IPPool p is being removed$/)
+})
+
+test('of a pool that is named nothing is told of the trouble of others', () => {
+  const conditions = () => [
+    { pool: 'other', reason: 'overlaps' },
+    { pool: 'old4', reason: 'changed' },
+    { pool: 'all', reason: 'damaged' },
+  ]
+  const refusal = (...pools: string[]) =>
+    messageOf(() => poolsOf(query({ pools }), 4, { pools: POOLS, conditions }))
+  assert.match(refusal('nosuch'), /; there is no IPPool nosuch; all: damaged$/)
+  assert.match(refusal('old4'), /; IPPool old4 is disabled; old4: changed; all: damaged$/)
+})
+
 test('a node gives from the pool that the pod names, also when it owns no part of it yet, and nothing when it cannot', async () => {
   const rig = new Rig()
   await rig.createPool('a4', '10.0.0.0/24', 28)

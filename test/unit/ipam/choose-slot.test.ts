@@ -133,10 +133,29 @@ test('slots that got or lost their record since the last search are seen as they
   for (const slot of all.slice(0, 190)) slots.set(slot, 'owned')
   await settle()
   assert.equal(found(), texts(all.slice(190, 200)))
-  // As after the restoration of an older snapshot.
-  for (const slot of all.slice(500, 600)) slots.set(slot, 'unrecorded')
+  const { revision, entries } = slots.cluster.snapshot()
+  const forgotten = new Set(all.slice(500, 600).map(slot => slotKey('p', slot)))
+  const older = [...entries].filter(([key]) => !forgotten.has(key))
+  slots.cluster.restore({ revision, entries: new Map(older) })
   await settle()
   assert.equal(found(), texts([...all.slice(190, 200), ...all.slice(500, 600)]))
+})
+
+test('a slot whose record somebody deleted is not free until there is a record again', async () => {
+  const slots = new Slots()
+  const used = pool('10.0.0.0/24', 26)
+  const [slot] = slotsOf(used) as [Cidr]
+  slots.set(slot, 'owned')
+  await settle()
+  slots.set(slot, 'unrecorded')
+  await settle()
+  const found = () => [...chooseSlots(used, 'n', slots.index)].length
+  assert.is(found(), 3)
+  assert.is(slots.index.deleted.size, 1)
+  slots.set(slot, 'free')
+  await settle()
+  assert.is(found(), 4)
+  assert.is(slots.index.deleted.size, 0)
 })
 
 test('who comes back tries the slots it had first', async () => {

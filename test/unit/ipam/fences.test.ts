@@ -97,6 +97,24 @@ test('rule 13: only the re-creation of its Node object brings back what Kubernet
   assert.is(parts(rig, 'uid-b')[0]?.fence?.id, 'f')
 })
 
+test('rule 13: once its removal has ended, a node that never stopped lifts its fences within seconds, and says meanwhile what it waits for', async () => {
+  const { rig, b } = await withDead()
+  b.setUnavailable(false)
+  b.start()
+  await rig.clock.advance(MINUTE)
+  remove(rig, 'recreation')
+  await rig.clock.advance(MINUTE)
+  assert.is(parts(rig, 'uid-b')[0]?.fence?.id, 'f')
+  const room = b.ipam?.room()
+  assert.match(room?.ok === false ? room.reason : '', /IPv4 addresses are fenced, since the node was removed/)
+  rig.register(b)
+  // As the heart does when the Node object is there again: nobody watches that record.
+  rig.put('liveness/uid-b', { ...rig.read<object>('liveness/uid-b'), removed: null })
+  await rig.clock.advance(6_000)
+  assert.is(parts(rig, 'uid-b')[0]?.fence, null)
+  assert.equal(b.ipam?.room(), { ok: true })
+})
+
 test('rule 14: parts of a UID that no record bears are fenced and freed', async () => {
   const { rig } = await withDead()
   rig.put('liveness/uid-b', null)

@@ -146,7 +146,7 @@ test('in a part of another node: it is asked for it, and gives; one that a pod h
   assert.equal(await asked[1], [at(9)])
   const error = await asked[2]
   assert.is(error.code, 'ipam.address-taken')
-  assert.match(error.message, /not free on node b/)
+  assert.match(error.message, /not free on node b: pod q1 holds it$/)
   assert.equal(owned(rig, node.uid), [`${at(7)}/32`, `${at(9)}/32`])
 })
 

@@ -141,7 +141,7 @@ test('what came with a part cools from when it was first seen, however often its
   const cooling = { '10.0.0.0': 10, '10.0.0.1': 40 }
   const see = (generation: number) => {
     const value: SlotRecord = { v: 1, generation, parts: [{ ...part, generation, cooling }], requests: [] }
-    given.observe([{ key: 'k', before: null, after: { value, modRevision: 1 } as never }])
+    given.observe([{ key: 'k', before: null, after: { value, modRevision: 1 } as never, gapless: true }])
   }
   see(3)
   await clock.advance(20_000)
