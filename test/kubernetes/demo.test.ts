@@ -38,11 +38,11 @@ test('pods on two nodes talk over both families, a Service answers, and everythi
     3,
     stdout,
   )
-  assert.match(stdout, /^pods-v4 +10\.244\.0\.0\/16 +26 +Always +Datastore /m)
-  assert.match(stdout, /^pods-v6 +fd00:10:244::\/112 +122 +Always +Datastore /m)
-  assert.match(stdout, /exec -n twill-system ds\/twilld -- twillctl get nodes\n.*NAME.*\n.*node1 /)
-  assert.match(stdout, /dropped by the underlay.*: (\S+ 0(, )?)+\n/)
-  assert.match(stdout, /nothing is left behind/)
+  assert.match(stdout, /^pods-v4 +10\.244\.0\.0\/16 +26 +Always +Datastore /m, stdout)
+  assert.match(stdout, /^pods-v6 +fd00:10:244::\/112 +122 +Always +Datastore /m, stdout)
+  assert.match(stdout, /exec -n twill-system ds\/twilld -- twillctl get nodes\n.*NAME.*\n.*node1 /, stdout)
+  assert.match(stdout, /dropped by the underlay.*: (\S+ 0(, )?)+\n/, stdout)
+  assert.match(stdout, /nothing is left behind/, stdout)
   assert.equal(rig.leftovers(), [])
 })
 
