@@ -75,7 +75,7 @@ test('a node whose power failed comes back as the same node, and its pods talk a
   const before = await uid()
   await lab.cluster.stopNode(OTHER)
   await lab.cluster.startNode(OTHER)
-  assert.is(await uid(), before)
+  assert.is(await uid(), before, `UID of ${OTHER} after its power failed`)
   await until(
     async () => {
       web = await lab.ready('app=web', 2).catch(() => [])
