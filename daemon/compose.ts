@@ -27,6 +27,8 @@ import { readBoot } from './node/boot.ts'
 import { startingStatus } from './status.ts'
 import { workerUrl } from './worker-url.ts'
 
+const FORBIDDEN = 403
+
 export interface DaemonModules {
   readonly log: Log
   /** Ends the process: the daemon must not go on. */
@@ -54,7 +56,10 @@ export async function startDaemon(config: Config, modules: DaemonModules): Promi
   const system = { clock: systemClock, random: systemRandom, log }
   const client = await connectIfEnabled(config.kubernetes, {
     ...system,
-    onAnswer: (verb, code) => metrics.kubernetesRequest(verb, code),
+    onAnswer: (verb, code) => {
+      metrics.kubernetesRequest(verb, code)
+      if (code === FORBIDDEN) kubernetes?.refused()
+    },
   })
   const kubernetes = client === null ? null : watchKubernetes(config, { ...system, client })
   const datastore = await openDatastore(config.datastore, config, {

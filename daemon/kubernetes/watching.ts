@@ -19,6 +19,8 @@ export interface KubernetesWatching {
   /** For ADD. @throws kubernetes.pod-unknown (retryable) */
   awaitPod(identity: PodIdentity): Promise<OwnPod | null>
   status(): NonNullable<Status['kubernetes']>
+  /** The API server has answered a request with 403. */
+  refused(): void
   stop(): Promise<void>
 }
 
@@ -45,6 +47,7 @@ export function watchKubernetes(
     facts,
     awaitPod: identity => awaitPod(identity, waiting),
     status: () => statusOf(client, facts, reviews),
+    refused: () => reviews.rights.lookAnew(),
     async stop() {
       reviews.stop()
       await facts.close()

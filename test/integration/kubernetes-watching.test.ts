@@ -96,8 +96,12 @@ async function connect(
 
 /** Of the daemon whose service account it is. */
 async function watch(folder = account): Promise<KubernetesWatching> {
-  const client = await connectDaemon({ enabled: true, kubeconfig: kubeconfigOf(folder) }, modules)
-  const watching = watchKubernetes(
+  const onAnswer = (_verb: string, code: number) => void (code === 403 && watching.refused())
+  const client = await connectDaemon(
+    { enabled: true, kubeconfig: kubeconfigOf(folder) },
+    { ...modules, onAnswer },
+  )
+  const watching: KubernetesWatching = watchKubernetes(
     { datastore: { type: 'kubernetes' }, nodeName: 'n1' },
     { ...modules, client },
   )
@@ -233,6 +237,31 @@ test('what may not be followed is said, what may is followed; and all of it once
       () => JSON.stringify(watching.status()),
     )
   }
+})
+
+test('a right that is taken away later is named once something is refused for the lack of it', async () => {
+  await grant(null)
+  const client = await connect(account)
+  const watching = await watch()
+  await until(
+    () => watching.status().connected,
+    PATIENCE_MS,
+    () => JSON.stringify(watching.status()),
+  )
+  const resource = 'ippools.twill.network'
+  await grant({ resource, verb: 'get' })
+  await untilMissing(client, [`get ${resource}`])
+  assert.equal(conditions(watching), [], 'nothing was refused yet')
+  const refusal = await watching.client
+    .request('GET', '/apis/twill.network/v1alpha1/ippools/none')
+    .catch(error => error.code)
+  assert.is(refusal, 'kubernetes.forbidden')
+  await untilSaid(
+    watching,
+    ([first]) => first?.includes(`let this node get ${resource} (`) === true,
+    'the right',
+  )
+  await grant(null)
 })
 
 test('records that may not be written: the attempt may be made again, and is made once it may', async () => {

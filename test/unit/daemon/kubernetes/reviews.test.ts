@@ -76,6 +76,43 @@ test('each verb that is missing is named with its cost, all of them in one messa
   assert.is(requests.POST, before)
 })
 
+test('rights that are taken away while the daemon runs are named soon after something was refused', async () => {
+  let taken = false
+  const { rights, clock, told, requests } = setUp(() => !taken)
+  await settle()
+  await clock.advance(60_000)
+  assert.equal(rights.missing, [])
+  taken = true
+  rights.lookAnew()
+  rights.lookAnew()
+  await clock.advance(2_000)
+  const all = DAEMON_RIGHTS.reduce((sum, { verbs }) => sum + verbs.length, 0)
+  assert.equal([rights.missing.length, told().length, requests.POST], [all, 1, 2 * all])
+  taken = false
+  await clock.advance(31_000)
+  assert.equal([rights.missing, told().length], [[], 1])
+  taken = true
+  rights.lookAnew()
+  await clock.advance(2_000)
+  assert.is(rights.missing.length, all, 'again')
+})
+
+test('what is refused for another reason costs a look now and then', async () => {
+  const { rights, clock, requests } = setUp(() => true)
+  await settle()
+  const before = requests.POST
+  for (let second = 0; second < 600; second++) {
+    rights.lookAnew()
+    await clock.advance(1_000)
+  }
+  assert.is(requests.POST, 3 * before)
+  rights.stop()
+  await clock.advance(600_000)
+  rights.lookAnew()
+  await clock.advance(10_000)
+  assert.is(requests.POST, 3 * before, 'no more after the end')
+})
+
 test('a server that does not answer is asked one question, more and more seldom', async () => {
   let away = true
   const { rights, clock, requests } = setUp(() => {
