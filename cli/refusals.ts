@@ -1,6 +1,6 @@
 /**
  * What the store would refuse of a set of documents, found before the first of them is written: fields that never
- * change, pools that overlap a stored one or one another. Each write decides again, by compare-and-swap.
+ * change, pools that overlap a stored one or one another, or cover a node's address. Each write decides again, by compare-and-swap.
  */
 import type { AddressSpaceRecord } from '../datastore/records/address-space.ts'
 import type { LocatedResource } from '../datastore/resources/documents.ts'
@@ -9,6 +9,7 @@ import { kindOf, type Resource } from '../datastore/resources/kinds.ts'
 import type { Store } from '../datastore/store.ts'
 import { asEntered, entryOf, readSpace, withEntry } from '../ipam/address-space.ts'
 import { KEEP } from '../ipam/change-record.ts'
+import { readUnderlays, refuseCovering, type Vital } from '../ipam/covered.ts'
 import { updatedPool } from '../ipam/pools.ts'
 import { isTwillError, messageOf } from '../lib/errors.ts'
 import { getResource, refusedChanges } from './resources.ts'
@@ -16,6 +17,7 @@ import { getResource, refusedChanges } from './resources.ts'
 /** One line for each, in the order of the documents. @throws store.* */
 export async function refusals(documents: readonly LocatedResource[], store: Store): Promise<string[]> {
   let space = await readSpace(store)
+  const vitals = await readUnderlays(store)
   const lines: string[] = []
   for (const { resource, where } of documents) {
     const refuse = (error: unknown) => {
@@ -27,7 +29,8 @@ export async function refusals(documents: readonly LocatedResource[], store: Sto
       const current = stored?.kind === 'IPPool' ? asEntered(stored, space) : stored
       const changes = refusedChanges(resource, current)
       changes.forEach(refuse)
-      if (changes.length === 0 && resource.kind === 'IPPool') space = spaceWith(space, resource, current)
+      if (changes.length === 0 && resource.kind === 'IPPool')
+        space = spaceWith(space, resource, current, vitals)
     } catch (error) {
       refuse(error)
     }
@@ -39,10 +42,16 @@ export async function refusals(documents: readonly LocatedResource[], store: Sto
 export const refusalText = (where: string, name: string, message: string): string =>
   `${where}: ${message.startsWith(name) ? message : `${name}: ${message}`}`
 
-/** @throws ipam.pool-overlap, document.invalid */
-function spaceWith(space: AddressSpaceRecord, wanted: IPPool, current: Resource | null): AddressSpaceRecord {
+/** @throws ipam.pool-overlap, ipam.pool-covers, document.invalid */
+function spaceWith(
+  space: AddressSpaceRecord,
+  wanted: IPPool,
+  current: Resource | null,
+  vitals: readonly Vital[],
+): AddressSpaceRecord {
   if (current?.kind === 'IPPool') updatedPool(current, wanted)
   if (current !== null) return space
+  refuseCovering(wanted, vitals)
   const next = withEntry(space, entryOf(wanted, ''))
   return next === KEEP ? space : next
 }

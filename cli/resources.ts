@@ -59,7 +59,7 @@ export function notFound(kind: ResourceKind, name: string): TwillError {
 /**
  * Makes the stored resource what the document says: labels, annotations and specification are replaced as a
  * whole; uid and creation time stay.
- * @throws document.invalid: an immutable field differs, or a uid of another resource; ipam.pool-overlap; store.*
+ * @throws document.invalid: an immutable field differs, or a uid of another resource; ipam.pool-overlap; ipam.pool-covers; store.*
  */
 export async function applyResource(wanted: Resource, modules: ResourceModules): Promise<Applied> {
   const kind = kindOf(wanted)

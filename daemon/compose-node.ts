@@ -8,6 +8,7 @@
  */
 import { join } from 'node:path'
 import type { NodeRecord } from '../datastore/records/node.ts'
+import { underlaysOf, type Vital } from '../ipam/covered.ts'
 import { Heartbeat } from '../ipam/heartbeat.ts'
 import { createIpam } from '../ipam/node-ipam.ts'
 import { pluginVersions } from '../kernel/cni-plugin.ts'
@@ -44,6 +45,7 @@ import { identify, STORE_PATIENCE_MS } from './node/identify.ts'
 import { Registration } from './node/registration.ts'
 import { recallWhenAway, SNAPSHOT_FILE, SnapshotFile } from './node/snapshot-file.ts'
 import { TunnelAddresses } from './node/tunnel.ts'
+import { vitalsOf } from './node/vital.ts'
 import { untilObserved, watchSelf } from './node/watch-self.ts'
 import { graceOf, signOfLife } from './signs.ts'
 import {
@@ -84,7 +86,7 @@ export async function composeNode(
     trouble: () => trouble(),
     changed: () => {
       registration.check()
-      ipam.podCidrsChanged()
+      ipam.recheckPools()
     },
   })
   await membership?.untilThere(waiting)
@@ -106,6 +108,10 @@ export async function composeNode(
     'this node is known',
   )
 
+  const vitals = vitalsOf(
+    { datastore: config.datastore, apiServer: base.kubernetes?.client.status().server ?? null },
+    () => facts.observation,
+  )
   const repairs: Record<string, number> = {}
   const registry = new Registry({ attachments: local.found.attachments }, { journal: local })
   const ipam = createIpam(
@@ -114,6 +120,7 @@ export async function composeNode(
       nodeName: config.nodeName,
       nodeLabels: config.nodeLabels,
       podCidrs: () => membership?.podCidrs() ?? 'none',
+      vitals,
       boot,
       offlineAllowanceMs: config.offlineAllowance,
       marginMs: config.fenceMargin,
@@ -147,6 +154,7 @@ export async function composeNode(
       snapshot.changed()
       factsChanged()
     },
+    vitals,
     remembered,
   })
   const snapshot = new SnapshotFile(
@@ -168,7 +176,7 @@ export async function composeNode(
       observation,
     },
     {
-      ...{ cluster, registry, busy: () => attachments.busy(), tunnel: () => tunnel },
+      ...{ cluster, registry, busy: () => attachments.busy(), vitals, tunnel: () => tunnel },
       // Until the API server has said so: what we said last, or each start would write the record twice.
       kubernetesCluster: () =>
         membership === null ? null : (membership.clusterUid() ?? published()?.kubernetesCluster ?? null),
@@ -297,7 +305,13 @@ export async function composeNode(
   loop.start()
   recallWhenAway(identified.byStore ? STORE_PATIENCE_MS : 0, { cluster, snapshot, clock: systemClock, log })
 
-  const watching = watchSelf(base, { clock: systemClock, facts, changed: factsChanged })
+  const watching = watchSelf(base, {
+    ...{ clock: systemClock, facts },
+    changed() {
+      ipam.recheckPools()
+      factsChanged()
+    },
+  })
   function factsChanged(): void {
     loop.markDirty('facts')
     registration.check()
@@ -310,9 +324,14 @@ export async function composeNode(
   )
   foreignFilters.start()
 
+  let firstPoolsRefused: string | null = null
   void ensureFirstPoolsLater(config.firstPools, {
     store,
     cluster,
+    vitals,
+    refused: why => {
+      firstPoolsRefused = why
+    },
     clock: systemClock,
     random: systemRandom,
     log,
@@ -344,6 +363,9 @@ export async function composeNode(
           type: 'PoolRefused',
           message: reason.startsWith(`IPPool ${pool} `) ? reason : `${pool}: ${reason}`,
         })),
+        ...(firstPoolsRefused === null
+          ? []
+          : [{ type: 'PoolRefused', message: `firstPools: ${firstPoolsRefused}` }]),
         ...ipam.resourceProblems(),
         ...leases.problems(),
         ...recalledCondition(cluster.recalled),
@@ -361,7 +383,7 @@ export async function composeNode(
     })
   const audit = createAuditor(base, identified.uid, { attachments, registry, leases, ipam, cluster, metrics })
   ipam.ready().then(() => audit.start())
-  const resourceStatus = tellResources(base, cluster)
+  const resourceStatus = tellResources(base, cluster, () => [...underlaysOf(cluster.nodes()), ...vitals()])
   const serves = () =>
     reasonsAgainstServing({
       loop: loop.report(),
@@ -425,12 +447,16 @@ async function untilRulesStand(loop: Loop): Promise<void> {
 }
 
 /** What this node makes of the custom resources of its cluster; null: it is none of Kubernetes. */
-function tellResources({ kubernetes, store, log }: Base, cluster: Cluster): ResourceStatus | null {
+function tellResources(
+  { kubernetes, store, log }: Base,
+  cluster: Cluster,
+  vitals: () => readonly Vital[],
+): ResourceStatus | null {
   if (kubernetes === null) return null
   const modules = { client: kubernetes.client, store, clock: systemClock, random: systemRandom, log }
   const status = new ResourceStatus(
     { everyMs: RESOURCE_STATUS_MS },
-    { ...modules, nodes: () => cluster.nodes() },
+    { ...modules, vitals, nodes: () => cluster.nodes() },
   )
   cluster.synced().then(() => status.start())
   return status

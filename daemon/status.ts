@@ -43,7 +43,8 @@ export function statusOf(parts: StatusParts): Status {
   if (reasons.length === 0 && parts.unannounced !== null) reasons.push(parts.unannounced)
   const observation = parts.facts.observation
   const tunnel = Object.values(parts.facts.tunnel).filter(text => text !== undefined)
-  const poolNames = new Map(parts.cluster.pools().map(pool => [pool.metadata.uid ?? '', pool.metadata.name]))
+  const pools = [...parts.cluster.pools(), ...parts.cluster.covering()]
+  const poolNames = new Map(pools.map(pool => [pool.metadata.uid ?? '', pool.metadata.name]))
   const failing = [...parts.loop.failing].map(([object, { message }]) => `${object}: ${message}`)
   return {
     node: parts.node,

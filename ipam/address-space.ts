@@ -91,6 +91,12 @@ export const entryWithout = (pool: IPPool, { pools }: Entries): PoolEntry | unde
       !leaving && isEntryOf(entry, { ...pool, metadata: { ...pool.metadata, uid: entry.uid } }),
   )
 
+/** Was it entered, whatever range its document says by now? */
+export function hasEntry(document: IPPool, space: Entries): boolean {
+  const pool = withEnteredUid(document, space)
+  return space.pools.some(entry => isNamesakeOf(entry, pool))
+}
+
 /** With the UID that it is about to be given back: until then its pods live, and are routed to. */
 function withEnteredUid(pool: IPPool, space: Entries): IPPool {
   const uid = pool.metadata.uid ?? entryWithout(pool, space)?.uid

@@ -206,10 +206,11 @@ export function whyNot(
   pool: KnownPool,
   { use, namespace }: Pick<PoolQuery, 'use' | 'namespace'>,
 ): string | null {
-  const { open, ending, disabled, here, nodeRanges, uses, namespaceSelector } = pool
+  const { open, ending, disabled, here, covers, nodeRanges, uses, namespaceSelector } = pool
   if (!open) return ending === null ? 'is not entered yet' : 'is being removed'
   if (disabled) return 'is disabled'
   if (!here) return 'is not for this node: nodeSelector'
+  if (covers !== null) return `${covers}, and is not used here`
   // One that only waits is there: else pods would come up without its family.
   if (nodeRanges !== null && nodeRanges.cidrs.length === 0 && !nodeRanges.waits) return nodeRanges.problem
   if (!uses.includes(use)) return `is not for ${use}: allowedUses ${uses.join(', ')}`

@@ -6,6 +6,7 @@
  * go out twice.
  */
 
+import type { NodeRecord } from '../datastore/records/node.ts'
 import type { Use } from '../datastore/resources/ippool.ts'
 import type { Labels } from '../datastore/resources/selector.ts'
 import { RevisionedStore } from '../datastore/revisions.ts'
@@ -29,6 +30,7 @@ import {
   poolsToJudge,
 } from './choose-pools.ts'
 import { chooseSlots } from './choose-slot.ts'
+import type { Vital } from './covered.ts'
 import { DeletedSlots } from './deleted-slots.ts'
 import { Fences } from './fences.ts'
 import { Gifts } from './gifts.ts'
@@ -73,8 +75,10 @@ export interface IpamOptions {
   readonly nodeName: string
   /** Of its configuration, for nodeSelectors. Default none. */
   readonly nodeLabels?: Labels
-  /** Of its Node object, for pools of podCIDRs. Default: it has none. After a change `podCidrsChanged` is called. */
+  /** Of its Node object, for pools of podCIDRs. Default: it has none. After a change `recheckPools` is called. */
   readonly podCidrs?: () => PodCidrs
+  /** What this node lives by (covered.ts). Default nothing. After a change `recheckPools` is called. */
+  readonly vitals?: () => readonly Vital[]
   /** boot_id and cookie of the daemon's network namespace. */
   readonly boot: string
   /** How long addresses go out without the store having confirmed that the parts are ours. Default 1 h. */
@@ -154,6 +158,7 @@ export class NodeIpam implements Ipam {
     this.#options = {
       nodeLabels: {},
       podCidrs: () => 'none',
+      vitals: () => [],
       marginMs: 60_000,
       coolDownMs: 60_000,
       lingerMs: 200,
@@ -235,6 +240,8 @@ export class NodeIpam implements Ipam {
         nodeName: this.#options.nodeName,
         nodeLabels: this.#options.nodeLabels,
         podCidrs: this.#options.podCidrs,
+        vitals: this.#options.vitals,
+        nodes: () => this.#nodes(),
         journaled,
         onChange: () => {
           this.#running?.upkeep.wake()
@@ -454,13 +461,7 @@ export class NodeIpam implements Ipam {
   }
 
   standing(poolUid: string, use: Use): Standing {
-    const { pools } = this.#started()
-    if (!pools.isSynced) return 'stays'
-    const pool = pools.pools.find(({ uid }) => uid === poolUid)
-    if (pool === undefined) return 'stays'
-    if (pool.ending === 'emptied') return 'given-up'
-    const isEnding = pool.ending === 'closed'
-    return !isEnding && pool.here && pool.uses.includes(use) ? 'stays' : 'replaced'
+    return this.#started().pools.standing(poolUid, use)
   }
 
   subnetOf(poolUid: string): Subnet | null {
@@ -503,7 +504,7 @@ export class NodeIpam implements Ipam {
   conditions(): readonly PoolCondition[] {
     if (this.#running === null) return []
     const { pools, slots } = this.#running
-    const nodes = [...this.watched.nodes.entries.values()].map(({ value }) => value)
+    const nodes = this.#nodes()
     const own = this.#options.nodeUid
     return [
       ...pools.conditions(),
@@ -511,8 +512,12 @@ export class NodeIpam implements Ipam {
     ]
   }
 
-  /** What `podCidrs` says is another. */
-  podCidrsChanged(): void {
+  #nodes(): NodeRecord[] {
+    return [...this.watched.nodes.entries.values()].map(({ value }) => value)
+  }
+
+  /** What `podCidrs` or `vitals` says is another. */
+  recheckPools(): void {
     this.#running?.pools.recheck()
   }
 

@@ -1,21 +1,38 @@
-/** Whether a pool is in use, and why not, from its document and the address space alone: what every daemon would say. */
+/**
+ * Whether a pool is in use, and why not, from its document, the address space and what all nodes live by: what every
+ * daemon would say.
+ */
 import type { AddressSpaceRecord } from '../datastore/records/address-space.ts'
 import type { IPPool } from '../datastore/resources/ippool.ts'
 import { messageOf } from '../lib/errors.ts'
-import { changedError, entryOf, isEntryOf, isNamesakeOf, overlapError, withEntry } from './address-space.ts'
+import {
+  changedError,
+  entryOf,
+  hasEntry,
+  isEntryOf,
+  isNamesakeOf,
+  overlapError,
+  withEntry,
+} from './address-space.ts'
+import { refuseCovering, type Vital } from './covered.ts'
 
 export interface Acceptance {
   /** Unknown: no daemon has come to it yet. */
   readonly status: 'True' | 'False' | 'Unknown'
-  readonly reason: 'Entered' | 'Pending' | 'Closing' | 'Changed' | 'Overlap'
+  readonly reason: 'Entered' | 'Pending' | 'Closing' | 'Changed' | 'Overlap' | 'Covers'
   readonly message: string
 }
 
 const PENDING: Acceptance = { status: 'Unknown', reason: 'Pending', message: 'no daemon has entered it yet' }
 
-export function acceptanceOf(pool: IPPool, space: AddressSpaceRecord): Acceptance {
+/** @param vitals asked for only where it matters */
+export function acceptanceOf(
+  pool: IPPool,
+  space: AddressSpaceRecord,
+  vitals: () => readonly Vital[],
+): Acceptance {
   const entry = space.pools.find(each => isNamesakeOf(each, pool))
-  if (entry === undefined) return unentered(pool, space)
+  if (entry === undefined) return unentered(pool, space, vitals)
   if (!isEntryOf(entry, pool))
     return { status: 'False', reason: 'Changed', message: changedError(pool, entry).message }
   if (entry.state === 'closed')
@@ -27,8 +44,15 @@ export function acceptanceOf(pool: IPPool, space: AddressSpaceRecord): Acceptanc
   return { status: 'True', reason: 'Entered', message: `${entry.cidr} is its own` }
 }
 
-function unentered(pool: IPPool, space: AddressSpaceRecord): Acceptance {
+function unentered(pool: IPPool, space: AddressSpaceRecord, vitals: () => readonly Vital[]): Acceptance {
   const { uid } = pool.metadata
+  // What lost its uid is given it back.
+  if (hasEntry(pool, space)) return PENDING
+  try {
+    refuseCovering(pool, vitals())
+  } catch (error) {
+    return { status: 'False', reason: 'Covers', message: messageOf(error) }
+  }
   if (uid === undefined) return PENDING
   const wanted = entryOf(pool, uid)
   try {

@@ -7,6 +7,7 @@ import { ADDRESS_SPACE_KEY, PREFIX, resourceKey } from '../datastore/keys.ts'
 import { Mirror } from '../datastore/mirror.ts'
 import { recordParser } from '../datastore/record.ts'
 import { type AddressSpaceRecord, addressSpaceRecord } from '../datastore/records/address-space.ts'
+import type { NodeRecord } from '../datastore/records/node.ts'
 import {
   gatewayOf,
   type IPPool,
@@ -33,6 +34,8 @@ import { isTwillError, messageOf } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
 import { AddressRanges } from './address-ranges.ts'
 import { asEntered, isEntryOf, isNamesakeOf } from './address-space.ts'
+import { coveredBy, coversText, underlaysOf, type Vital } from './covered.ts'
+import type { Standing } from './ipam.ts'
 import type { IpamJournal, IpamJournalState, JournaledPool, JournaledReservation } from './journal-records.ts'
 import { Namespaces } from './namespaces.ts'
 import { type NodeRanges, nodeRangesOf, type PodCidrs, rangesOutside } from './pod-cidrs.ts'
@@ -58,6 +61,8 @@ export interface KnownPool {
   readonly withheld: AddressRanges
   /** In the address space and not closed. */
   readonly open: boolean
+  /** What of this node is in it, so that it is not used here: "covers 192.0.2.1, the address of this node"; null: nothing. */
+  readonly covers: string | null
   /** asked: its document is to go; closed: it is being removed; emptied: and only nodes themselves hold addresses of it. */
   readonly ending: 'asked' | 'closed' | 'emptied' | null
 }
@@ -79,10 +84,12 @@ export interface PoolViewModules {
 }
 
 const PREFIX_POOLS = `${PREFIX.resources}ippools/`
+/** Of `admitPool`: what is wrong with the pool, not with the store. */
+const REFUSALS = ['ipam.pool-overlap', 'ipam.pool-changed', 'ipam.pool-covers'] as const
 
 export class PoolView {
   readonly namespaces: Namespaces
-  /** What `podCidrs` says may be another. */
+  /** What `podCidrs` or `vitals` says may be another. */
   readonly recheck: () => void
   readonly #modules: PoolViewModules
   readonly #resources: Mirror<IPPool>
@@ -92,6 +99,8 @@ export class PoolView {
   readonly #nodeName: string
   readonly #nodeLabels: Labels
   readonly #podCidrs: () => PodCidrs
+  readonly #vitals: () => readonly Vital[]
+  readonly #nodes: () => readonly Pick<NodeRecord, 'name' | 'underlay'>[]
   readonly #refused = new Map<string, string>()
   #journaled: string
   /** What journaled pools ask of namespaces. */
@@ -106,6 +115,9 @@ export class PoolView {
       readonly nodeLabels: Labels
       /** Of its Node object. */
       readonly podCidrs: () => PodCidrs
+      /** What this node lives by. */
+      readonly vitals: () => readonly Vital[]
+      readonly nodes: () => readonly Pick<NodeRecord, 'name' | 'underlay'>[]
       readonly journaled: Pick<IpamJournalState, 'pools' | 'reservations' | 'namespaces'>
       readonly onChange: () => void
       /** `address-space` is this now; null: there is none. */
@@ -117,11 +129,13 @@ export class PoolView {
     this.#nodeName = options.nodeName
     this.#nodeLabels = options.nodeLabels
     this.#podCidrs = options.podCidrs
+    this.#vitals = options.vitals
+    this.#nodes = options.nodes
     const { pools, reservations } = options.journaled
     this.#journaled = JSON.stringify({ pools, reservations })
     this.#journaledSelectors = selectorsOf(pools)
     this.#reservations = reservations.map(reservationOf)
-    this.#pools = pools.map(pool => known(pool, this.#reservations))
+    this.#pools = pools.map(pool => known(pool, this.#reservations, this.#covers(pool)))
     const changed = () => {
       this.#rebuild()
       options.onChange()
@@ -198,7 +212,16 @@ export class PoolView {
 
   /** Does this node keep parts of it that nobody uses? */
   isKept(uid: string): boolean {
-    return this.#pools.some(pool => pool.uid === uid && pool.open && pool.here)
+    return this.#pools.some(pool => pool.uid === uid && pool.open && pool.here && pool.covers === null)
+  }
+
+  /** See Ipam. */
+  standing(uid: string, use: Use): Standing {
+    const pool = this.#isSynced ? this.#pools.find(each => each.uid === uid) : undefined
+    if (pool === undefined) return 'stays'
+    if (pool.ending === 'emptied') return 'given-up'
+    const isOurs = pool.here && pool.covers === null && pool.uses.includes(use)
+    return pool.ending !== 'closed' && isOurs ? 'stays' : 'replaced'
   }
 
   async synced(): Promise<void> {
@@ -231,7 +254,12 @@ export class PoolView {
     const ranges = this.#pools.flatMap(({ name, here, nodeRanges }) =>
       here && nodeRanges?.problem ? [{ pool: name, reason: `IPPool ${name} ${nodeRanges.problem}` }] : [],
     )
-    return [...unreadable, ...[...this.#refused].map(([pool, reason]) => ({ pool, reason })), ...ranges]
+    const covering = this.#pools.flatMap(({ name, cidr, covers }) => {
+      const reason = `IPPool ${name} (${formatCidr(cidr)}) ${covers}: it is not used here, and its pods are cut off`
+      return covers === null || this.#refused.has(name) ? [] : [{ pool: name, reason }]
+    })
+    const refused = [...this.#refused].map(([pool, reason]) => ({ pool, reason }))
+    return [...unreadable, ...refused, ...ranges, ...covering]
   }
 
   /** Enters what is not in the address space yet. @throws store.* */
@@ -252,13 +280,13 @@ export class PoolView {
 
   async #admitOne(pool: IPPool): Promise<void> {
     try {
-      await admitPool(pool, this.#modules)
+      await admitPool(pool, [...underlaysOf(this.#nodes()), ...this.#vitals()], this.#modules)
       this.#refused.delete(pool.metadata.name)
     } catch (error) {
-      if (!isTwillError(error, 'ipam.pool-overlap') && !isTwillError(error, 'ipam.pool-changed')) throw error
+      if (!REFUSALS.some(code => isTwillError(error, code))) throw error
       if (!this.#refused.has(pool.metadata.name))
-        this.#modules.log.error({ pool: pool.metadata.name, err: error.message }, 'pool is not used')
-      this.#refused.set(pool.metadata.name, error.message)
+        this.#modules.log.error({ pool: pool.metadata.name, err: messageOf(error) }, 'pool is not used')
+      this.#refused.set(pool.metadata.name, messageOf(error))
     }
   }
 
@@ -277,8 +305,19 @@ export class PoolView {
     this.#journaledSelectors = selectors
   }
 
+  #covers(pool: Pick<IPPool['spec'], 'cidr'> & { readonly uses: readonly Use[] }): string | null {
+    const vital = coveredBy({ spec: { ...pool, allowedUses: pool.uses } }, this.#vitals())
+    return vital === null ? null : coversText(vital)
+  }
+
   #rebuild(): void {
-    if (!this.#isSynced) return
+    if (!this.#isSynced) {
+      this.#pools = this.#pools.map(pool => ({
+        ...pool,
+        covers: this.#covers({ ...pool, cidr: formatCidr(pool.cidr) }),
+      }))
+      return
+    }
     const space = this.#space.entries.get(ADDRESS_SPACE_KEY)?.value ?? null
     this.#reservations = this.#readReservations().map(reservationOf)
     this.#pools = [...this.#resources.entries.values()]
@@ -320,7 +359,8 @@ export class PoolView {
       const nodeRanges = this.#nodeRanges(pool, { uid, cidr, slotPrefix })
       const withheld = withheldOf(cidr, gateway, nodeRanges, this.#reservations)
       const where = { uid, name, cidr, slotPrefix, gateway, nodeRanges, withheld }
-      return [{ ...where, disabled, here, namespaceSelector, uses, open, ending }]
+      const covers = this.#covers({ cidr: pool.spec.cidr, uses })
+      return [{ ...where, disabled, here, namespaceSelector, uses, open, covers, ending }]
     } catch (error) {
       this.#modules.log.error({ pool: name, err: messageOf(error) }, 'pool is not used')
       return []
@@ -358,7 +398,7 @@ const rangeOf = ({ family, value }: Ip): IpRange => ({ family, first: value, las
 export const NOTHING_WITHHELD = new AddressRanges([])
 
 function journaledPool(pool: KnownPool): JournaledPool {
-  const { withheld: _, ...kept } = pool
+  const { withheld: _, covers: __, ...kept } = pool
   const gateway = pool.gateway === null ? null : formatIp(pool.gateway)
   const nodeRanges =
     pool.nodeRanges === null ? null : { ...pool.nodeRanges, cidrs: pool.nodeRanges.cidrs.map(formatCidr) }
@@ -366,10 +406,11 @@ function journaledPool(pool: KnownPool): JournaledPool {
   return { ...kept, ending, cidr: formatCidr(pool.cidr), uses: [...pool.uses], gateway, nodeRanges }
 }
 
-function known(pool: JournaledPool, reservations: readonly Reservation[]): KnownPool {
+function known(pool: JournaledPool, reservations: readonly Reservation[], covers: string | null): KnownPool {
   const cidr = parseCidr(pool.cidr)
   const gateway = pool.gateway === null ? null : parseIp(pool.gateway)
   const nodeRanges =
     pool.nodeRanges === null ? null : { ...pool.nodeRanges, cidrs: pool.nodeRanges.cidrs.map(parseCidr) }
-  return { ...pool, cidr, gateway, nodeRanges, withheld: withheldOf(cidr, gateway, nodeRanges, reservations) }
+  const withheld = withheldOf(cidr, gateway, nodeRanges, reservations)
+  return { ...pool, cidr, gateway, nodeRanges, covers, withheld }
 }

@@ -28,6 +28,7 @@ import {
   emptySpace,
   entryOf,
   entryWithout,
+  hasEntry,
   isEntryOf,
   overlapError,
   type PoolEntry,
@@ -36,6 +37,7 @@ import {
   withEntry,
 } from './address-space.ts'
 import { changeRecord, KEEP } from './change-record.ts'
+import { readUnderlays, refuseCovering, type Vital } from './covered.ts'
 
 export interface PoolModules {
   readonly store: Store
@@ -75,12 +77,13 @@ export async function listPools(store: Store): Promise<IPPool[]> {
 }
 
 /**
- * @throws ipam.pool-overlap {pool, cidr, other, otherCidr}; resource.in-use when the name is taken;
+ * @throws ipam.pool-overlap {pool, cidr, other, otherCidr}; ipam.pool-covers; resource.in-use when the name is taken;
  *   store.unavailable, store.in-doubt (retryable: a second call finishes what the first began)
  */
 export async function createPool(document: IPPool, modules: PoolModules): Promise<StoredPool> {
   const uid = document.metadata.uid ?? modules.random.uuid()
   const wanted = entryOf(document, uid)
+  refuseCovering(document, await readUnderlays(modules.store))
   const entry = await enter(wanted, modules.store)
   const stored: StoredPool = {
     ...document,
@@ -174,19 +177,26 @@ export function updatedPool(current: IPPool, document: IPPool): IPPool {
 /**
  * Creates the configured pools if the cluster has none at all. Every daemon calls it at start with the same
  * configuration; one that stopped halfway is finished by the next.
- * @throws ipam.pool-overlap when the configured pools overlap each other; document.invalid; store.*
+ * @param vitals what the caller lives by
+ * @throws ipam.pool-overlap when the configured pools overlap each other; ipam.pool-covers; document.invalid; store.*
  */
-export async function ensureFirstPools(pools: readonly FirstPool[], modules: PoolModules): Promise<void> {
+export async function ensureFirstPools(
+  pools: readonly FirstPool[],
+  modules: PoolModules,
+  vitals: readonly Vital[] = [],
+): Promise<void> {
   if (pools.length === 0) return
   const documents = pools.map(documentOf)
   const { store, random } = modules
   const existing = await listPools(store)
+  const covered = [...(await readUnderlays(store)), ...vitals]
   const changed = await changeRecord<AddressSpaceRecord>(store, {
     key: ADDRESS_SPACE_KEY,
     parse: parseSpace,
     step: current => {
       const space = current ?? emptySpace
       if (space.pools.length > 0 || existing.length > 0) return KEEP
+      for (const document of documents) refuseCovering(document, covered)
       return documents.reduce<AddressSpaceRecord>((before, document) => {
         const after = withEntry(before, entryOf(document, random.uuid()))
         return after === KEEP ? before : after
@@ -233,12 +243,18 @@ export const isBeingDeleted = ({ metadata }: IPPool): boolean => metadata.deleti
 
 /**
  * Gives a pool resource that was written straight into the store its uid and its entry.
- * @throws ipam.pool-overlap, ipam.pool-changed: it must not be used; store.*
+ * @param vitals what nodes live by, as far as the caller knows
+ * @throws ipam.pool-overlap, ipam.pool-changed, ipam.pool-covers: it must not be used; store.*
  */
-export async function admitPool(pool: IPPool, modules: Pick<PoolModules, 'store' | 'random'>): Promise<void> {
+export async function admitPool(
+  pool: IPPool,
+  vitals: readonly Vital[],
+  modules: Pick<PoolModules, 'store' | 'random'>,
+): Promise<void> {
   const { store, random } = modules
   const key = poolKey(pool.metadata.name)
   const space = await readSpace(store)
+  if (!hasEntry(pool, space)) refuseCovering(pool, vitals)
   const changed = await changeRecord<IPPool>(store, {
     key,
     parse: parsePool,

@@ -392,7 +392,9 @@ export class Upkeep {
 
   /** Pools that stand in for each other: of each family those for all pods; and each that is for some alone. */
   #groups(): KnownPool[][] {
-    const enabled = this.#modules.pools.pools.filter(pool => pool.open && !pool.disabled && pool.here)
+    const enabled = this.#modules.pools.pools.filter(
+      pool => pool.open && !pool.disabled && pool.here && pool.covers === null,
+    )
     const common = enabled.filter(pool => !isOnDemand(pool))
     const families = ([4, 6] as const).map(family => common.filter(pool => pool.cidr.family === family))
     return [...families, ...enabled.filter(isOnDemand).map(pool => [pool])]

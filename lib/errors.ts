@@ -15,6 +15,7 @@ export type ErrorCode =
   | 'ipam.not-confirmed'
   | 'ipam.owner-silent'
   | 'ipam.pool-changed'
+  | 'ipam.pool-covers'
   | 'ipam.pool-overlap'
   | 'ipam.record-damaged'
   | 'ipam.identity-refused'

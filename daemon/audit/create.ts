@@ -40,7 +40,7 @@ export function createAuditor(
     const socket = runtimeSocket(config.audit.runtime)
     return socket === null ? null : { socket, connect: () => connectRuntime(socket, { clock: systemClock }) }
   }
-  const pools = () => cluster.pools().map(({ spec }) => spec.cidr)
+  const pools = () => [...cluster.pools(), ...cluster.covering()].map(({ spec }) => spec.cidr)
   const { proc } = config.host
   const facts = {
     attachments,

@@ -6,7 +6,7 @@
  * replaces nothing of the overlay: it stays as the previous daemon left it.
  */
 import { isDeepStrictEqual } from 'node:util'
-import { parseCidr } from '../../lib/address.ts'
+import { formatCidr, hostCidr, parseCidr, parseIp } from '../../lib/address.ts'
 import { soundNodes } from '../../routing/nodes.ts'
 import { isOverlay, isRouted, ownedParts } from '../../routing/parts.ts'
 import type { DesiredRoute, DesiredSysctl, RoutingState } from '../../routing/state.ts'
@@ -26,10 +26,11 @@ export function desired(facts: Facts): DesiredState {
   return {
     known: facts.known,
     complete: facts.complete,
+    vitals: self.vitals ?? [],
     links: overlay.links,
     hostEnds: pods.map(({ hostEnd }) => hostEnd),
     addresses: [gatewayV4('lo'), ...overlay.addresses, ...pods.flatMap(({ addresses }) => addresses)],
-    routes: uniqueRoutes([...overlay.routes, ...pods.flatMap(({ routes }) => routes)]),
+    routes: withoutVitals(uniqueRoutes([...overlay.routes, ...pods.flatMap(({ routes }) => routes)]), self),
     neighbours: [...overlay.neighbours, ...pods.flatMap(({ neighbours }) => neighbours)],
     fdb: overlay.fdb,
     sysctls: [...forwarding(v6), ...overlay.sysctls],
@@ -72,6 +73,15 @@ function forwardsIpv6({ pools, attachments }: Facts): boolean {
 function forwarding(v6: boolean): DesiredSysctl[] {
   const v4: DesiredSysctl = { path: 'net/ipv4/ip_forward', value: '1' }
   return v6 ? [v4, { path: 'net/ipv6/conf/all/forwarding', value: '1' }] : [v4]
+}
+
+/** A pod here that has the address of what the node lives by, of a pool of before: the node comes first. */
+function withoutVitals(
+  routes: readonly DesiredRoute[],
+  { vitals = [] }: Facts['self'],
+): readonly DesiredRoute[] {
+  const taken = new Set(vitals.map(text => formatCidr(hostCidr(parseIp(text)))))
+  return routes.some(({ dst }) => taken.has(dst)) ? routes.filter(({ dst }) => !taken.has(dst)) : routes
 }
 
 /** A peer's part of one address and a pod here that thinks it holds it: the slots decide (the peer's stands first). */

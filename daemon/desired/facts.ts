@@ -36,6 +36,8 @@ export interface SelfFacts {
   readonly tunnel: Partial<Record<Family, string>>
   /** Ours on the overlay too, while one replaces another; absent: none. */
   readonly besideTunnel?: readonly { readonly family: Family; readonly address: string }[]
+  /** Addresses that it lives by: no route of ours may lead there. Absent: none. */
+  readonly vitals?: readonly string[]
   /** The larger of net.ipv4.conf.{all,default}.arp_ignore: from 1 on the gateway must stand on host ends too. */
   readonly arpIgnore: number
 }

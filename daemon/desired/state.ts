@@ -7,6 +7,8 @@ export interface DesiredState extends RoutingState {
   readonly known: boolean
   /** The facts were complete: what is ours and not in here may be deleted. */
   readonly complete: boolean
+  /** As in SelfFacts: a route of ours over one of them is deleted before the facts are complete too. */
+  readonly vitals: readonly string[]
   readonly hostEnds: readonly HostEnd[]
   readonly held: Held
   /** IPv6 is forwarded: devices that take router advertisements must go on taking them. */

@@ -22,6 +22,7 @@ import { inForce, type Resource, type ResourceKind } from '../../datastore/resou
 import { POOL_FINALIZER } from '../../datastore/resources/server-fields.ts'
 import type { Store } from '../../datastore/store.ts'
 import { readSpace } from '../../ipam/address-space.ts'
+import type { Vital } from '../../ipam/covered.ts'
 import { acceptanceOf } from '../../ipam/pool-acceptance.ts'
 import { deletePool, type PoolUser } from '../../ipam/pool-removal.ts'
 import { leftText } from '../../ipam/pool-users.ts'
@@ -45,6 +46,8 @@ export interface ResourceStatusModules {
   readonly random: Random
   readonly log: Log
   readonly nodes: () => readonly Pick<NodeRecord, 'uid' | 'name'>[]
+  /** What nodes live by, as far as this one knows. */
+  readonly vitals: () => readonly Vital[]
 }
 
 /** How many daemons look, of all, in the time of one look. */
@@ -174,7 +177,7 @@ export class ResourceStatus {
       return this.#drain(kind, object, signal)
     try {
       const pool = parsePool(JSON.stringify(documentOf(kind, object)), poolKey(name))
-      const accepted: Wanted = { type: 'Accepted', ...acceptanceOf(pool, space) }
+      const accepted: Wanted = { type: 'Accepted', ...acceptanceOf(pool, space, this.#modules.vitals) }
       return { conditions: [accepted, ...annotationsIgnored(pool)], inForce: inForce(pool) }
     } catch (error) {
       return invalid(error)

@@ -4,6 +4,9 @@
  *
  * A pool has the range that was entered for it: what its document was changed to behind our back would cut off pods
  * that live outside of that.
+ *
+ * A pool over what this node lives by is left out: routes and rules of it would cut off the node, and whoever wants to delete
+ * it. So is one that no daemon may enter.
  */
 
 import { ADDRESS_SPACE_KEY, PREFIX } from '../../datastore/keys.ts'
@@ -13,7 +16,8 @@ import type { NodeRecord } from '../../datastore/records/node.ts'
 import type { SlotRecord } from '../../datastore/records/slot.ts'
 import type { IPPool } from '../../datastore/resources/ippool.ts'
 import type { Store } from '../../datastore/store.ts'
-import { asEntered, parseSpace } from '../../ipam/address-space.ts'
+import { asEntered, hasEntry, parseSpace } from '../../ipam/address-space.ts'
+import { coveredBy, underlaysOf, type Vital } from '../../ipam/covered.ts'
 import { parsePool } from '../../ipam/pools.ts'
 import type { Watched } from '../../ipam/watched.ts'
 import type { Log } from '../../lib/log.ts'
@@ -31,8 +35,17 @@ export interface ClusterModules {
   readonly watched: Watched
   /** Something changed that the desired state is made of. */
   readonly changed: () => void
+  /** What this node lives by; the same array while that is the same. */
+  readonly vitals: () => readonly Vital[]
   /** What this node knows of its own pods is whole: nothing counts as complete before. */
   readonly remembered: Promise<void>
+}
+
+interface SortedPools {
+  readonly of: readonly IPPool[]
+  readonly vitals: readonly Vital[]
+  readonly used: readonly IPPool[]
+  readonly covering: readonly IPPool[]
 }
 
 export class Cluster {
@@ -44,6 +57,7 @@ export class Cluster {
   readonly #untold = new Set<keyof KnownCluster>(['pools', 'nodes', 'slots'])
   /** As last asked for; emptied by each change: whoever asks twice meanwhile is given the same. */
   #asked: { -readonly [K in keyof KnownCluster]?: KnownCluster[K] } = {}
+  #lastSorted: SortedPools | null = null
   #isRemembered = false
   #snapshot: ClusterSnapshot | null = null
 
@@ -105,8 +119,24 @@ export class Cluster {
     return this.#isTold ? this.#mirrored() : null
   }
 
+  /** Those that routes and rules are made of. */
   pools(): readonly IPPool[] {
-    return this.#factsOf('pools').pools
+    return this.#sorted().used
+  }
+
+  /** Pools that cover what this node lives by. */
+  covering(): readonly IPPool[] {
+    return this.#sorted().covering
+  }
+
+  #sorted(): SortedPools {
+    const [of, vitals] = [this.#factsOf('pools').pools, this.#modules.vitals()]
+    const last = this.#lastSorted
+    if (last?.of === of && last.vitals === vitals) return last
+    const covering = of.filter(pool => coveredBy(pool, vitals) !== null)
+    const used = covering.length === 0 ? of : of.filter(pool => !covering.includes(pool))
+    this.#lastSorted = { of, vitals, used, covering }
+    return this.#lastSorted
   }
 
   nodes(): readonly NodeRecord[] {
@@ -127,7 +157,9 @@ export class Cluster {
     return {
       get pools() {
         const entered = space.entries.get(ADDRESS_SPACE_KEY)?.value ?? null
-        asked.pools ??= valuesOf(pools).map(pool => asEntered(pool, entered))
+        asked.pools ??= valuesOf(pools)
+          .filter(pool => mayBeUsed(pool, entered, this.nodes))
+          .map(pool => asEntered(pool, entered))
         return asked.pools
       },
       get nodes() {
@@ -160,6 +192,15 @@ export class Cluster {
   #mirrorsOf(what: keyof KnownCluster): Pick<Mirror<unknown>, 'synced'>[] {
     return what === 'pools' ? [this.#pools, this.#space] : [this.#watched[what]]
   }
+}
+
+/**
+ * Nothing was handed out of one without uid. One that bears a uid and has no entry has perhaps lost it, and its pods live:
+ * unless it never could have had one.
+ */
+function mayBeUsed(pool: IPPool, space: AddressSpaceRecord | null, nodes: readonly NodeRecord[]): boolean {
+  if (space !== null && hasEntry(pool, space)) return true
+  return pool.metadata.uid !== undefined && coveredBy(pool, underlaysOf(nodes)) === null
 }
 
 const syncedAll = async (mirrors: readonly Pick<Mirror<unknown>, 'synced'>[]): Promise<void> =>

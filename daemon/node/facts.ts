@@ -3,7 +3,8 @@
  * and the attaching code ask for it at the moment they need it.
  */
 import type { NodeRecord } from '../../datastore/records/node.ts'
-import type { Family } from '../../lib/address.ts'
+import type { Vital } from '../../ipam/covered.ts'
+import { contains, type Family, formatIp, parseCidr, parseIp } from '../../lib/address.ts'
 import { vtepMac } from '../../routing/vxlan/vtep.ts'
 import type { Attachments } from '../attach/attachments.ts'
 import type { NodeView } from '../attach/node-view.ts'
@@ -31,6 +32,8 @@ export interface NodeFactsModules {
   readonly cluster: Cluster
   readonly registry: Registry
   readonly busy: () => ReturnType<Attachments['busy']>
+  /** What this node lives by. */
+  readonly vitals: () => readonly Vital[]
   readonly tunnel: () => Pick<TunnelAddresses, 'byFamily' | 'beside'>
   /** uid of the cluster of its Node object; null: there is none, or it is not known. */
   readonly kubernetesCluster: () => string | null
@@ -56,7 +59,14 @@ export class NodeFacts implements NodeView {
   }
 
   get tunnel(): Partial<Record<Family, string>> {
-    return this.#modules.tunnel().byFamily()
+    const all = this.#modules.tunnel().byFamily()
+    return Object.fromEntries(Object.entries(all).filter(([, address]) => !this.#isCovered(address)))
+  }
+
+  /** Of a pool that covers what this node lives by. */
+  #isCovered(address: string): boolean {
+    const covering = this.#modules.cluster.covering()
+    return covering.some(({ spec }) => contains(parseCidr(spec.cidr), parseIp(address)))
   }
 
   observed(observation: Observation): void {
@@ -100,7 +110,11 @@ export class NodeFacts implements NodeView {
       hostAddresses,
       vtep: { mac: this.#mac, ...this.#options.vxlan },
       tunnel: this.tunnel,
-      besideTunnel: this.#modules.tunnel().beside(),
+      besideTunnel: this.#modules
+        .tunnel()
+        .beside()
+        .filter(({ address }) => !this.#isCovered(address)),
+      vitals: this.#modules.vitals().map(({ ip }) => formatIp(ip)),
       arpIgnore,
     }
   }

@@ -6,12 +6,14 @@ import type { Kernel } from '../../kernel/kernel.ts'
 import { POD_LINK_PREFIX, VXLAN_ALIAS } from '../../kernel/ownership.ts'
 import { messageOf } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
-import { chooseUnderlay, type UnderlayChoice, type UnderlayWish } from './underlay.ts'
+import { chooseUnderlay, isDefault, type UnderlayChoice, type UnderlayWish } from './underlay.ts'
 
 export interface Observation {
   readonly underlay: readonly UnderlayChoice[]
   /** Every other global address of the node. */
   readonly hostAddresses: readonly string[]
+  /** Of its default routes, in order. */
+  readonly nextHops: readonly string[]
   readonly arpIgnore: number
 }
 
@@ -52,7 +54,8 @@ export async function observeSelf(wish: UnderlayWish, { kernel, log }: SelfModul
     .filter(a => a.scope === GLOBAL_SCOPE && !ours.has(a.device) && !chosen.has(a.address))
     .map(a => a.address)
     .sort()
-  return { underlay, hostAddresses, arpIgnore: await readArpIgnore(kernel) }
+  const nextHops = new Set(routes.filter(isDefault).flatMap(({ gateway }) => gateway ?? []))
+  return { underlay, hostAddresses, nextHops: [...nextHops].sort(), arpIgnore: await readArpIgnore(kernel) }
 }
 
 /** The kernel takes the larger of conf.all and the interface's own; new interfaces inherit conf.default. */

@@ -92,15 +92,11 @@ function byReach(target: string, view: UnderlayView): { device: string; reason: 
   return { device, reason: `${target} is reached by it` }
 }
 
+export const isDefault = ({ dst, type, device }: Route): boolean =>
+  (dst === '0.0.0.0/0' || dst === '::/0') && type === 'unicast' && device !== null
+
 function byDefaultRoute(view: UnderlayView): { device: string; reason: string } {
-  const defaults = view.routes
-    .filter(
-      route =>
-        (route.dst === '0.0.0.0/0' || route.dst === '::/0') &&
-        route.type === 'unicast' &&
-        route.device !== null,
-    )
-    .sort((a, b) => a.family - b.family || a.metric - b.metric)
+  const defaults = view.routes.filter(isDefault).sort((a, b) => a.family - b.family || a.metric - b.metric)
   const device = defaults[0]?.device
   if (!device)
     throw nothingFits(

@@ -6,6 +6,7 @@
  * without source; so sources are compared like everything else.
  */
 import type { Route, RouteSpec } from '../../kernel/kernel.ts'
+import { contains, parseCidr, parseIp } from '../../lib/address.ts'
 import { type DesiredRoute, SCOPE } from '../../routing/state.ts'
 import type { DesiredState, Held } from '../desired/state.ts'
 import type { LinkPlan } from './links.ts'
@@ -27,12 +28,12 @@ export function planRoutes(
   const byKey = groupByKey(seen)
   const matched = new Set<Route>()
   const missing = wanted.flatMap(want => mend(want, byKey.get(routeKey(want)) ?? [], matched))
-  if (!desired.complete) return missing
   const replaced = new Set(missing.map(({ key }) => key))
   const unwanted = seen.filter(
     route => !matched.has(route) && !replaced.has(routeKey(route)) && !isHeld(route, desired.held),
   )
-  return [...missing, ...unwanted.flatMap(remove)]
+  const gone = desired.complete ? unwanted : unwanted.filter(route => cutsOff(route, desired.vitals))
+  return [...missing, ...gone.flatMap(remove)]
 }
 
 function groupByKey(routes: readonly Route[]): ReadonlyMap<string, Route[]> {
@@ -90,6 +91,12 @@ function sameRoute(want: DesiredRoute, have: Route): boolean {
     (want.mtu ?? null) === have.mtu &&
     (want.family === 6 || (want.scope ?? SCOPE.global) === have.scope)
   )
+}
+
+/** As an earlier daemon left it: the datastore may be away because of it. */
+function cutsOff({ dst }: Route, vitals: readonly string[]): boolean {
+  const cidr = parseCidr(dst)
+  return vitals.some(text => contains(cidr, parseIp(text)))
 }
 
 const isHeld = ({ device, dst }: Route, held: Held): boolean =>

@@ -19,6 +19,7 @@ import { plan } from '../plan/plan.ts'
 const NOTHING: DesiredState = {
   known: true,
   complete: true,
+  vitals: [],
   links: [],
   hostEnds: [],
   addresses: [],

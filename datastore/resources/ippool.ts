@@ -191,7 +191,8 @@ export const ipPool = z.strictObject({
 
 export type IPPool = z.infer<typeof ipPool>
 
-export const isForIpam = ({ spec }: IPPool): boolean => spec.allowedUses.includes('ipam')
+export const isForIpam = ({ spec }: { readonly spec: { readonly allowedUses: readonly Use[] } }): boolean =>
+  spec.allowedUses.includes('ipam')
 
 /** Of a pool for ipam: what its attachments are told as their gateway. */
 export function gatewayOf({ spec }: IPPool): string {

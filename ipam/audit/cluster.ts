@@ -15,6 +15,7 @@ import type { IPPool } from '../../datastore/resources/ippool.ts'
 import { type Cidr, contains, covers, formatCidr, parseCidr, parseIp } from '../../lib/address.ts'
 import { messageOf } from '../../lib/errors.ts'
 import { changedError, isEntryOf, isNamesakeOf, rivalOf } from '../address-space.ts'
+import { coveredBy, coversText, underlaysOf } from '../covered.ts'
 import { poolKey } from '../pools.ts'
 import { checkSlot } from '../slot.ts'
 import type { Finding } from './finding.ts'
@@ -70,7 +71,14 @@ export function auditCluster(facts: ClusterFacts, owners: ReadonlySet<string> | 
   return [...auditPools(facts), ...(owners === null ? [] : auditNodes(facts, owners))]
 }
 
-function auditPools({ pools, space, unreadable }: ClusterFacts): ClusterFinding[] {
+function mendOf(collides: boolean, covers: boolean): string {
+  if (covers) return 'delete the pool'
+  return collides
+    ? 'delete the pool, or the one that it collides with'
+    : 'a daemon enters it when it sees it: is one running?'
+}
+
+function auditPools({ pools, nodes, space, unreadable }: ClusterFacts): ClusterFinding[] {
   if (space === null) return []
   const changed = pools.flatMap((pool): ClusterFinding[] => {
     const entry = space.pools.find(each => isNamesakeOf(each, pool))
@@ -87,18 +95,18 @@ function auditPools({ pools, space, unreadable }: ClusterFacts): ClusterFinding[
   })
   const notEntered = pools
     .filter(pool => !space.pools.some(entry => isNamesakeOf(entry, pool)))
-    .map(({ metadata, spec }): ClusterFinding => {
+    .map((pool): ClusterFinding => {
+      const { metadata, spec } = pool
       const rival = rivalOf(space, { name: metadata.name, cidr: spec.cidr })
-      const why = rival === undefined ? '' : `: ${rival.name} (${rival.cidr}) is in it`
+      const vital = coveredBy(pool, underlaysOf(nodes))
+      const taken = rival === undefined ? '' : `: ${rival.name} (${rival.cidr}) is in it`
+      const why = vital === null ? taken : `: it ${coversText(vital)}`
       return {
         ...plain,
         kind: 'pool.not-entered',
         object: `IPPool ${metadata.name}`,
         message: `its ${spec.cidr} does not stand in the address space${why}; nothing is handed out from it`,
-        mend:
-          rival === undefined
-            ? 'a daemon enters it when it sees it: is one running?'
-            : 'delete the pool, or the one that it collides with',
+        mend: mendOf(rival !== undefined, vital !== null),
       }
     })
   const withoutDocument = space.pools

@@ -168,4 +168,74 @@ test('a pool written around twillctl that overlaps: shown as a condition by ever
   await untilState(rig, 'node1', before, BOUND_MS)
 })
 
+const UNDER = { uid: '99999999-2222-4333-8444-666666666666', cidr: '192.168.77.0/24' }
+
+/** Straight into etcd, over the network of the nodes, their etcd and their gateway. */
+async function smuggle(name: string, metadata: object): Promise<void> {
+  const spec = { cidr: UNDER.cidr, blockSize: 26 }
+  const text = JSON.stringify({
+    ...{ apiVersion: 'twill.network/v1alpha1', kind: 'IPPool' },
+    ...{ metadata: { name, ...metadata }, spec },
+  })
+  await rig.etcdctl(['put', `/twill/v1/resources/ippools/${name}`, text])
+}
+
+async function untilTold(message: RegExp): Promise<void> {
+  for (const node of rig.nodes)
+    await until(
+      async () => (await readStatus(rig, node)).conditions.some(condition => message.test(condition.message)),
+      BOUND_MS,
+      () => `${node} does not say ${message}`,
+    )
+}
+
+/** Nodes reach etcd and each other, and nothing of the pool stands. */
+async function assertUnharmed(): Promise<void> {
+  for (const node of rig.nodes) {
+    const { datastore, ready } = await readStatus(rig, node)
+    assert.equal([datastore.connected, ready], [true, true], node)
+    const programmed = await rig.node(node).script('ip route show proto 84; nft list table inet twill')
+    assert.not.match(programmed, /192\.168\.77\.0\/2/)
+  }
+  assert.is((await apply('node1', document('tiny', TINY))).status, 0, 'etcd is reached from node1')
+}
+
+test('a pool over the network of the nodes is told and harms nobody, entered or not, and can be deleted', async () => {
+  const refused = await apply('node1', document('under', { cidr: UNDER.cidr }))
+  assert.is.not(refused.status, 0)
+  assert.match(
+    refused.stderr,
+    /IPPool under \(192\.168\.77\.0\/24\) covers 192\.168\.77\.\d+, the address of node node1/,
+  )
+  await smuggle('under', {})
+  await untilTold(/^IPPool under .* covers 192\.168\.77\.\d+, the address of node node1$/)
+  await assertUnharmed()
+  await rig.etcdctl(['del', '/twill/v1/resources/ippools/under'])
+  const { stdout } = await rig.etcdctl(['get', '--print-value-only', '/twill/v1/address-space'])
+  const space = JSON.parse(stdout)
+  const entry = { uid: UNDER.uid, name: 'under', cidr: UNDER.cidr, blockSize: 26, state: 'open' }
+  await rig.etcdctl([
+    'put',
+    '/twill/v1/address-space',
+    JSON.stringify({ ...space, pools: [...space.pools, entry] }),
+  ])
+  await smuggle('under', { uid: UNDER.uid })
+  await untilTold(/^IPPool under .* covers 192\.168\.77\.\d+, the address of this node: it is not used here/)
+  await assertUnharmed()
+  await rig.stopDaemon('node1')
+  await rig.startDaemon('node1')
+  await untilTold(/^IPPool under /)
+  await assertUnharmed()
+  const deleted = await rig.exec('node1', ['twillctl', 'delete', 'ippool', 'under'], {
+    env: rig.node('node1').environment,
+  })
+  assert.is(deleted.status, 0, deleted.stderr)
+  for (const node of rig.nodes)
+    await until(
+      async () => (await readStatus(rig, node)).conditions.length === 0,
+      BOUND_MS,
+      () => `${node} still complains`,
+    )
+})
+
 test.run()

@@ -102,7 +102,7 @@ async function start(): Promise<World> {
   assert.ok(membership)
   const status = new ResourceStatus(
     { everyMs: 3_000 },
-    { ...modules, client, store, nodes: () => [{ uid: 'u', name: NODE }] },
+    { ...modules, client, store, vitals: () => [], nodes: () => [{ uid: 'u', name: NODE }] },
   )
   const pods = new Replica<PodRecord>()
   watching.facts.subscribe({ pods: pods.onChange })

@@ -262,7 +262,7 @@ test('a reservation that the definitions let in and no daemon can read, a mark t
   const node = await ipam(store)
   const status = new ResourceStatus(
     { everyMs: 100 },
-    { ...modules, log, client, store, nodes: () => [{ uid: 'uid', name: NODE }] },
+    { ...modules, log, client, store, vitals: () => [], nodes: () => [{ uid: 'uid', name: NODE }] },
   )
   ends.push(() => status.stop())
   status.start()

@@ -15,6 +15,7 @@ import { MemoryStore } from '../../datastore/memory/store.ts'
 import type { Store } from '../../datastore/store.ts'
 import { readSpace } from '../../ipam/address-space.ts'
 import { changeRecord } from '../../ipam/change-record.ts'
+import { vitalOf } from '../../ipam/covered.ts'
 import { type IpamJournalRecord, replay } from '../../ipam/journal-records.ts'
 import { createIpam, type NodeIpam } from '../../ipam/node-ipam.ts'
 import { systemClock } from '../../lib/clock.ts'
@@ -57,7 +58,11 @@ async function tell(): Promise<ResourceStatus> {
   const client = await connect()
   const status = new ResourceStatus(
     { everyMs: 200 },
-    { ...modules, client, store: await open(), nodes: () => [{ uid: `uid-${NODE}`, name: NODE }] },
+    {
+      ...{ ...modules, client, store: await open() },
+      nodes: () => [{ uid: `uid-${NODE}`, name: NODE }],
+      vitals: () => vitalOf('10.77.0.11', 'the address of node node1'),
+    },
   )
   status.start()
   return status
@@ -128,6 +133,7 @@ async function node(name = NODE): Promise<NodeIpam> {
       journaled: replay(records),
       journalIntact: true,
       retryMs: 50,
+      vitals: () => vitalOf('10.77.0.11', 'the address of node node1'),
     },
     { ...modules, store: await open(), journal: { append: async record => void records.push(record) } },
   )
@@ -332,6 +338,7 @@ test('conditions say what is made of each, and change when that does', async () 
   await kubectlApply(
     pool('d', '10.3.0.0/24'),
     pool('e', '10.3.0.0/25'),
+    pool('under', '10.77.0.0/16'),
     document('IPReservation', 'r', { addresses: ['10.3.0.1', '10.3.0.2'] }),
     document('IPReservation', 'downwards', { addresses: ['fd00::9-fd00::5'] }),
   )
@@ -349,6 +356,16 @@ test('conditions say what is made of each, and change when that does', async () 
   const overlapping = await until('e', told('ippools/e'))
   assert.equal([overlapping.status, overlapping.reason], ['False', 'Overlap'])
   assert.is(overlapping.message, 'IPPool e (10.3.0.0/25) collides with IPPool d (10.3.0.0/24)')
+  const covering = await until('under', told('ippools/under'))
+  assert.equal([covering.status, covering.reason], ['False', 'Covers'])
+  assert.is(covering.message, 'IPPool under (10.77.0.0/16) covers 10.77.0.11, the address of node node1')
+  assert.match(await server.kubectl(['get', 'pools']), /\nunder +10\.77\.0\.0\/16 +Always +False/)
+  const { metadata } = (await requests.send('GET', `${API}/ippools/under`)).body
+  assert.equal(
+    [metadata.finalizers, metadata.annotations?.['twill.network/entered-as']],
+    [undefined, undefined],
+  )
+  await server.kubectl(['delete', 'ippool', 'under', '--timeout=60s'])
   assert.is((await until('r', told('ipreservations/r'))).reason, 'InForce')
   const invalid = await until('downwards', told('ipreservations/downwards'))
   assert.equal([invalid.status, invalid.reason], ['False', 'Invalid'])

@@ -148,6 +148,18 @@ test('an overlapping pool is refused by name, and nothing is applied', async () 
   assert.is(await cli.record('resources/ippools/other'), null)
 })
 
+test('a pool over the address of a node is refused before anything is applied, one of the IPAM plugin is not', async () => {
+  const record = { v: 1, name: 'n', uid: 'u', incarnation: 'b', hostAddresses: [], vteps: [], tunnel: {} }
+  const lan = `${POOL.replace('default', 'lan').trimEnd()}\n  allowedUses: [ipam]\n`
+  const cli = withFiles({ 'a.yaml': `${NODE}---\n${POOL}`, 'lan.yaml': lan })
+  await cli.put('nodes/n', { ...record, underlay: { 4: '10.244.3.4' } })
+  const { code, err } = await cli.run('apply', '-f', 'a.yaml')
+  assert.is(code, 1)
+  assert.match(err, /IPPool default \(10\.244\.0\.0\/16\) covers 10\.244\.3\.4, the address of node n\n$/)
+  assert.is(await cli.record('resources/nodes/node1'), null)
+  assert.is((await cli.run('apply', '-f', 'lan.yaml')).code, 0)
+})
+
 test('what the store would refuse is told at once, in the order of the files, and nothing is applied', async () => {
   const cli = withFiles({ 'a.yaml': POOL, 'd.yaml': NODE })
   await cli.run('apply', '-f', 'a.yaml')

@@ -153,6 +153,16 @@ test('a pool that nobody has entered yet collides with nobody', async () => {
   assert.is(status.state, 'Pending')
 })
 
+test('one over the address of a node is in conflict, though nobody has entered it', async () => {
+  const cli = await cluster()
+  await cli.put('resources/ippools/under', {
+    ...{ apiVersion: 'twill.network/v1alpha1', kind: 'IPPool', metadata: { name: 'under' } },
+    spec: { cidr: '192.168.77.0/24' },
+  })
+  const { status } = JSON.parse((await cli.run('get', 'ippool', 'under', '-o', 'json')).out)
+  assert.is(status.state, 'Conflict')
+})
+
 test('YAML of a node of which the operator said nothing is a document to begin with', async () => {
   const { out } = await (await cluster()).run('get', 'node', 'node2', '-o', 'yaml')
   assert.is(out, 'apiVersion: twill.network/v1alpha1\nkind: Node\nmetadata:\n  name: node2\nspec: {}\n')

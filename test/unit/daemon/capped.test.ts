@@ -23,6 +23,7 @@ test('status is', () => {
     cluster: {
       known: true,
       pools: () => [],
+      covering: () => [],
       nodes: () => [],
       damaged: () => damaged(30).map(({ message }) => message),
     },

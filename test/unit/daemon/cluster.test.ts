@@ -4,18 +4,21 @@ import * as assert from 'uvu/assert'
 import { Cluster } from '../../../daemon/node/cluster.ts'
 import { MemoryCluster } from '../../../datastore/memory/cluster.ts'
 import { MemoryStore } from '../../../datastore/memory/store.ts'
+import type { IPPool } from '../../../datastore/resources/ippool.ts'
+import { type Vital, vitalOf } from '../../../ipam/covered.ts'
 import { Watched } from '../../../ipam/watched.ts'
 import { silentLog } from '../../../lib/log.ts'
 import { ManualClock, settle } from '../../fixtures/manual-clock.ts'
 import { node, pool, slot } from './cluster-facts.ts'
 
-async function clusterOf(records: Record<string, unknown>) {
+async function clusterOf(records: Record<string, unknown>, vitals: () => readonly Vital[] = () => []) {
   const memory = new MemoryCluster()
   for (const [key, value] of Object.entries(records))
     memory.commit({ key, expected: 0, value: JSON.stringify(value) })
   const store = new MemoryStore({}, { cluster: memory, clock: new ManualClock() })
   const watched = new Watched({}, { store, log: silentLog })
-  const cluster = new Cluster({ store, log: silentLog, watched, changed() {}, remembered: Promise.resolve() })
+  const remembered = Promise.resolve()
+  const cluster = new Cluster({ store, log: silentLog, watched, vitals, changed() {}, remembered })
   await cluster.synced()
   await settle()
   return { cluster, memory }
@@ -107,6 +110,64 @@ test('who asks again is given the same lists until something changes, and then w
   assert.is(cluster.pools()[0]?.spec.natOutgoing, false)
   await put('address-space', { v: 1, pools: [entry('v4', '10.245.0.0/16')], restored: null })
   assert.is(cluster.pools()[0]?.spec.cidr, '10.245.0.0/16')
+  await cluster.close()
+})
+
+const named = (pools: readonly IPPool[]) => pools.map(({ metadata }) => metadata.name)
+
+test('a pool over what this node lives by is left out for as long as it is, also one that was entered', async () => {
+  let vitals = vitalOf('10.9.1.2', 'an endpoint of the datastore')
+  const { cluster } = await clusterOf(
+    {
+      'address-space': {
+        v: 1,
+        pools: [entry('v4', '10.244.0.0/16'), entry('old', '10.9.0.0/16'), entry('lan', '10.9.0.0/20')],
+        restored: null,
+      },
+      'resources/ippools/v4': pool('v4', '10.244.0.0/16'),
+      'resources/ippools/old': pool('old', '10.9.0.0/16'),
+      'resources/ippools/lan': pool('lan', '10.9.0.0/20', { allowedUses: ['ipam'] }),
+    },
+    () => vitals,
+  )
+  assert.equal(named(cluster.pools()), ['lan', 'v4'])
+  assert.equal(named(cluster.covering()), ['old'])
+  assert.is(cluster.pools(), cluster.pools(), 'the same list')
+  assert.equal(named(cluster.told?.pools ?? []), ['lan', 'old', 'v4'], 'all is remembered')
+  vitals = []
+  assert.equal([named(cluster.pools()), cluster.covering()], [['lan', 'old', 'v4'], []])
+  await cluster.close()
+})
+
+test('from a snapshot too: the datastore may be away because of such a pool', async () => {
+  const memory = new MemoryCluster()
+  const store = new MemoryStore({}, { cluster: memory, clock: new ManualClock() })
+  store.setUnavailable(true)
+  const watched = new Watched({}, { store, log: silentLog })
+  const vitals = vitalOf('10.96.0.1', 'the address of the API server')
+  const cluster = new Cluster({
+    ...{ store, log: silentLog, watched, changed() {} },
+    ...{ vitals: () => vitals, remembered: Promise.resolve() },
+  })
+  const pools = [pool('svc', '10.96.0.0/16'), pool('v4', '10.244.0.0/16')]
+  const owner = { clusterUid: 'c', nodeUid: 'n', boot: 'b' }
+  cluster.recall({ owner, savedAt: 1, pools, nodes: [], slots: new Map() })
+  assert.equal([named(cluster.pools()), named(cluster.covering())], [['v4'], ['svc']])
+  await cluster.close()
+})
+
+test('a pool that no daemon may enter is programmed nowhere: without uid, or over the address of a node far away', async () => {
+  const { uid: _, ...metadata } = pool('new', '10.50.0.0/16').metadata
+  const far = node(2, { underlay: { 4: '10.70.0.9' } })
+  const { cluster } = await clusterOf({
+    'address-space': { v: 1, pools: [entry('in', '10.70.0.0/24')], restored: null },
+    'resources/ippools/new': { ...pool('new', '10.50.0.0/16'), metadata },
+    'resources/ippools/copy': pool('copy', '10.70.0.0/16'),
+    'resources/ippools/in': pool('in', '10.70.0.0/24'),
+    'resources/ippools/lost': pool('lost', '10.80.0.0/16'),
+    'nodes/node2': far,
+  })
+  assert.equal(named(cluster.pools()), ['in', 'lost'])
   await cluster.close()
 })
 

@@ -6,6 +6,7 @@ import type { Attachment } from '../../../daemon/journal/records.ts'
 import { NodeFacts, type NodeFactsModules } from '../../../daemon/node/facts.ts'
 import { recordParser } from '../../../datastore/record.ts'
 import { nodeRecord } from '../../../datastore/records/node.ts'
+import { pool } from './cluster-facts.ts'
 
 const tunnel: ReturnType<NodeFactsModules['tunnel']> = {
   byFamily: () => ({ 4: '10.244.0.1' }),
@@ -13,7 +14,10 @@ const tunnel: ReturnType<NodeFactsModules['tunnel']> = {
 }
 
 const modulesOf = (cluster: string | null) =>
-  ({ tunnel: () => tunnel, kubernetesCluster: () => cluster }) as unknown as NodeFactsModules
+  ({
+    ...{ tunnel: () => tunnel, kubernetesCluster: () => cluster },
+    ...{ vitals: () => [], cluster: { covering: () => [] } },
+  }) as unknown as NodeFactsModules
 
 function options(labels: Record<string, string>, kubernetes: boolean) {
   const observation = {
@@ -40,6 +44,13 @@ test('without labels the record is what it was: it is not written again for noth
   assert.not.ok('labels' in (published({}) as object))
 })
 
+test('an address on the overlay from a pool that covers what this node lives by is told to nobody', () => {
+  const modules = { ...modulesOf(null), cluster: { covering: () => [pool('old', '10.244.0.0/24')] } }
+  const told = new NodeFacts(options({}, false), modules as unknown as NodeFactsModules)
+  assert.equal([told.tunnel, told.record()?.tunnel], [{}, {}])
+  assert.equal(published({})?.tunnel, { 4: '10.244.0.1' })
+})
+
 test('with a Node object in Kubernetes it says so, and only then', () => {
   const record = published({}, true)
   assert.is(record?.kubernetes, true)
@@ -56,9 +67,10 @@ test('the Kubernetes cluster of its Node object stands in it once it is known', 
 
 test('of an attachment that is as it was the same facts are told, and others once it is not', async () => {
   const busy = new Set<string>()
-  const attachments = new Map([pod('one'), pod('two')].map(each => [each.id, each]))
+  const attachments = new Map([attachmentOf('one'), attachmentOf('two')].map(each => [each.id, each]))
   const registry = new Registry({ attachments }, { journal: { append: async () => undefined } })
-  const cluster = { known: true, complete: true, nodes: () => [], pools: () => [], slots: () => new Map() }
+  const known = { known: true, complete: true, slots: () => new Map() }
+  const cluster = { ...known, nodes: () => [], pools: () => [], covering: () => [] }
   const all = { ...modulesOf(null), registry, cluster, busy: () => busy } as unknown as NodeFactsModules
   const told = new NodeFacts(options({}, false), all)
   const [one, two] = told.facts().attachments
@@ -72,7 +84,7 @@ test('of an attachment that is as it was the same facts are told, and others onc
   assert.equal(told.facts().attachments[0], one)
 })
 
-function pod(id: string): Attachment {
+function attachmentOf(id: string): Attachment {
   return {
     ...{ id, network: 'twill', containerId: id, ifName: 'eth0', pod: null, boot: 'b1' },
     ...{ netns: { path: `/run/netns/${id}`, dev: null, ino: null }, netnsCookie: null },

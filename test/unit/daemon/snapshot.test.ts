@@ -161,6 +161,7 @@ function startedAnew(clock: ManualClock, store: Store) {
     log: silentLog,
     watched: new Watched({}, { store, log: silentLog }),
     changed: () => void changes++,
+    vitals: () => [],
     remembered: new Promise(resolve => {
       remember = resolve
     }),

@@ -35,6 +35,7 @@ async function started() {
     log: silentLog,
     watched: ipam.watched,
     changed: () => void changes++,
+    vitals: () => [],
     remembered: Promise.resolve(),
   })
   ipam.start()

@@ -22,6 +22,7 @@ function known(name: string, cidr: string, changes: Partial<KnownPool> = {}): Kn
     nodeRanges: null,
     withheld: NOTHING_WITHHELD,
     open: true,
+    covers: null,
     ending: null,
     ...changes,
   }

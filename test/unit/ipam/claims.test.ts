@@ -108,6 +108,7 @@ const POOL: KnownPool = {
   nodeRanges: null,
   withheld: new AddressRanges([]),
   open: true,
+  covers: null,
   ending: null,
 }
 

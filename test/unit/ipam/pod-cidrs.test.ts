@@ -24,7 +24,7 @@ async function started(given: Record<string, PodCidrs> = { ...GIVEN }, cidr = '1
   await settle()
   const give = async (name: string, podCidrs: PodCidrs) => {
     given[name] = podCidrs
-    nodes.find(node => node.name === name)?.ipam?.podCidrsChanged()
+    nodes.find(node => node.name === name)?.ipam?.recheckPools()
     await settle()
   }
   return { rig, give, a: nodes[0] as RigNode, b: nodes[1] as RigNode }

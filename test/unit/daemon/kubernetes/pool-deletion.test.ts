@@ -21,7 +21,7 @@ async function setUp() {
   const store = new MemoryStore({}, { cluster: new MemoryCluster(), clock })
   const random = { fraction: () => 0, hex: () => '', uuid: () => 'uid-new' }
   const modules = { client, clock, store, random, log: silentLog }
-  const status = new ResourceStatus({ everyMs: EVERY_MS }, { ...modules, nodes: () => [] })
+  const status = new ResourceStatus({ everyMs: EVERY_MS }, { ...modules, vitals: () => [], nodes: () => [] })
   const document = { apiVersion: 'twill.network/v1alpha1', kind: 'IPPool', metadata: { name: 'x' } } as const
   await createPool({ ...document, spec: { cidr: '10.9.0.0/16' } } as IPPool, modules)
   return {

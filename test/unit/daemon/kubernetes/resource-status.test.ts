@@ -44,7 +44,7 @@ async function setUp() {
   }
   const telling = new ResourceStatus(
     { everyMs: EVERY_MS },
-    { client, store, clock, random, log: silentLog, nodes: () => [] },
+    { client, store, clock, random, log: silentLog, vitals: () => [], nodes: () => [] },
   )
   telling.start()
   return { clock, server, telling }

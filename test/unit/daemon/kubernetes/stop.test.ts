@@ -47,7 +47,7 @@ test('the look for deleted Node objects', async () => {
 
 test('the conditions of resources', async () => {
   const { client, clock, modules } = setUp()
-  const telling = new ResourceStatus({ everyMs: EVERY_MS }, { ...modules, nodes: () => [] })
+  const telling = new ResourceStatus({ everyMs: EVERY_MS }, { ...modules, vitals: () => [], nodes: () => [] })
   telling.start()
   await clock.advance(EVERY_MS)
   assert.is(client.asked.length, 1)
@@ -57,7 +57,7 @@ test('the conditions of resources', async () => {
 
 test('the conditions of one resource', async () => {
   const { client, clock, modules } = setUp()
-  const telling = new ResourceStatus({ everyMs: EVERY_MS }, { ...modules, nodes: () => [] })
+  const telling = new ResourceStatus({ everyMs: EVERY_MS }, { ...modules, vitals: () => [], nodes: () => [] })
   telling.start()
   await clock.advance(EVERY_MS)
   client.answer(page(10, [object('a', 5, { spec: {} }), object('b', 6, { spec: {} })]))

@@ -57,6 +57,17 @@ test('a peer that changed its identity keeps its address: every entry follows', 
   assert.is(kernel.neighbours.get('twill-vx4 10.244.2.0')?.mac, vtepMac('uid-again'))
 })
 
+test('a route over what the node lives by is none, and one that was left goes before the facts are complete', () => {
+  const kernel = converged()
+  kernel.addRoute(route('10.96.0.0/16', { type: 'unreachable', metric: 84 }))
+  kernel.addRoute(route('10.97.0.0/16', { type: 'unreachable', metric: 84 }))
+  const recalled = facts({ complete: false, self: self({ vitals: ['10.96.0.1', '10.244.1.2'] }) })
+  assert.equal(
+    planned(kernel, recalled).changes.map(({ step, key }) => `${step.type} ${key}`),
+    ['route.delete 10.244.1.2/32 metric 0', 'route.delete 10.96.0.0/16 metric 84'],
+  )
+})
+
 test('a peer that moved to another underlay address', () => {
   const kernel = converged()
   execute(kernel, facts({ nodes: [node(1), node(2, { underlay: { 4: '192.168.77.22' } }), node(3)] }))
