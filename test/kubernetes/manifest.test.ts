@@ -121,6 +121,8 @@ test('twillctl in the container needs to be told nothing', async () => {
 test('kubectl applies a pool, which is accepted; one that overlaps it is not, and says why', async () => {
   await lab.apply(pool('shop', '10.77.0.0/24'))
   assert.is((await untilCondition(lab, 'ippool/shop', 'Accepted', 'True')).reason, 'Entered')
+  const inForce = '{.status.inForce.blockSize} {.status.inForce.encapsulation}'
+  assert.is(await lab.kubectl('get', 'ippool/shop', '-o', `jsonpath=${inForce}`), '26 Always', inForce)
   await lab.apply(pool('stall', '10.77.0.128/25'))
   const { reason, message } = await untilCondition(lab, 'ippool/stall', 'Accepted', 'False')
   assert.is(reason, 'Overlap')
