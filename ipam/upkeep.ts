@@ -118,8 +118,11 @@ export class Upkeep {
   }
 
   async #whenSynced(): Promise<void> {
-    await Promise.all([this.#modules.pools.synced(), this.#modules.slots.synced()])
+    const { pools, slots } = this.#modules
+    await Promise.all([pools.synced(), slots.synced()])
     this.#slotsSynced = true
+    // Of what was gone before the watch began it tells nothing.
+    for (const slot of this.#owned()) if (!slots.exists(slot.key)) this.#gone.add(slot)
     this.wake()
   }
 

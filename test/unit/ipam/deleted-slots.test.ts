@@ -130,6 +130,24 @@ test('a slot that is missing in a list, however short the gap, is that of an old
   assert.equal(a.lost, [])
 })
 
+test('one that was deleted while its owner was down: seen as soon as it is up, by its journal', async () => {
+  const rig = new Rig()
+  await rig.createPool('default', '10.0.0.0/27', 28)
+  const a = rig.node('a', options)
+  a.start()
+  await settle()
+  await a.add('a0')
+  await rig.clock.advance(5000)
+  const [key, { parts }] = only(rig)
+  a.kill()
+  rig.put(key, null)
+  await a.start().ready()
+  await settle()
+  assert.ok(mark(rig), 'whoever else was in it is not known')
+  assert.equal(rig.read<SlotRecord>(key)?.parts[0]?.generation, parts[0]?.generation)
+  assert.equal(a.lost, [])
+})
+
 test('what is deleted with its pool stays deleted', async () => {
   const rig = new Rig()
   await rig.createPool('old', '10.0.0.0/28', 28)
