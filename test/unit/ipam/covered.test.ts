@@ -66,6 +66,21 @@ test('twillctl and daemons create none; what another node registers takes none o
   assert.is((await node.add('p1')).length, 1)
 })
 
+test('an entered pool whose document lost its uid is the same, whatever a node registered meanwhile', async () => {
+  const rig = new Rig()
+  await rig.createPool('one', '10.0.0.0/16')
+  const node = rig.node('a')
+  node.start()
+  await settle()
+  register(rig, 'evil', '10.0.0.1')
+  const { metadata, ...rest } = rig.read<IPPool>('resources/ippools/one') as IPPool
+  const { uid, ...kept } = metadata
+  rig.put('resources/ippools/one', { ...rest, metadata: kept })
+  await rig.clock.advance(5_000)
+  assert.is(rig.read<IPPool>('resources/ippools/one')?.metadata.uid, uid)
+  assert.equal(conditions(node), [])
+})
+
 test('what this node itself lives by: a pool of before gives nothing more, says why, and keeps only what is held', async () => {
   const rig = new Rig()
   await rig.createPool('old', '10.66.0.0/16')
