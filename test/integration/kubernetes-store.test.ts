@@ -5,6 +5,7 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { isDeepStrictEqual } from 'node:util'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { connectKubernetes, type KubernetesClient } from '../../datastore/kubernetes/client.ts'
@@ -272,6 +273,19 @@ test('nodes that start pods at once take parts of their own; a burst of 100 pods
     Object.values(JSON.parse(value).generations).flatMap(each => Object.keys(each as object)),
   )
   assert.is(new Set(held).size, 204)
+})
+
+test('slots that somebody deletes as kubectl does are there again as they were, and nothing counts as restored', async () => {
+  const slots = async () =>
+    (await direct.list('slots/')).entries
+      .map(({ key, value }) => ({ key, value: JSON.parse(value) }))
+      .filter(({ value }) => value.parts !== undefined)
+  const before = await slots()
+  assert.ok(before.length >= 4)
+  await requests.send('DELETE', `/apis/${RECORDS_GROUP}/${RECORDS_VERSION}/slots`)
+  await until('its slots', async () => isDeepStrictEqual(await slots(), before))
+  const space = (await entryOf('address-space'))?.value ?? '{}'
+  assert.is(JSON.parse(space).restored ?? null, null)
 })
 
 test.run()
