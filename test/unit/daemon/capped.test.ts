@@ -27,7 +27,7 @@ test('status is', () => {
       nodes: () => [],
       damaged: () => damaged(30).map(({ message }) => message),
     },
-    ...{ node: {}, store: {}, vxlan: {}, unannounced: null },
+    ...{ node: {}, store: { lastAnswerMs: null }, vxlan: {}, unannounced: null },
   }
   const { conditions } = statusOf(parts as never)
   assert.equal(conditions, [...damaged(10), { type: 'DamagedRecord', message: 'and 40 more' }])
