@@ -169,7 +169,8 @@ function postroutingNat(input: RulesInput): string {
 
 /**
  * `masquerade` towards a pod would take the first global address the kernel finds, since host ends bear none:
- * docker0's, say, which the pod's answer never comes back to. So what is about to be masqueraded gets the node's.
+ * docker0's, say, which each node has, and by which no pod can tell who asks. So what is about to be masqueraded gets
+ * the node's.
  */
 function toPod(input: RulesInput): string {
   const marked = `meta mark & 0x${input.masqueradeMarks.toString(16)} != 0x0`
