@@ -7,19 +7,13 @@ import type { IPPool } from '../../../datastore/resources/ippool.ts'
 import { deletePool } from '../../../ipam/pool-removal.ts'
 import { TwillError } from '../../../lib/errors.ts'
 import { settle } from '../../fixtures/manual-clock.ts'
-import { Rig } from './rig.ts'
+import { Rig, withPod } from './rig.ts'
 
 const KEY = 'resources/ippools/one'
 
 async function started() {
   const rig = new Rig()
-  await rig.createPool('one', '10.0.0.0/24')
-  const node = rig.node('a')
-  node.start()
-  await settle()
-  await node.add('p1')
-  await rig.clock.advance(5000)
-  return { rig, node }
+  return { rig, node: await withPod(rig) }
 }
 
 const uidOf = (rig: Rig) => rig.read<IPPool>(KEY)?.metadata.uid

@@ -12,7 +12,7 @@ import { emptySlot } from '../../../ipam/slot.ts'
 import { parseCidr } from '../../../lib/address.ts'
 import { isTwillError } from '../../../lib/errors.ts'
 import { settle } from '../../fixtures/manual-clock.ts'
-import { holder, pool, Rig } from './rig.ts'
+import { holder, pool, Rig, withPod } from './rig.ts'
 
 const space = (rig: Rig) => rig.read<AddressSpaceRecord>('address-space')?.pools ?? []
 
@@ -118,17 +118,6 @@ test('first pools come only if there is none, once, whoever asks at the same tim
   await ensureFirstPools([{ name: 'other', spec: { cidr: '10.9.0.0/16' } }], client(rig))
   assert.is(space(rig).length, 2)
 })
-
-/** A node on which p1 lives, in the pool 'one'. */
-async function withPod(rig: Rig) {
-  await rig.createPool('one', '10.0.0.0/24')
-  const node = rig.node('a')
-  node.start()
-  await settle()
-  await node.add('p1')
-  await rig.clock.advance(5000)
-  return node
-}
 
 async function deletion(rig: Rig, drain: boolean) {
   const deleted = deletePool('one', { drain, waitMs: 1000 }, rig.modules)

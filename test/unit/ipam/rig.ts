@@ -16,7 +16,7 @@ import { type Family, parseIp } from '../../../lib/address.ts'
 import { isTwillError } from '../../../lib/errors.ts'
 import { type Log, silentLog } from '../../../lib/log.ts'
 import { MachineClock, type ProcessClock } from '../../fixtures/machine-clock.ts'
-import { ManualClock, SeededRandom } from '../../fixtures/manual-clock.ts'
+import { ManualClock, SeededRandom, settle } from '../../fixtures/manual-clock.ts'
 import { WatchLag } from '../../fixtures/watch-lag.ts'
 
 /** Code of the error with which it was refused, or 'granted'. */
@@ -313,4 +313,15 @@ export class Rig {
   under<T>(prefix: string): [string, T][] {
     return this.cluster.list(prefix).map(entry => [entry.key, JSON.parse(entry.value) as T])
   }
+}
+
+/** A node on which p1 lives, in the pool 'one'. */
+export async function withPod(rig: Rig) {
+  await rig.createPool('one', '10.0.0.0/24')
+  const node = rig.node('a')
+  node.start()
+  await settle()
+  await node.add('p1')
+  await rig.clock.advance(5000)
+  return node
 }
